@@ -1,0 +1,136 @@
+"""Checks of what the caller passes that need no look at the values in a tensor: types, dtypes, shapes, devices, ranges.
+
+Every message names the argument, what was expected and what came. What depends on values (labels, the number of
+positives) is checked where the labels are read: by the backends, and by the reference.
+"""
+
+import math
+import numbers
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
+UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+INTEGER = SIGNED + UNSIGNED
+ORDERS = ("smooth", "hard")
+
+
+class Layout(NamedTuple):
+    """How targets label logits: ``classes == 0`` is one label a logit, else one class index per row of ``classes``.
+
+    Logits without a class, shape (..., 0), have nothing to label and count as the first form.
+    """
+
+    classes: int
+    background: int
+
+
+def _names(dtypes: tuple[torch.dtype, ...]) -> str:
+    return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
+
+
+def check_tensor(name: str, value: object, dtypes: tuple[torch.dtype, ...]) -> None:
+    """Raise TypeError unless ``value`` is a dense tensor of one of ``dtypes``."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense (strided) tensor, got layout {value.layout}")
+    if value.dtype not in dtypes:
+        raise TypeError(f"{name} must have one of the dtypes {_names(dtypes)}, got {value.dtype}")
+
+
+def check_targets(logits: Tensor, targets: Tensor, background: int | None) -> Layout:
+    """Check logits against targets and tell which of the two forms the targets have.
+
+    Flat targets have the logits' shape; class-index targets lack its last dimension, C. ``background`` belongs to the
+    second form only and defaults to C.
+
+    Raises:
+        TypeError: not tensors, or a dtype that cannot label.
+        ValueError: shapes that do not fit, other devices, a background below 0 or given with flat targets.
+    """
+    check_tensor("logits", logits, FLOATING)
+    check_tensor("targets", targets, (torch.bool, *INTEGER, *FLOATING))
+    if targets.device != logits.device:
+        raise ValueError(f"targets must be on the device of logits, {logits.device}, got {targets.device}")
+    shape, labels = tuple(logits.shape), tuple(targets.shape)
+    if background is not None and (not isinstance(background, numbers.Integral) or isinstance(background, bool)):
+        raise TypeError(f"background must be an int or None, got {type(background).__name__}")
+    if labels == shape:
+        if background is not None:
+            raise ValueError(
+                f"background must be None for targets of the logits' shape {shape}: it is a class index, got {background}"
+            )
+        return Layout(0, 0)
+    if logits.dim() == 0 or labels != shape[:-1]:
+        raise ValueError(
+            f"targets must have the logits' shape {shape}, or that shape without its last dimension for class indices, "
+            f"got {labels}"
+        )
+    if targets.dtype not in INTEGER:
+        raise TypeError(f"targets that are class indices must have one of the dtypes {_names(INTEGER)}, got {targets.dtype}")
+    classes = shape[-1]
+    if background is not None and background < 0:
+        raise ValueError(f"background must be a class index >= 0 (negative targets are ignored anchors), got {background}")
+    return Layout(classes, classes if background is None else int(background))
+
+
+def check_loc_errors(logits: Tensor, loc_errors: Tensor) -> None:
+    """Check that loc_errors is a floating (P,) tensor beside the logits; its length is compared with P where P is known."""
+    check_tensor("loc_errors", loc_errors, FLOATING)
+    if loc_errors.device != logits.device:
+        raise ValueError(f"loc_errors must be on the device of logits, {logits.device}, got {loc_errors.device}")
+    if loc_errors.dim() != 1:
+        raise ValueError(f"loc_errors must have shape (P,), one error per positive, got shape {tuple(loc_errors.shape)}")
+
+
+def check_number(name: str, value: object) -> float:
+    """Raise unless ``value`` is a real, finite number >= 0 (``delta``, ``eps``); return it as a float."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    number = float(value)
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"{name} must be finite and >= 0, got {value}")
+    return number
+
+
+def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise ValueError unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise TypeError unless ``value`` is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, got {type(value).__name__}")
+
+
+def check_count(name: str, value: object) -> None:
+    """Raise unless ``value`` is None or an integer >= 0."""
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an int or None, got {type(value).__name__}")
+    if value < 0:
+        raise ValueError(f"{name} must be >= 0, got {value}")
+
+
+def check_positives(name: str, expected: int | None, found: int) -> None:
+    """Raise ValueError where the caller told another number of positives than the targets hold."""
+    if expected is not None and expected != found:
+        what = f"loc_errors must have one error per positive: targets hold {found} positives, got {expected} errors"
+        if name != "loc_errors":
+            what = f"{name} must be the number of positives in targets, {found}, got {expected}"
+        raise ValueError(what)
+
+
+def bad_label(layout: Layout) -> ValueError:
+    """The error for targets that hold a value which is no label."""
+    rule = "1 (positive), 0 (negative) or negative (ignored)"
+    if layout.classes:
+        rule = f"class indices 0..{layout.classes - 1}, {layout.background} (background) or negative (ignored)"
+    return ValueError(f"targets must be {rule}, got another value")

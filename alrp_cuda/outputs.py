@@ -1,0 +1,21 @@
+"""What the losses return."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class ALRPOutput(NamedTuple):
+    """Result of :func:`alrp_cuda.alrp_loss`; add ``cls + loc`` (or ``cls + w * loc``) and call ``backward``.
+
+    Attributes:
+        cls: scalar, L_cls of Eq. 11. Its backward carries the gradient of the *whole* aLRP Loss to the logits (Eq. 14).
+        loc: scalar, L_loc of Eq. 11. Its backward reaches ``loc_errors`` only.
+        rank: (P,), rank(i) of Eq. 3 in the order of the positives' flat index; detached.
+        precision: (P,), rank+(i) / rank(i) in the same order; detached.
+    """
+
+    cls: Tensor
+    loc: Tensor
+    rank: Tensor
+    precision: Tensor

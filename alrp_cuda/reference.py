@@ -1,0 +1,246 @@
+"""The paper's equations in plain PyTorch: the oracle that everything fast is compared with.
+
+Oksuz, Cam, Akbas, Kalkan, "A Ranking-based, Balanced Loss Function Unifying Classification and Localisation in Object
+Detection", NeurIPS 2020. Section and equation numbers are its. O(P * N) time, in chunks of bounded memory; any device,
+float32 or float64 (half types are computed in float32). Nothing here uses the kernels.
+
+Notation: P positives with scores s_i, N negatives with scores s_j, x_ij = s_j - s_i, E_i the localisation errors.
+A pair with H(x_ij) = 0 contributes nothing, whatever it would be multiplied by: an infinite or NaN error reaches exactly
+the samples that rank together with it.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from .inputs import (
+    ORDERS,
+    Layout,
+    bad_label,
+    check_choice,
+    check_count,
+    check_flag,
+    check_loc_errors,
+    check_number,
+    check_positives,
+    check_targets,
+)
+from .outputs import ALRPOutput
+
+# Pairs held in memory at once (a few temporaries of this many elements).
+CHUNK_PAIRS = 1 << 21
+
+
+def step(x: Tensor, delta: float) -> Tensor:
+    """H(x), sec. 2.1: clamp(x / (2 delta) + 1/2, 0, 1); the unit step with H(0) = 1 for delta = 0."""
+    if delta == 0:
+        return (x >= 0).to(x.dtype)
+    scale = min(1 / (2 * delta), torch.finfo(x.dtype).max)  # finite, so that a tie (x = 0) is 1/2 for every delta
+    return (x * scale + 0.5).clamp(0, 1)
+
+
+def differences(rows: Tensor, columns: Tensor) -> Tensor:
+    """x_ij = s_j - s_i for every row i and column j; infinities of equal sign tie."""
+    s_i, s_j = rows[:, None], columns[None, :]
+    return torch.where(s_j == s_i, 0, s_j - s_i)
+
+
+def step_chunks(rows: Tensor, columns: Tensor, delta: float, *, skip_self: bool) -> Iterator[tuple[slice, slice, Tensor]]:
+    """H(s_j - s_i) in blocks of rows i and columns j; with skip_self, where rows and columns are the same scores, k = i is 0."""
+    width = max(1, min(columns.numel(), CHUNK_PAIRS))
+    height = max(1, CHUNK_PAIRS // width)
+    for i in range(0, rows.numel(), height):
+        for j in range(0, columns.numel(), width):
+            block = slice(i, i + height), slice(j, j + width)
+            h = step(differences(rows[block[0]], columns[block[1]]), delta)
+            if skip_self:
+                same = torch.arange(i, i + h.shape[0], device=h.device)[:, None] == torch.arange(
+                    j, j + h.shape[1], device=h.device
+                )
+                h = h.masked_fill(same, 0)
+            yield *block, h
+
+
+def times(h: Tensor, weights: Tensor) -> Tensor:
+    """h * weights, where a pair with h = 0 contributes nothing even to an infinite weight."""
+    return torch.where(h > 0, h * weights, 0)
+
+
+def sum_over_columns(rows: Tensor, columns: Tensor, weights: Tensor | None, delta: float, *, skip_self: bool = False) -> Tensor:
+    """For each row i: sum over j of w_j H(s_j - s_i), the product H @ w; w = 1 where it is None."""
+    out = torch.zeros_like(rows)
+    for i, j, h in step_chunks(rows, columns, delta, skip_self=skip_self):
+        out[i] += (h if weights is None else times(h, weights[None, j])).sum(1)
+    return out
+
+
+def sum_over_rows(rows: Tensor, columns: Tensor, weights: Tensor, delta: float, *, skip_self: bool = False) -> Tensor:
+    """For each column j: sum over i of w_i H(s_j - s_i), the product H^T @ w."""
+    out = torch.zeros_like(columns)
+    for i, j, h in step_chunks(rows, columns, delta, skip_self=skip_self):
+        out[j] += times(h, weights[i, None]).sum(0)
+    return out
+
+
+def split(targets: Tensor, layout: Layout, size: int) -> tuple[Tensor, Tensor]:
+    """(flat indices of the positives, mask of the negatives over the flat logits); raises for a value that is no label."""
+    labels = targets.reshape(-1)
+    if labels.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch compares few of the unsigned dtypes
+        labels = labels.to(torch.int64)
+    if layout.classes == 0:
+        if size == 0:
+            labels = labels[:0]
+        positive, negative, ignored = labels == 1, labels == 0, labels < 0
+        if not bool((positive | negative | ignored).all()):
+            raise bad_label(layout)
+        return positive.nonzero()[:, 0], negative
+    classes, background = layout
+    labels = labels.to(torch.int64)
+    if bool(((labels >= classes) & (labels != background)).any()):
+        raise bad_label(layout)
+    anchors = ((labels >= 0) & (labels < classes) & (labels != background)).nonzero()[:, 0]
+    positives = anchors * classes + labels[anchors]
+    negative = (labels >= 0).repeat_interleave(classes)
+    negative[positives] = False
+    return positives, negative
+
+
+Terms = tuple[Tensor, Tensor, Tensor, Tensor]
+Errors = Callable[[Tensor, Tensor, Tensor, Tensor], Terms]
+
+
+class RankingLoss(torch.autograd.Function):
+    """Error-driven optimisation (sec. 3, Algorithm 1) with p(j|i) = H(x_ij) / N_FP(i).
+
+    ``errors(scores, n_fp, rank_pos, loc_errors)`` tells a loss apart: it returns the values l_cls(i) and l_loc(i) that are
+    averaged over the positives, the error e(i) = l(i) - l*(i), and dL_loc/dE.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, loc_errors: Tensor, targets: Tensor, layout: Layout, delta: float, eps: float, told: Any, errors: Errors
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        flat = logits.detach().reshape(-1).to(dtype)
+        index, negative = split(targets, layout, flat.numel())
+        if told is not None:
+            check_positives(told[0], told[1], index.numel())
+        scores, negatives = flat[index], flat[negative]
+        count = index.numel()
+        z = max(count, 1)
+
+        n_fp = sum_over_columns(scores, negatives, None, delta)  # N_FP(i) = sum_{j in N} H(x_ij)
+        rank_pos = 1 + sum_over_columns(scores, scores, None, delta, skip_self=True)  # rank+(i)
+        rank = rank_pos + n_fp  # Eq. 3
+        l_cls, l_loc, error, grad_loc = errors(scores, n_fp, rank_pos, loc_errors.detach().to(dtype))
+
+        # dL/ds_i = -e(i)/Z and dL/ds_j = 1/Z sum_i e(i) H(x_ij)/N_FP(i), over the i with N_FP(i) > eps (Theorem 2's sums).
+        active = n_fp > eps
+        grad = torch.zeros_like(flat)
+        grad[index] = torch.where(active, -error / z, 0)
+        share = torch.where(active, error / (z * n_fp), 0)
+        grad[negative] = sum_over_rows(scores, negatives, share, delta)
+
+        # A NaN among the scores that take part makes every loss and every gradient of theirs NaN.
+        poison = torch.where(torch.cat((scores, negatives)).isnan().any(), torch.nan, 0.0).to(flat)
+        grad[index] += poison
+        grad[negative] += poison
+        ctx.save_for_backward(grad.reshape(logits.shape), grad_loc / z + poison)
+        ctx.dtypes = logits.dtype, loc_errors.dtype
+        rank, precision = rank + poison, rank_pos / rank + poison
+        ctx.mark_non_differentiable(rank, precision)
+        return l_cls.sum() / z + poison, l_loc.sum() / z + poison, rank, precision
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_cls: Tensor, grad_loc: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        grad, grad_errors = ctx.saved_tensors
+        logits_dtype, errors_dtype = ctx.dtypes
+        return (grad * grad_cls).to(logits_dtype), (grad_errors * grad_loc).to(errors_dtype), *[None] * 6
+
+
+def descending(scores: Tensor) -> Tensor:
+    """The hard order: descending by score, stable, so that ties keep the order of their flat index."""
+    return torch.sort(scores, descending=True, stable=True).indices
+
+
+def alrp_loss(
+    logits: Tensor,
+    targets: Tensor,
+    loc_errors: Tensor,
+    *,
+    delta: float = 1.0,
+    order: str = "smooth",
+    eps: float = 1e-5,
+    background: int | None = None,
+) -> ALRPOutput:
+    """aLRP Loss (Eq. 9-14) by the equations; arguments and result as in :func:`alrp_cuda.alrp_loss`.
+
+    Example:
+        >>> import torch
+        >>> out = alrp_loss(torch.tensor([2.0, 1.0, 0.0]), torch.tensor([1, 0, 1]), torch.tensor([0.2, 0.4]), delta=0.0)
+        >>> [round(float(v), 4) for v in (out.cls, out.loc)]
+        [0.1667, 0.2]
+    """
+    layout = check_targets(logits, targets, background)
+    check_loc_errors(logits, loc_errors)
+    check_choice("order", order, ORDERS)
+    delta, eps = check_number("delta", delta), check_number("eps", eps)
+
+    def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
+        rank = rank_pos + n_fp
+        s = sum_over_columns(scores, scores, e, delta, skip_self=True)  # S_i = sum_{k in P, k != i} E_k H(x_ik)
+        if order == "smooth":
+            l_loc = (e + s) / rank  # Eq. 11
+            # dL_loc/dE_k = 1/P (1/rank(k) + sum_{i != k} H(x_ik)/rank(i)), ranks held constant
+            grad_loc = 1 / rank + sum_over_rows(scores, scores, 1 / rank, delta, skip_self=True)
+        else:  # the published code: errors summed over the hard order of scores
+            by_score = descending(scores)
+            l_loc, grad_loc = torch.empty_like(e), torch.empty_like(e)
+            l_loc[by_score] = e[by_score].cumsum(0) / rank[by_score]
+            grad_loc[by_score] = (1 / rank[by_score]).flip(0).cumsum(0).flip(0)
+        # l(i) = (N_FP + E_i + S_i)/rank, l*(i) = E_i/rank (Eq. 12-13), so e(i) = (N_FP + S_i)/rank
+        return n_fp / rank, l_loc, (n_fp + s) / rank, grad_loc
+
+    told = ("loc_errors", loc_errors.numel())
+    return ALRPOutput(*RankingLoss.apply(logits, loc_errors, targets, layout, delta, eps, told, errors))
+
+
+def ap_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    delta: float = 1.0,
+    interpolate: bool = False,
+    eps: float = 1e-5,
+    background: int | None = None,
+    num_positives: int | None = None,
+) -> Tensor:
+    """AP Loss (Eq. 2, 4) by the equations; arguments and result as in :func:`alrp_cuda.ap_loss`.
+
+    Example:
+        >>> import torch
+        >>> round(float(ap_loss(torch.tensor([2.0, 1.0, 0.0]), torch.tensor([1, 0, 1]), delta=0.0)), 4)
+        0.1667
+    """
+    layout = check_targets(logits, targets, background)
+    check_flag("interpolate", interpolate)
+    check_count("num_positives", num_positives)
+    delta, eps = check_number("delta", delta), check_number("eps", eps)
+
+    def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
+        rank = rank_pos + n_fp
+        loss = n_fp / rank  # l(i) = 1 - precision(i), Eq. 2; l*(i) = 0
+        if interpolate:  # 1 - the best precision among all positives scored at or below i
+            ascending = descending(scores).flip(0)
+            loss = torch.empty_like(n_fp)
+            if n_fp.numel():
+                loss[ascending] = 1 - (rank_pos / rank)[ascending].cummax(0).values
+        return loss, torch.zeros_like(loss), loss, e
+
+    told = None if num_positives is None else ("num_positives", int(num_positives))
+    nothing = logits.new_empty(0)
+    return RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
