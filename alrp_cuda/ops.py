@@ -33,9 +33,7 @@ class Backend(NamedTuple):
     is_asynchronous: bool
 
 
-_backends: dict[str, Backend] = {
-    name: Backend(_C, name, is_asynchronous=name != "cpu") for name in _C.built_backends
-}
+_backends: dict[str, Backend] = {name: Backend(_C, name, is_asynchronous=name != "cpu") for name in _C.built_backends}
 _debug = os.environ.get("ALRP_CUDA_DEBUG", "0") not in ("", "0")
 
 

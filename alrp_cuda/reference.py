@@ -121,7 +121,15 @@ class RankingLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, loc_errors: Tensor, targets: Tensor, layout: Layout, delta: float, eps: float, told: Any, errors: Errors
+        ctx: Any,
+        logits: Tensor,
+        loc_errors: Tensor,
+        targets: Tensor,
+        layout: Layout,
+        delta: float,
+        eps: float,
+        told: Any,
+        errors: Errors,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         flat = logits.detach().reshape(-1).to(dtype)
