@@ -4,7 +4,7 @@ import platform
 
 import torch
 
-from . import __version__, _C
+from . import _C, __version__
 
 
 def main() -> None:

@@ -185,8 +185,9 @@ def ranking_loss(
     eps: float,
     told: tuple[str, int] | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(cls, loc, rank, precision) of one of LOSSES; ``told`` names the argument that gave the number of positives, and the number."""
+    """(cls, loc, rank, precision) of one of LOSSES; ``told``: the argument that gave P, and P."""
     chosen = choose_backend(backend, logits)
-    return _Ranking.apply(
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = _Ranking.apply(
         logits, loc_errors, targets, layout, chosen, LOSSES.index(loss), choose_algorithm(algorithm), delta, eps, told
     )
+    return result

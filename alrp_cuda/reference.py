@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from .inputs import (
     ORDERS,
@@ -251,4 +251,5 @@ def ap_loss(
 
     told = None if num_positives is None else ("num_positives", int(num_positives))
     nothing = logits.new_empty(0)
-    return RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
+    loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
+    return loss
