@@ -3,13 +3,14 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
+#include <c10/core/DeviceGuard.h>
+
 #include <memory>
 
 #include "../cpu/backend.h"
 #include "../ranking.h"
 
 #ifdef ALRP_WITH_CUDA
-#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include "../cuda/backend.h"
@@ -87,16 +88,6 @@ std::unique_ptr<Backend> backend_of(const at::Tensor& logits) {
   return std::make_unique<cpu::CpuBackend>();
 }
 
-// Makes the logits' device current for allocations and launches.
-struct DeviceScope {
-#ifdef ALRP_WITH_CUDA
-  explicit DeviceScope(const at::Tensor& logits) : guard(at::device_of(logits)) {}
-  c10::cuda::OptionalCUDAGuard guard;
-#else
-  explicit DeviceScope(const at::Tensor&) {}
-#endif
-};
-
 at::Tensor workspace_of(const Backend& backend, const Input& input, const at::Tensor& logits) {
   return at::empty({static_cast<int64_t>(workspace_bytes(backend, input))},
                    logits.options().dtype(at::kByte));
@@ -118,7 +109,7 @@ Tables tables_of(const at::Tensor& index, const at::Tensor& tables, int64_t p) {
 ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
                       int64_t num_positives, int64_t loss, const std::optional<at::Tensor>& loc_errors,
                       bool want_error_gradient, double delta, double eps, int64_t algorithm) {
-  const DeviceScope scope(logits);
+  const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
   const int64_t p = num_positives;
   const Input input = input_of(logits, targets, layout, p, delta, algorithm);
   Spec spec{static_cast<Loss>(loss), eps, {nullptr, Dtype::kFloat32}};
@@ -149,7 +140,7 @@ std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward(
     const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, double delta, int64_t algorithm,
     const at::Tensor& index, const at::Tensor& tables, const std::optional<at::Tensor>& grad_cls,
     const std::optional<at::Tensor>& grad_loc, at::ScalarType loc_errors_dtype) {
-  const DeviceScope scope(logits);
+  const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
   const int64_t p = index.numel();
   const Input input = input_of(logits, targets, layout, p, delta, algorithm);
   std::optional<at::Tensor> grad_logits, grad_loc_errors;
@@ -174,7 +165,7 @@ std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward(
 }
 
 at::Tensor count_positives(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout) {
-  const DeviceScope scope(logits);
+  const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
   const Input input = input_of(logits, targets, layout, 0, 1.0, 0);
   at::Tensor status = at::empty({3}, logits.options().dtype(at::kLong));
   const auto backend = backend_of(logits);
