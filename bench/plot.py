@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from .measurement import Measurement
 from .report import number
@@ -29,6 +30,10 @@ def panel(axes: Axes, measurements: list[Measurement], against: str, title: str)
         if points:
             axes.plot(*zip(*sorted(points), strict=True), label=label, **style)
     axes.set(xscale="log", yscale="log", title=title)
+    ticks = sorted({getattr(m.case, against) for m in measurements})
+    axes.set_xticks(ticks, [number(tick) for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.grid(True, which="major", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -50,7 +55,10 @@ def save(path: Path, measurements: list[Measurement], title: str) -> None:
             ax.set_xlabel(label)
         axes[0, 0].set_ylabel("forward + backward, ms")
         figure.suptitle(title)
-        handles, labels = axes[0, 0].get_legend_handles_labels()
+        # One legend for both panels: a slow contender may appear in only one of them.
+        shown = {label: line for ax in axes[0] for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        labels = [label for label, _ in STYLES.values() if label in shown]
+        handles = [shown[label] for label in labels]
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
         figure.savefig(path, dpi=200)
         plt.close(figure)
