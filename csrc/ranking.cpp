@@ -1,0 +1,51 @@
+#include "ranking.h"
+
+#include "arena.h"
+
+namespace alrp {
+namespace {
+
+struct Workspace {
+  Sums sums;
+  void* scratch;
+  size_t bytes;
+
+  Workspace(const Backend& backend, const Input& input, void* base) {
+    Arena arena(base);
+    sums.place = arena.take<int64_t>(input.p);
+    sums.rank_pos = arena.take<double>(input.p);
+    sums.n_fp = arena.take<double>(input.p);
+    sums.s = arena.take<double>(input.p);
+    scratch = arena.take<char>(static_cast<int64_t>(backend.scratch_bytes(input)));
+    bytes = arena.bytes();
+  }
+};
+
+bool has_errors(Loss loss) { return loss == Loss::kALRP || loss == Loss::kALRPHard; }
+
+}  // namespace
+
+size_t workspace_bytes(const Backend& backend, const Input& input) {
+  return Workspace(backend, input, nullptr).bytes;
+}
+
+void forward(Backend& backend, const Input& input, const Spec& spec, const Output& output, void* workspace) {
+  Workspace work(backend, input, workspace);
+  Sums sums = work.sums;
+  if (!has_errors(spec.loss)) sums.s = nullptr;
+  const Tables& tables = output.tables;
+  backend.positives(input, tables, sums.place, output.status, work.scratch);
+  backend.count(input, tables.score, sums.n_fp, output.status, work.scratch);
+  backend.pair_sums(input, spec, tables.score, sums);
+  backend.terms(input, spec, sums, output);
+  if (tables.error_gradient && spec.loss == Loss::kALRP) backend.error_gradient(input, sums, tables);
+}
+
+void backward(Backend& backend, const Input& input, const Tables& tables, const Gradients& gradients,
+              void* workspace) {
+  if (gradients.logits.data)
+    backend.spread(input, tables, gradients, Workspace(backend, input, workspace).scratch);
+  backend.scatter(input, tables, gradients);
+}
+
+}  // namespace alrp
