@@ -81,9 +81,7 @@ def compare(loss: Loss, opponent: str, case: Case, problem: Problem, algorithm: 
         difference, size = float((found - expected).norm()), float(expected.norm())
         errors[name] = difference / size if size else difference
         if not difference <= bound * size + ABSOLUTE:  # also where it is NaN
-            disagreements.append(
-                f"{case}: {name} is off the {opponent}'s by {errors[name]:.2g} relative L2, allowed {bound:.2g}"
-            )
+            disagreements.append(f"{case}: {name} is off the {opponent}'s by {errors[name]:.2g} relative L2, allowed {bound:.2g}")
     return Comparison(opponent, case, errors, disagreements)
 
 

@@ -41,9 +41,7 @@ def _peak_cpu(step: Step) -> int:
         trace = Path(folder, "trace.json")
         profiler.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text())["traceEvents"]
-    changes = sorted(
-        ((e["ts"], e["args"]["Bytes"]) for e in events if e.get("name") == "[memory]"), key=lambda change: change[0]
-    )
+    changes = sorted(((e["ts"], e["args"]["Bytes"]) for e in events if e.get("name") == "[memory]"), key=lambda change: change[0])
     held = peak = 0
     for _, change in changes:
         held += change

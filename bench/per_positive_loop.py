@@ -167,9 +167,7 @@ def alrp_loss(
     return ALRPOutput(*_ALRPLoop.apply(logits, targets, loc_errors, delta, order, eps))
 
 
-def ap_loss(
-    logits: Tensor, targets: Tensor, *, delta: float = 1.0, interpolate: bool = False, eps: float = 1e-5
-) -> Tensor:
+def ap_loss(logits: Tensor, targets: Tensor, *, delta: float = 1.0, interpolate: bool = False, eps: float = 1e-5) -> Tensor:
     """AP Loss by the loop; flat targets only, otherwise as :func:`alrp_cuda.ap_loss`."""
     loss: Tensor = _APLoop.apply(logits, targets, delta, interpolate, eps)
     return loss

@@ -12,7 +12,7 @@ from .contenders import Step
 # A step that is shorter than a sample is called several times for one sample.
 SAMPLE_SECONDS = 0.005
 # A step that has used up as much sits out the remaining rounds, so that a slow one does not set the length of the run.
-BUDGET_SECONDS = 3.0
+BUDGET_SECONDS = 2.0
 
 
 @dataclass(frozen=True)

@@ -46,11 +46,12 @@ def draw(shape, positives, ignored, *, ties=False, dtype=torch.float64):
 
 
 def assert_close(found, expected, bound=1e-12):
-    assert found.shape == expected.shape and found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
     assert (found - expected).norm() <= bound * expected.norm() + 1e-12
 
 
-@pytest.mark.parametrize("shape, positives, ignored", SHAPES)
+@pytest.mark.parametrize(("shape", "positives", "ignored"), SHAPES)
 @pytest.mark.parametrize("delta", [0.0, 0.5, 1.0, 4.0])
 @pytest.mark.parametrize("order", ["smooth", "hard"])
 @pytest.mark.parametrize("ties", [False, True])
@@ -65,7 +66,7 @@ def test_loop_agrees_with_the_reference_on_alrp(shape, positives, ignored, delta
         assert_close(found, expected)
 
 
-@pytest.mark.parametrize("shape, positives, ignored", SHAPES)
+@pytest.mark.parametrize(("shape", "positives", "ignored"), SHAPES)
 @pytest.mark.parametrize("delta", [0.0, 1.0])
 @pytest.mark.parametrize("interpolate", [False, True])
 @pytest.mark.parametrize("ties", [False, True])
@@ -96,7 +97,8 @@ def test_thinner_cases_stay_within_their_pairs_and_keep_positives_while_they_can
     assert case.thinner(10**9) == case
     assert (case.thinner(10**7).logits, case.thinner(10**7).positives) == (20_000, 500)
     huge = Case(10**8, 10**5, "dense", torch.float32, CPU).thinner(10**8)
-    assert huge.pairs <= 10**8 and huge.logits >= 4 * huge.positives
+    assert huge.pairs <= 10**8
+    assert huge.logits >= 4 * huge.positives
 
 
 def test_fewer_positives_keep_what_is_within_reach():
@@ -119,16 +121,14 @@ def test_peak_memory_counts_what_is_held_at_once():
 
 
 @pytest.mark.parametrize(
-    "count, text", [(50, "50"), (2000, "2000"), (10**4, "1e4"), (4_470_000, "4.47e6"), (4_468_464, "4468464")]
+    ("count", "text"), [(50, "50"), (2000, "2000"), (10**4, "1e4"), (4_470_000, "4.47e6"), (4_468_464, "4468464")]
 )
 def test_counts_read_as_they_are_typed(count, text):
     assert number(count) == text
     assert int(float(text)) == count
 
 
-@pytest.mark.parametrize(
-    "value, text", [(None, "-"), (0, "0"), (0.002361, "0.00236"), (12.06, "12.1"), (1208.3, "1208")]
-)
+@pytest.mark.parametrize(("value", "text"), [(None, "-"), (0, "0"), (0.002361, "0.00236"), (12.06, "12.1"), (1208.3, "1208")])
 def test_figures_have_three_digits(value, text):
     assert figure(value) == text
 
@@ -151,7 +151,8 @@ def test_piped_output_is_plain_and_has_every_column():
     root = Path(__file__).parents[1]
     command = [sys.executable, "-m", "bench", *TINY, "--dtype", "bfloat16", "--regime", "sparse"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert "\x1b" not in done.stdout and "…" not in done.stdout
+    assert "\x1b" not in done.stdout
+    assert "…" not in done.stdout
     tables = [line for line in done.stdout.splitlines() if line.startswith("|") and " N " in line]
     columns = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables]
     assert columns == [
@@ -196,7 +197,7 @@ def test_nan_is_a_disagreement(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         (["--logits", "0"], "whole number"),
         (["--positives", "1.5"], "whole number"),
