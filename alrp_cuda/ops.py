@@ -22,7 +22,7 @@ from .inputs import Layout, bad_label, check_choice, check_positives
 
 # In the order of the enumerations in csrc/ranking.h.
 LOSSES = ("alrp", "alrp_hard", "ap", "ap_interpolated")
-ALGORITHMS = ("tiled",)
+ALGORITHMS = ("tiled", "sorted")
 
 
 class Backend(NamedTuple):
@@ -95,7 +95,7 @@ def choose_backend(name: str, logits: Tensor) -> Backend:
 def choose_algorithm(name: str) -> int:
     """Index of the algorithm of that name; "auto" is the fastest exact one."""
     check_choice("algorithm", name, ("auto", *ALGORITHMS))
-    return 0 if name == "auto" else ALGORITHMS.index(name)
+    return ALGORITHMS.index("sorted" if name == "auto" else name)
 
 
 def _raise_for(status: list[int], layout: Layout, told: tuple[str, int] | None) -> None:

@@ -24,7 +24,10 @@ enum class Loss : int32_t {
   kAPInterpolated,
 };
 
-enum class Algorithm : int32_t { kTiled };
+enum class Algorithm : int32_t {
+  kTiled,   // pair by pair, O(P N): the exact baseline
+  kSorted,  // by the sorted knots of the step functions, O((P + N) log P)
+};
 
 // A floating array as it lies in memory.
 struct Array {

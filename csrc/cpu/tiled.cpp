@@ -6,11 +6,11 @@
 #include <vector>
 
 #include "array.h"
-#include "backend.h"
 #include "blocks.h"
 #include "pairs.h"
+#include "tiled.h"
 
-namespace alrp::cpu {
+namespace alrp::cpu::tiled {
 namespace {
 
 // Pairs worth a thread of their own.
@@ -45,11 +45,11 @@ int64_t tile_count(int64_t p) { return (p + kRowTile - 1) / kRowTile; }
 
 }  // namespace
 
-size_t CpuBackend::scratch_bytes(const Input& input) const {
+size_t scratch_bytes(const Input& input) {
   return static_cast<size_t>(part_count(input) * input.p) * sizeof(double);
 }
 
-void CpuBackend::count(const Input& input, const double* score, double* n_fp, Status* status, void* scratch) {
+void count(const Input& input, const double* score, double* n_fp, Status* status, void* scratch) {
   const Step h = make_step(input.delta);
   const int64_t p = input.p, blocks = block_count(input.n), parts = part_count(input);
   auto* partial = static_cast<double*>(scratch);  // [parts][p]
@@ -78,7 +78,7 @@ void CpuBackend::count(const Input& input, const double* score, double* n_fp, St
   }
 }
 
-void CpuBackend::pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums) {
+void pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums) {
   const Step h = make_step(input.delta);
   const int64_t p = input.p;
   std::vector<double> errors;  // in the tables' order
@@ -108,7 +108,7 @@ void CpuBackend::pair_sums(const Input& input, const Spec& spec, const double* s
   });
 }
 
-void CpuBackend::error_gradient(const Input& input, const Sums& sums, const Tables& tables) {
+void error_gradient(const Input& input, const Sums& sums, const Tables& tables) {
   const Step h = make_step(input.delta);
   const int64_t p = input.p;
   std::vector<double> weight(p), total(p, 0.0);
@@ -123,7 +123,7 @@ void CpuBackend::error_gradient(const Input& input, const Sums& sums, const Tabl
   }
 }
 
-void CpuBackend::spread(const Input& input, const Tables& tables, const Gradients& gradients, void*) {
+void spread(const Input& input, const Tables& tables, const Gradients& gradients) {
   const Step h = make_step(input.delta);
   const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
   const double poison = *tables.poison;
@@ -145,4 +145,4 @@ void CpuBackend::spread(const Input& input, const Tables& tables, const Gradient
   });
 }
 
-}  // namespace alrp::cpu
+}  // namespace alrp::cpu::tiled

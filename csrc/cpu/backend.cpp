@@ -1,0 +1,60 @@
+// Which algorithm a stage runs.
+#include "backend.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "array.h"
+#include "sorted.h"
+#include "tiled.h"
+
+namespace alrp::cpu {
+namespace {
+
+bool is_sorted_form(const Input& input) { return input.algorithm == Algorithm::kSorted && input.p > 0; }
+
+bool finite(const double* values, int64_t size) {
+  return std::all_of(values, values + size, [](double value) { return std::isfinite(value); });
+}
+
+bool finite(const Array& values, int64_t size) {
+  for (int64_t i = 0; i < size; ++i)
+    if (!std::isfinite(load(values, i))) return false;
+  return true;
+}
+
+}  // namespace
+
+size_t CpuBackend::scratch_bytes(const Input& input) const {
+  return is_sorted_form(input) ? 0 : tiled::scratch_bytes(input);
+}
+
+void CpuBackend::count(const Input& input, const double* score, double* n_fp, Status* status, void* scratch) {
+  if (is_sorted_form(input))
+    sorted::count(input, score, n_fp, status);
+  else
+    tiled::count(input, score, n_fp, status, scratch);
+}
+
+void CpuBackend::pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums) {
+  if (is_sorted_form(input) && (!sums.s || finite(spec.loc_errors, input.p)))
+    sorted::pair_sums(input, spec, score, sums);
+  else
+    tiled::pair_sums(input, spec, score, sums);
+}
+
+void CpuBackend::error_gradient(const Input& input, const Sums& sums, const Tables& tables) {
+  if (is_sorted_form(input))
+    sorted::error_gradient(input, sums, tables);
+  else
+    tiled::error_gradient(input, sums, tables);
+}
+
+void CpuBackend::spread(const Input& input, const Tables& tables, const Gradients& gradients, void*) {
+  if (is_sorted_form(input) && finite(tables.share, input.p))
+    sorted::spread(input, tables, gradients);
+  else
+    tiled::spread(input, tables, gradients);
+}
+
+}  // namespace alrp::cpu

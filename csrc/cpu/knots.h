@@ -1,0 +1,99 @@
+// The knots of the step functions of all positives: every column of H is linear between them.
+//
+// The knots of positive i are KL = x_i - half and KR = x_i + half. Segment m holds the positions x with m knots at or
+// below x. P-sized work, shared by both passes and by the products among the positives.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace alrp::cpu {
+
+template <typename Int>
+struct Knots {
+  std::vector<Int> at;              // ascending, each once
+  std::vector<int32_t> left, right;  // of each positive: which knot is its KL, which its KR
+  Int half;
+
+  // From ascending positions.
+  Knots(const std::vector<Int>& positions, Int half_width) : half(half_width) {
+    const auto p = static_cast<int64_t>(positions.size());
+    at.reserve(2 * p);
+    left.resize(p);
+    right.resize(p);
+    for (int64_t l = 0, r = 0; r < p;) {  // merge; KL of a positive never comes after its KR
+      const bool take_left = l < p && positions[l] - half <= positions[r] + half;
+      const Int knot = take_left ? positions[l] - half : positions[r] + half;
+      if (at.empty() || at.back() != knot) at.push_back(knot);
+      (take_left ? left[l++] : right[r++]) = static_cast<int32_t>(at.size()) - 1;
+    }
+  }
+
+  int64_t segments() const { return static_cast<int64_t>(at.size()) + 1; }
+
+  int64_t segment(Int x) const { return std::upper_bound(at.begin(), at.end(), x) - at.begin(); }
+};
+
+// What falls in a segment: how many, and the sum of their positions modulo the width of Sum.
+template <typename Sum>
+struct Bin {
+  Sum positions;
+  uint64_t count;
+};
+
+// count: n_fp[i] = sum over the binned x of clamp((x - KL_i) / (KR_i - KL_i), 0, 1), exact but for the last division.
+template <typename Int, typename Sum>
+void count_from_bins(const Knots<Int>& knots, const std::vector<Bin<Sum>>& bins, double* n_fp) {
+  std::vector<Bin<Sum>> below(bins.size() + 1);  // below[m]: of the segments before m
+  below[0] = {0, 0};
+  for (size_t m = 0; m < bins.size(); ++m)
+    below[m + 1] = {below[m].positions + bins[m].positions, below[m].count + bins[m].count};
+  const uint64_t total = below.back().count;
+  const auto width = static_cast<double>(2 * knots.half);
+  for (size_t i = 0; i < knots.left.size(); ++i) {
+    const Bin<Sum>& begin = below[knots.left[i] + 1];  // of the segments that the ramp covers
+    const Bin<Sum>& end = below[knots.right[i] + 1];
+    n_fp[i] = static_cast<double>(total - end.count);
+    if (begin.count == end.count) continue;
+    // Wraps around to the true sum, which fits: count times the width at the most.
+    const Sum offsets = end.positions - begin.positions -
+                        static_cast<Sum>(end.count - begin.count) * static_cast<Sum>(knots.at[knots.left[i]]);
+    n_fp[i] += static_cast<double>(offsets) / width;
+  }
+}
+
+// spread: sum over i of weight[i] clamp((x - KL_i) / (KR_i - KL_i), 0, 1) as a function of x, linear in each segment:
+// base[m] + slope[m] * (x - knot[m - 1]). It starts from 0 at the lowest knot, so that small values stay precise.
+// Finite weights only.
+template <typename Int>
+struct Spread {
+  std::vector<double> base, slope;
+
+  Spread(const Knots<Int>& knots, const double* weight) : base(knots.segments(), 0.0), slope(knots.segments(), 0.0) {
+    const auto p = static_cast<int64_t>(knots.left.size());
+    const auto width = static_cast<double>(2 * knots.half);
+    const auto count = static_cast<int64_t>(knots.at.size());
+    int64_t l = 0, r = 0;  // positives that have begun, and ended
+    for (int64_t k = 0; k < count; ++k) {
+      base[k + 1] = k ? base[k] + slope[k] * static_cast<double>(knots.at[k] - knots.at[k - 1]) : 0.0;
+      slope[k + 1] = slope[k];
+      for (; l < p && knots.left[l] == k; ++l) {
+        if (knots.half)
+          slope[k + 1] += weight[l] / width;
+        else
+          base[k + 1] += weight[l];
+      }
+      for (; r < p && knots.right[r] == k; ++r)
+        if (knots.half) slope[k + 1] -= weight[r] / width;
+      if (l == r) slope[k + 1] = 0;  // flat: no rounding is left to grow with the distance
+    }
+  }
+
+  double operator()(const Knots<Int>& knots, Int x, int64_t segment) const {
+    if (segment == 0) return 0;
+    return base[segment] + slope[segment] * static_cast<double>(x - knots.at[segment - 1]);
+  }
+};
+
+}  // namespace alrp::cpu
