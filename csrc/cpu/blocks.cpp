@@ -3,12 +3,39 @@
 #include <algorithm>
 
 #include "array.h"
+#include "clones.h"
 
 namespace alrp::cpu {
 namespace {
 
+// flat_mark of a run of labels of one width, in a form that compilers turn into vector instructions.
+template <typename Bits>
+[[gnu::always_inline]] inline void flat_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks) {
+  const Bits* bits = static_cast<const Bits*>(labels.data) + begin;
+  const auto one = static_cast<Bits>(labels.one), infinity = static_cast<Bits>(labels.infinity);
+  const auto sign = static_cast<Bits>(Bits{1} << (8 * sizeof(Bits) - 1));
+  const auto is_signed = static_cast<Bits>(labels.is_signed ? sign : 0);
+  for (int64_t k = 0; k < size; ++k) {
+    const Bits b = bits[k], magnitude = b & static_cast<Bits>(~sign);
+    const bool ignored = (b & is_signed) != 0 && (infinity == 0 || magnitude <= infinity);
+    const bool minus_zero = infinity != 0 && b == sign;
+    const int mark = ignored ? static_cast<int>(Mark::kIgnored) : static_cast<int>(Mark::kInvalid);
+    marks[k] = static_cast<Mark>(b == 0 || minus_zero ? 0 : (b == one ? 1 : mark));
+  }
+}
+
+ALRP_CLONES
 void read_flat_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks) {
-  for (int64_t k = 0; k < size; ++k) marks[k] = flat_mark(labels, label_bits(labels, begin + k));
+  switch (labels.bytes) {
+    case 1:
+      return flat_marks<uint8_t>(labels, begin, size, marks);
+    case 2:
+      return flat_marks<uint16_t>(labels, begin, size, marks);
+    case 4:
+      return flat_marks<uint32_t>(labels, begin, size, marks);
+    default:
+      return flat_marks<uint64_t>(labels, begin, size, marks);
+  }
 }
 
 void read_row_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks) {

@@ -3,6 +3,10 @@
 #include <algorithm>
 #include <bit>
 
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
 #include "clones.h"
 
 namespace alrp::cpu {
@@ -76,19 +80,64 @@ bool positions_of(const float* scores, const Mark* marks, int64_t size, const Qu
   return nan;
 }
 
-}  // namespace
-
-void quantise(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, Quantised* out, bool* nan) {
+bool quantise_portable(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, Quantised* out) {
   int64_t position[kBlock];
   uint8_t keep[kBlock];
-  *nan |= positions_of(scores, marks, size, q, position, keep);
+  const bool nan = positions_of(scores, marks, size, q, position, keep);
   int64_t m = 0;
   for (int64_t k = 0; k < size; ++k) {  // without branches: the count advances or it does not
     out->position[m] = position[k];
-    out->column[m] = static_cast<int16_t>(k);
+    out->column[m] = static_cast<int32_t>(k);
     m += keep[k];
   }
   out->size = m;
+  return nan;
+}
+
+#ifdef __x86_64__
+__attribute__((target("avx512f,avx512vl,avx512bw"))) bool quantise_avx512(const float* scores, const Mark* marks,
+                                                                          int64_t size, const Quantiser& q,
+                                                                          Quantised* out) {
+  const __m512d origin = _mm512_set1_pd(q.origin), scale = _mm512_set1_pd(q.scale), magic = _mm512_set1_pd(kMagic);
+  const __m512d lowest = _mm512_set1_pd(q.lowest), highest = _mm512_set1_pd(q.highest);
+  __m256i column = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  int64_t m = 0;
+  unsigned nan = 0;
+  for (int64_t k = 0; k < size; k += 8) {
+    const auto live = static_cast<__mmask8>(size - k < 8 ? (1u << (size - k)) - 1 : 0xffu);
+    const __m256 s = _mm256_maskz_loadu_ps(live, scores + k);
+    const __m128i mark = _mm_maskz_loadu_epi8(live, marks + k);
+    const auto negative = static_cast<__mmask8>(_mm_mask_cmpeq_epi8_mask(live, mark, _mm_setzero_si128()));
+    nan |= _mm256_mask_cmp_ps_mask(negative, s, s, _CMP_UNORD_Q);
+    __m512d v = _mm512_mul_pd(_mm512_sub_pd(_mm512_cvtps_pd(s), origin), scale);
+    v = _mm512_min_pd(v, highest);  // of NaN: highest; whoever is NaN spoils every result anyway
+    const __mmask8 keep = _mm512_mask_cmp_pd_mask(negative, v, lowest, _CMP_GT_OQ);
+    const __m512i position =
+        _mm512_sub_epi64(_mm512_castpd_si512(_mm512_add_pd(v, magic)), _mm512_castpd_si512(magic));
+    // Compressed in a register and stored whole: the compressing store is slow on some CPUs.
+    _mm512_storeu_si512(out->position + m, _mm512_maskz_compress_epi64(keep, position));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->column + m), _mm256_maskz_compress_epi32(keep, column));
+    m += __builtin_popcount(keep);
+    column = _mm256_add_epi32(column, _mm256_set1_epi32(8));
+  }
+  out->size = m;
+  return nan != 0;
+}
+
+const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512bw");
+#endif
+
+}  // namespace
+
+void quantise(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, Quantised* out, bool* nan) {
+#ifdef __x86_64__
+  if (has_avx512) {
+    *nan |= quantise_avx512(scores, marks, size, q, out);
+    return;
+  }
+#endif
+  *nan |= quantise_portable(scores, marks, size, q, out);
 }
 
 }  // namespace alrp::cpu

@@ -45,10 +45,13 @@ class Grid {
   std::vector<uint32_t> entries_;
 };
 
+// Written whole vectors at a time.
+constexpr int64_t kSlack = 8;
+
 // The negatives of a block that lie above the lowest knot, dense.
 struct Quantised {
-  int64_t position[kBlock];
-  int16_t column[kBlock];
+  int64_t position[kBlock + kSlack];
+  int32_t column[kBlock + kSlack];
   int64_t size;
 };
 

@@ -2,6 +2,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <vector>
 
@@ -21,16 +22,30 @@ struct Found {
   bool invalid = false;
 };
 
-void find_in_chunk(const Labels& labels, int64_t begin, int64_t end, Found* found) {
-  for (int64_t i = begin; i < end; ++i) {
-    if (labels.classes) {
-      const int64_t column = row_class(labels, label_bits(labels, i));
-      if (column >= 0) found->index.push_back(i * labels.classes + column);
-      found->invalid |= column == kInvalidRow;
-    } else {
-      const Mark mark = flat_mark(labels, label_bits(labels, i));
-      if (mark == Mark::kPositive) found->index.push_back(i);
-      found->invalid |= mark == Mark::kInvalid;
+void find_rows(const Labels& labels, int64_t begin, int64_t end, Found* found) {
+  for (int64_t row = begin; row < end; ++row) {
+    const int64_t column = row_class(labels, label_bits(labels, row));
+    if (column >= 0) found->index.push_back(row * labels.classes + column);
+    found->invalid |= column == kInvalidRow;
+  }
+}
+
+void find_flat(const Labels& labels, int64_t begin, int64_t end, Found* found) {
+  Mark marks[kBlock];
+  for (int64_t start = begin; start < end; start += kBlock) {
+    const int64_t size = std::min(kBlock, end - start);
+    read_marks(labels, start, size, marks);
+    std::fill(marks + size, marks + (size + 7) / 8 * 8, Mark::kNegative);
+    for (int64_t k = 0; k < size; k += 8) {
+      // Positive and invalid marks are the odd ones: most groups of eight hold neither.
+      static_assert((static_cast<int>(Mark::kPositive) & static_cast<int>(Mark::kInvalid)) == 1);
+      uint64_t group;
+      std::memcpy(&group, marks + k, sizeof(group));
+      if (!(group & 0x0101010101010101u)) continue;
+      for (int64_t i = k; i < k + 8; ++i) {
+        if (marks[i] == Mark::kPositive) found->index.push_back(start + i);
+        found->invalid |= marks[i] == Mark::kInvalid;
+      }
     }
   }
 }
@@ -40,7 +55,7 @@ std::vector<Found> find(int64_t n, const Labels& labels) {
   std::vector<Found> chunks((count + kLabelChunk - 1) / kLabelChunk);
   at::parallel_for(0, static_cast<int64_t>(chunks.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c)
-      find_in_chunk(labels, c * kLabelChunk, std::min(count, (c + 1) * kLabelChunk), &chunks[c]);
+      (labels.classes ? find_rows : find_flat)(labels, c * kLabelChunk, std::min(count, (c + 1) * kLabelChunk), &chunks[c]);
   });
   return chunks;
 }

@@ -180,7 +180,7 @@ void count(const Input& input, const double* score, double* n_fp, Status* status
       std::vector<Bin<Sum>> bins(knots.segments(), {0, 0});
       for (int64_t b = first; b < last; ++b) {
         blocks.read(b, &buffer);
-        blocks.visit(buffer, [bins = bins.data()](int16_t, auto x, int64_t segment) {
+        blocks.visit(buffer, [bins = bins.data()](int32_t, auto x, int64_t segment) {
           bins[segment].positions += static_cast<Sum>(x);
           ++bins[segment].count;
         });
@@ -258,7 +258,7 @@ void spread(const Input& input, const Tables& tables, const Gradients& gradients
             for (int64_t k = 0; k < buffer.size; ++k)
               if (buffer.marks[k] == Mark::kNegative) out[k] = narrow<T>(rest);
           if (*tables.poison != 0) continue;
-          blocks.visit(buffer, [&value, out](int16_t column, auto x, int64_t segment) {
+          blocks.visit(buffer, [&value, out](int32_t column, auto x, int64_t segment) {
             out[column] = narrow<T>(value(x, segment));
           });
         }
