@@ -1,0 +1,95 @@
+"""Which backends and algorithms the tests run on, and the count of cases by backend after the run."""
+
+import itertools
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import settings
+from implementations import Fast, Reference
+
+import alrp_cuda
+
+ALGORITHMS = ("tiled",)
+
+# The generated cases are the same on every run, so that a change is judged by itself; --full looks for new ones.
+settings.register_profile("default", derandomize=True, deadline=None, max_examples=60)
+settings.register_profile("full", deadline=None, max_examples=2000, print_blob=True)
+
+
+def backends() -> list:
+    """One pytest parameter a backend.
+
+    A backend that the tests bring along is registered (alrp_cuda.ops.register_backend) here, before the names are read.
+    """
+    built = alrp_cuda.backends()
+    emulated = ["emulated"] if "emulated" in built else []
+    reason = "alrp_cuda is built without CUDA" if "cuda" not in built else "torch sees no CUDA device"
+    missing = "cuda" not in built or not torch.cuda.is_available()
+    return ["cpu", *emulated, pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(missing, reason=reason)])]
+
+
+def implementations() -> list:
+    """Every backend with every algorithm, and the reference: what the paper and the API promise holds for all of them."""
+    params = ["reference"]
+    for backend, algorithm in itertools.product(backends(), ALGORITHMS):
+        marks = getattr(backend, "marks", ())
+        name = backend.values[0] if marks else backend
+        params.append(pytest.param((name, algorithm), marks=marks, id=f"{name}-{algorithm}"))
+    return params
+
+
+@pytest.fixture(scope="session", params=backends())
+def backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="session", params=ALGORITHMS)
+def algorithm(request):
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def fast(backend, algorithm):
+    """The losses on one backend by one algorithm."""
+    return Fast(backend, algorithm)
+
+
+@pytest.fixture(scope="session", params=implementations())
+def losses(request):
+    """The losses as any implementation computes them, the reference among them."""
+    return Reference() if request.param == "reference" else Fast(*request.param)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="run the long cases too, and look for new generated ones")
+
+
+def pytest_configure(config):
+    settings.load_profile("full" if config.getoption("--full") else "default")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--full"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("full")])
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        name = params.get("backend") or params.get("losses")
+        if name:
+            item.user_properties.append(("backend", name if isinstance(name, str) else name[0]))
+
+
+def pytest_terminal_summary(terminalreporter):
+    counts = Counter()
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.getreports(outcome):
+            for key, value in getattr(report, "user_properties", ()):
+                if key == "backend":
+                    counts[value, outcome] += 1
+    if not counts:
+        return
+    terminalreporter.section("cases by backend")
+    for name in sorted({name for name, _ in counts}):
+        parts = [f"{counts[name, outcome]} {outcome}" for outcome in ("passed", "failed", "skipped") if counts[name, outcome]]
+        terminalreporter.write_line(f"{name}: {', '.join(parts)}")
