@@ -9,8 +9,10 @@ from hypothesis import settings
 from implementations import Fast, Reference
 
 import alrp_cuda
+from alrp_cuda import ops
 
 ALGORITHMS = ("tiled",)
+NOT_WAITING = "cpu not waiting"
 
 # The generated cases are the same on every run, so that a change is judged by itself; --full looks for new ones.
 settings.register_profile("default", derandomize=True, deadline=None, max_examples=60)
@@ -55,10 +57,37 @@ def fast(backend, algorithm):
     return Fast(backend, algorithm)
 
 
+def not_waiting_implementations() -> list:
+    """Those that do not wait for their device to look at a value: on every machine, the CPU's kernels stand in for one."""
+    devices = [p for p in implementations()[1:] if not p.id.startswith("cpu-")]
+    return [*(pytest.param((NOT_WAITING, a), id=f"{NOT_WAITING}-{a}") for a in ALGORITHMS), *devices]
+
+
+def make(param):
+    """The implementation that a parameter names."""
+    if param == "reference":
+        return Reference()
+    if param[0] == NOT_WAITING and NOT_WAITING not in alrp_cuda.backends():
+        ops.register_backend(NOT_WAITING, ops._backends["cpu"]._replace(is_asynchronous=True))
+    return Fast(*param)
+
+
 @pytest.fixture(scope="session", params=implementations())
 def losses(request):
     """The losses as any implementation computes them, the reference among them."""
-    return Reference() if request.param == "reference" else Fast(*request.param)
+    return make(request.param)
+
+
+@pytest.fixture(scope="session", params=not_waiting_implementations())
+def not_waiting(request):
+    """The losses where what depends on values in the tensors gives NaN instead of an error."""
+    return make(request.param)
+
+
+@pytest.fixture(scope="session", params=[*implementations(), *not_waiting_implementations()[: len(ALGORITHMS)]])
+def values(request):
+    """As ``losses``, and a stand-in for a device that is not waited for."""
+    return make(request.param)
 
 
 def pytest_addoption(parser):
@@ -75,7 +104,7 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if not item.get_closest_marker("full")]
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
-        name = params.get("backend") or params.get("losses")
+        name = next((params[key] for key in ("backend", "losses", "values", "not_waiting") if key in params), None)
         if name:
             item.user_properties.append(("backend", name if isinstance(name, str) else name[0]))
 

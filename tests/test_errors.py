@@ -1,13 +1,16 @@
 """Every misuse is an error that names the argument, says what was expected and shows what came."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from implementations import Fast, assert_value_error, evaluate, every_loss
+from implementations import assert_value_error, evaluate, every_loss
 
 import alrp_cuda
-from alrp_cuda import ops
 
 FLAT = torch.tensor([[1, 0, 0], [0, -1, 1]])
 CLASSES = torch.tensor([0, 2])
@@ -146,27 +149,13 @@ def test_unknown_choices_are_named(call, name, value):
         call(*tensors, **{name: value})
 
 
-@pytest.mark.parametrize("backend", ["auto", "cpu"])
-def test_device_without_a_backend_is_named(backend):
+@pytest.mark.parametrize("choice", ["auto", "cpu"])
+def test_device_without_a_backend_is_named(choice):
     with pytest.raises(ValueError, match=r"logits .*got meta"):
-        alrp_cuda.ap_loss(torch.zeros(2, 3, device="meta"), FLAT.to("meta"), backend=backend)
+        alrp_cuda.ap_loss(torch.zeros(2, 3, device="meta"), FLAT.to("meta"), backend=choice)
 
 
-# What follows depends on values in the tensors. A backend that does not wait for its device gives NaN instead; on every machine
-# the CPU's kernels stand in for one, so that the switch between the two is tested.
-@pytest.fixture(scope="module", params=["as it is", "not waiting"])
-def values(request, losses):
-    if request.param == "as it is":
-        yield losses
-        return
-    if not isinstance(losses, Fast) or losses.choice["backend"] != "cpu":
-        pytest.skip("only the CPU's kernels stand in for a device")
-    kernels = ops._backends["cpu"].kernels
-    ops.register_backend("not waiting", ops.Backend(kernels, "cpu", is_asynchronous=True))
-    yield Fast("not waiting", losses.choice["algorithm"])
-    del ops._backends["not waiting"]
-
-
+# What follows depends on values in the tensors.
 def told(changes):
     return changes | {"num_positives": 2}
 
@@ -254,13 +243,27 @@ def test_impossible_label_is_named_where_positives_are_counted(values):
 
 
 @every_loss
-def test_impossible_label_makes_gradients_nan_where_it_cannot_raise(values, loss):
-    if values.raises_for_values:
-        pytest.skip("it raises")
+def test_impossible_label_makes_gradients_nan_where_it_cannot_raise(not_waiting, loss):
     logits, targets = torch.zeros(2, 3), torch.tensor([[1, 0, 0], [0, 2, 1]])
     options = {} if loss.kind == "alrp" else {"num_positives": 2}
-    got = evaluate(loss, values, logits, targets, torch.zeros(2), **options)
+    got = evaluate(loss, not_waiting, logits, targets, torch.zeros(2), **options)
     assert got["d_logits"][targets < 2].isnan().all()
+
+
+SCRIPT = """
+import torch, alrp_cuda
+from alrp_cuda import ops
+ops.register_backend("not waiting", ops._backends["cpu"]._replace(is_asynchronous=True))
+print(alrp_cuda.alrp_loss(torch.zeros(2), torch.tensor([1, 2]), torch.zeros(1), backend="not waiting").cls)
+"""
+
+
+@pytest.mark.parametrize("switch", ["0", "1"])
+def test_debugging_may_be_switched_on_in_the_environment(switch):
+    environment = os.environ | {"ALRP_CUDA_DEBUG": switch, "PYTHONPATH": str(Path(alrp_cuda.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True)
+    assert ("ValueError: targets must be" in done.stderr) == (switch == "1"), done.stderr
+    assert ("nan" in done.stdout) == (switch == "0"), done.stdout
 
 
 NEGATIVE = [
