@@ -90,6 +90,7 @@ def split(targets: Tensor, layout: Layout, size: int) -> tuple[Tensor, Tensor]:
     labels = targets.reshape(-1)
     if labels.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch compares few of the unsigned dtypes
         labels = labels.to(torch.int64)
+        labels = labels.where(labels >= 0, torch.iinfo(torch.int64).max)  # 2^63 and above have wrapped
     if layout.classes == 0:
         if size == 0:
             labels = labels[:0]
