@@ -122,7 +122,15 @@ class RankingLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, loc_errors: Tensor, targets: Tensor, layout: Layout, delta: float, eps: float, told: Any, errors: Errors
+        ctx: Any,
+        logits: Tensor,
+        loc_errors: Tensor,
+        targets: Tensor,
+        layout: Layout,
+        delta: float,
+        eps: float,
+        told: Any,
+        errors: Errors,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         flat = logits.detach().reshape(-1).to(dtype)
@@ -242,4 +250,5 @@ def ap_loss(
 
     told = None if num_positives is None else ("num_positives", int(num_positives))
     nothing = logits.new_empty(0)
-    return RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
+    loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
+    return loss

@@ -3,13 +3,14 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
+#include <c10/core/DeviceGuard.h>
+
 #include <memory>
 
 #include "../cpu/backend.h"
 #include "../ranking.h"
 
 #ifdef ALRP_WITH_CUDA
-#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include "../cuda/backend.h"
@@ -65,14 +66,16 @@ Labels labels_of(const at::Tensor& targets, TargetLayout layout) {
   return labels;
 }
 
-Input input_of(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, int64_t p, double delta,
-               int64_t algorithm) {
-  TORCH_CHECK_VALUE(logits.is_contiguous() && targets.is_contiguous(), "logits and targets must be contiguous");
+Input input_of(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, int64_t p,
+               double delta, int64_t algorithm) {
+  TORCH_CHECK_VALUE(logits.is_contiguous() && targets.is_contiguous(),
+                    "logits and targets must be contiguous");
   TORCH_CHECK_VALUE(targets.device() == logits.device(), "targets must be on the device of logits");
   TORCH_CHECK_VALUE(p >= 0, "the number of positives must be >= 0, got ", p);
   const Labels labels = labels_of(targets, layout);
-  TORCH_CHECK_VALUE(logits.numel() == 0 || targets.numel() * std::max<int64_t>(1, layout.classes) == logits.numel(),
-                    "targets do not fit logits");
+  TORCH_CHECK_VALUE(
+      logits.numel() == 0 || targets.numel() * std::max<int64_t>(1, layout.classes) == logits.numel(),
+      "targets do not fit logits");
   return {array_of(logits), logits.numel(), labels, p, delta, static_cast<Algorithm>(algorithm)};
 }
 
@@ -85,39 +88,35 @@ std::unique_ptr<Backend> backend_of(const at::Tensor& logits) {
   return std::make_unique<cpu::CpuBackend>();
 }
 
-// Makes the logits' device current for allocations and launches.
-struct DeviceScope {
-#ifdef ALRP_WITH_CUDA
-  explicit DeviceScope(const at::Tensor& logits) : guard(at::device_of(logits)) {}
-  c10::cuda::OptionalCUDAGuard guard;
-#else
-  explicit DeviceScope(const at::Tensor&) {}
-#endif
-};
-
 at::Tensor workspace_of(const Backend& backend, const Input& input, const at::Tensor& logits) {
-  return at::empty({static_cast<int64_t>(workspace_bytes(backend, input))}, logits.options().dtype(at::kByte));
+  return at::empty({static_cast<int64_t>(workspace_bytes(backend, input))},
+                   logits.options().dtype(at::kByte));
 }
 
 Tables tables_of(const at::Tensor& index, const at::Tensor& tables, int64_t p) {
   auto* data = tables.mutable_data_ptr<double>();
   const bool has_error_gradient = tables.numel() == 4 * p + 1 && p > 0;
-  return {index.mutable_data_ptr<int64_t>(), data,         data + p, data + 2 * p,
-          has_error_gradient ? data + 3 * p : nullptr, data + tables.numel() - 1};
+  return {index.mutable_data_ptr<int64_t>(),
+          data,
+          data + p,
+          data + 2 * p,
+          has_error_gradient ? data + 3 * p : nullptr,
+          data + tables.numel() - 1};
 }
 
 }  // namespace
 
-ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, int64_t num_positives,
-                      int64_t loss, const std::optional<at::Tensor>& loc_errors, bool want_error_gradient, double delta,
-                      double eps, int64_t algorithm) {
-  const DeviceScope scope(logits);
+ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
+                      int64_t num_positives, int64_t loss, const std::optional<at::Tensor>& loc_errors,
+                      bool want_error_gradient, double delta, double eps, int64_t algorithm) {
+  const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
   const int64_t p = num_positives;
   const Input input = input_of(logits, targets, layout, p, delta, algorithm);
   Spec spec{static_cast<Loss>(loss), eps, {nullptr, Dtype::kFloat32}};
   if (loc_errors) {
-    TORCH_CHECK_VALUE(loc_errors->is_contiguous() && loc_errors->numel() == p && loc_errors->device() == logits.device(),
-                      "loc_errors must be contiguous, one per positive, on the device of logits");
+    TORCH_CHECK_VALUE(
+        loc_errors->is_contiguous() && loc_errors->numel() == p && loc_errors->device() == logits.device(),
+        "loc_errors must be contiguous, one per positive, on the device of logits");
     spec.loc_errors = array_of(*loc_errors);
   }
 
@@ -129,10 +128,11 @@ ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, Targe
   at::Tensor status = at::empty({3}, logits.options().dtype(at::kLong));
   const auto backend = backend_of(logits);
   const at::Tensor workspace = workspace_of(*backend, input, logits);
-  alrp::forward(*backend, input, spec,
-                {dtype_of(cls.scalar_type()), cls.data_ptr(), loc.data_ptr(), rank.data_ptr(), precision.data_ptr(),
-                 tables_of(index, tables, p), reinterpret_cast<Status*>(status.data_ptr())},
-                workspace.data_ptr());
+  alrp::forward(
+      *backend, input, spec,
+      {dtype_of(cls.scalar_type()), cls.data_ptr(), loc.data_ptr(), rank.data_ptr(), precision.data_ptr(),
+       tables_of(index, tables, p), reinterpret_cast<Status*>(status.data_ptr())},
+      workspace.data_ptr());
   return {cls, loc, rank, precision, index, tables, status};
 }
 
@@ -140,7 +140,7 @@ std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward(
     const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, double delta, int64_t algorithm,
     const at::Tensor& index, const at::Tensor& tables, const std::optional<at::Tensor>& grad_cls,
     const std::optional<at::Tensor>& grad_loc, at::ScalarType loc_errors_dtype) {
-  const DeviceScope scope(logits);
+  const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
   const int64_t p = index.numel();
   const Input input = input_of(logits, targets, layout, p, delta, algorithm);
   std::optional<at::Tensor> grad_logits, grad_loc_errors;
@@ -165,7 +165,7 @@ std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward(
 }
 
 at::Tensor count_positives(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout) {
-  const DeviceScope scope(logits);
+  const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
   const Input input = input_of(logits, targets, layout, 0, 1.0, 0);
   at::Tensor status = at::empty({3}, logits.options().dtype(at::kLong));
   const auto backend = backend_of(logits);

@@ -1,0 +1,1 @@
+"""What the losses cost beside what one would use instead: ``python -m bench``."""

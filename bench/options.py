@@ -1,0 +1,52 @@
+"""The command line."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from .cases import DTYPES, REGIMES
+from .contenders import LOSSES
+
+
+def count(text: str) -> int:
+    """A whole number >= 1, as 1000000 or 1e6."""
+    value = float(text)
+    if not value.is_integer() or value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number >= 1, got {text}")
+    return int(value)
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """Parse the arguments; ends the process with a message where they make no sense."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Forward + backward of our loss beside Focal Loss, the per-positive loop, the reference and a copy "
+        "of the logits, for every N with every P <= N. Checks first that ours agrees with the reference and the loop; "
+        "ends with 1 where it does not.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--loss", choices=LOSSES, default="alrp")
+    parser.add_argument("--algorithm", choices=("auto", "tiled"), default="auto", help="which form of ours")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the logits")
+    parser.add_argument(
+        "--regime",
+        choices=REGIMES,
+        default="dense",
+        help="dense: nearly every negative is within reach of a positive, as early in training; sparse: one in eight",
+    )
+    parser.add_argument("--logits", type=count, nargs="+", default=[10**4, 10**5, 10**6], metavar="N")
+    parser.add_argument("--positives", type=count, nargs="+", default=[50, 500], metavar="P")
+    parser.add_argument("--repeat", type=count, default=15, metavar="R", help="samples of each at most")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw time against N and P there")
+    options = parser.parse_args(argv)
+    if min(options.positives) > max(options.logits):
+        parser.error("every --positives is larger than every --logits")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no CUDA device")
+    for path in (options.json, options.plot):  # told now, not after the measurements
+        if path is not None and not path.resolve().parent.is_dir():
+            parser.error(f"the folder of {path} does not exist")
+    return options

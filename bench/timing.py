@@ -1,0 +1,58 @@
+"""How long a step takes, in the company of the others."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from .contenders import Step
+
+# A step that is shorter than a sample is called several times for one sample.
+SAMPLE_SECONDS = 0.005
+# A step that has used up as much sits out the remaining rounds, so that a slow one does not set the length of the run.
+BUDGET_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a call in each round; every sample is the mean of ``calls`` calls in a row."""
+
+    samples: list[float]
+    calls: int
+
+    @property
+    def median(self) -> float:
+        return median(self.samples)
+
+
+def seconds(step: Step, calls: int, device: torch.device) -> float:
+    """Seconds a call: by events on a CUDA device, since the CPU only queues the work there, else by the CPU's clock."""
+    if device.type == "cuda":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.cuda.synchronize(device)
+        start.record()
+        for _ in range(calls):
+            step()
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) / 1e3 / calls
+    begin = time.perf_counter()
+    for _ in range(calls):
+        step()
+    return (time.perf_counter() - begin) / calls
+
+
+def interleaved(steps: Mapping[str, Step], repeat: int, device: torch.device) -> dict[str, Timing]:
+    """Time the steps in turn, ``repeat`` rounds, so that whatever else the machine does meets them all alike."""
+    for step in steps.values():
+        step()
+    warm = {name: seconds(step, 1, device) for name, step in steps.items()}
+    timings = {name: Timing([], max(1, round(SAMPLE_SECONDS / max(warm[name], 1e-9)))) for name in steps}
+    for _ in range(repeat):
+        for name, step in steps.items():
+            samples, calls = timings[name].samples, timings[name].calls
+            if sum(samples) * calls < BUDGET_SECONDS:
+                samples.append(seconds(step, calls, device))
+    return timings
