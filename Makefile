@@ -17,7 +17,7 @@ test: $(VENV)/built
 	python -m pytest -m "not full"
 
 test-full: $(VENV)/built
-	python -m pytest
+	python -m pytest --hypothesis-profile=long
 
 gpu: $(VENV)/built
 	python -m pytest -m gpu

@@ -20,4 +20,4 @@ class FirstOrderOnly(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
-        raise RuntimeError("a ranking loss has no second derivative: its gradient is error-driven, not the derivative of its value")
+        raise RuntimeError("a ranking loss has no second derivative: its gradient is error-driven, no derivative of its value")

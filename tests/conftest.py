@@ -14,9 +14,10 @@ from alrp_cuda import ops
 ALGORITHMS = ("tiled",)
 NOT_WAITING = "cpu not waiting"
 
-# The generated cases are the same on every run, so that a change is judged by itself; --full looks for new ones.
-settings.register_profile("default", derandomize=True, deadline=None, max_examples=60)
-settings.register_profile("full", deadline=None, max_examples=2000, print_blob=True)
+# The generated cases are the same on every run, so that a change is judged by itself; --hypothesis-profile=long looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
+settings.register_profile("long", deadline=None, max_examples=2000, print_blob=True)
+settings.load_profile("repeatable")
 
 
 def backends() -> list:
@@ -90,18 +91,7 @@ def values(request):
     return make(request.param)
 
 
-def pytest_addoption(parser):
-    parser.addoption("--full", action="store_true", help="run the long cases too, and look for new generated ones")
-
-
-def pytest_configure(config):
-    settings.load_profile("full" if config.getoption("--full") else "default")
-
-
-def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--full"):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("full")])
-        items[:] = [item for item in items if not item.get_closest_marker("full")]
+def pytest_collection_modifyitems(items):
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         name = next((params[key] for key in ("backend", "losses", "values", "not_waiting") if key in params), None)
