@@ -14,7 +14,7 @@ from alrp_cuda import ops
 ALGORITHMS = ("tiled",)
 NOT_WAITING = "cpu not waiting"
 
-# The generated cases are the same on every run, so that a change is judged by itself; --hypothesis-profile=long looks for new ones.
+# The generated cases are the same on every run, so that a change is judged by itself; make test-full looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
 settings.register_profile("long", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile("repeatable")
