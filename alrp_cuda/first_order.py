@@ -6,16 +6,20 @@ import torch
 from torch import Tensor
 
 
-class FirstOrderOnly(torch.autograd.Function):
-    """Passes ``gradients`` on and ties them to the ``inputs`` they belong to, so that a second derivative by any of these raises.
+def first_order_only(gradients: tuple[Tensor | None, ...], inputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """``gradients``, tied to the ``inputs`` they belong to, so that a second derivative by any of these raises.
 
     ``torch.autograd.function.once_differentiable`` does so only where the incoming gradient itself has a graph: without one, a
     penalty on the gradient (``create_graph=True``) would train as if it were not there.
     """
+    if not torch.is_grad_enabled():  # no create_graph: nobody can differentiate again
+        return gradients
+    return _FirstOrderOnly.apply(len(gradients), *gradients, *inputs)  # type: ignore[no-any-return]
 
+
+class _FirstOrderOnly(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, count: int, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
-        """The first ``count`` of ``tensors`` are the gradients; the rest are the inputs."""
         return tuple(None if t is None else t.view_as(t) for t in tensors[:count])
 
     @staticmethod

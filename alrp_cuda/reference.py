@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .first_order import FirstOrderOnly
+from .first_order import first_order_only
 from .inputs import (
     ORDERS,
     Layout,
@@ -166,7 +166,7 @@ class RankingLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_cls: Tensor, grad_loc: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         grad, grad_errors, logits, loc_errors = ctx.saved_tensors
         grads = (grad * grad_cls).to(logits.dtype), (grad_errors * grad_loc).to(loc_errors.dtype)
-        return *FirstOrderOnly.apply(2, *grads, logits, loc_errors), *[None] * 6
+        return *first_order_only(grads, (logits, loc_errors)), *[None] * 6
 
 
 def descending(scores: Tensor) -> Tensor:
