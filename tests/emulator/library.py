@@ -107,8 +107,9 @@ class Library:
         """Translate every kernel, run none: {readable name: why it is not supported}"""
         return {readable_name(k): e for m in self.modules.values() for k, e in m.check_all().items()}
 
-    def session(self, schedule: Schedule | None = None) -> Session:
-        return Session(self, schedule or Schedule())
+    def session(self, schedule: Schedule | None = None, ignore: Sequence[str] = ()) -> Session:
+        """`ignore`: regular expressions of warnings that are known, and not of our code."""
+        return Session(self, schedule or Schedule(), ignore)
 
 
 class Session:
@@ -117,12 +118,13 @@ class Session:
     Leaving it raises EmulatorError if a launch failed, or a kernel gave rise to a warning.
     """
 
-    def __init__(self, library: Library, schedule: Schedule):
+    def __init__(self, library: Library, schedule: Schedule, ignore: Sequence[str] = ()):
         self.library = library
         self.schedule = schedule
         self.counters = Counters()  # of the session as a whole
         self.kernel_counters: dict[str, Counters] = {}  # by readable name
         self.problems: list[str] = []  # failed launches and warnings
+        self._ignored = [re.compile(pattern) for pattern in ignore]
         self._registered: list[Any] = []  # keeps the arrays alive
         self._handler = _LaunchHandler(self._handle)
 
@@ -206,8 +208,9 @@ class Session:
         result = module.launch_packed(kernel, geometry, bytes(parameters), self._memory(), self.schedule)
         self.counters.add(result.counters)
         self.kernel_counters.setdefault(readable_name(kernel), Counters()).add(result.counters)
-        if result.warnings:
-            self.problems.append(result.warnings.rstrip())
+        for warning in result.warnings.splitlines():
+            if not any(pattern.search(warning) for pattern in self._ignored):
+                self.problems.append(warning)
         if result.error is not None:
             self.problems.append(result.error)
             return _LAUNCH_FAILURE
