@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from .errors import EmulatorError
@@ -45,7 +45,7 @@ def digest(*parts: str | bytes) -> str:
     return h.hexdigest()[:24]
 
 
-@lru_cache
+@cache
 def nvcc() -> str:
     """The path of nvcc: $NVCC, on PATH, or in $CUDA_HOME"""
     home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
@@ -55,10 +55,12 @@ def nvcc() -> str:
     return found
 
 
-@lru_cache
+@cache
 def toolkit() -> Path:
     """The root of the CUDA toolkit, as nvcc itself finds it (the one on PATH may be a wrapper)"""
-    result = subprocess.run([nvcc(), "--dryrun", "-E", "-x", "cu", os.devnull], capture_output=True, text=True)
+    result = subprocess.run(
+        [nvcc(), "--dryrun", "-E", "-x", "cu", os.devnull], capture_output=True, text=True
+    )
     m = re.search(r"^#\$ TOP=(.*)$", result.stderr, re.M)
     if not m:
         raise EmulatorError(f"{nvcc()} --dryrun does not say where the toolkit is:\n{result.stderr[:2000]}")
@@ -85,17 +87,21 @@ def cxx() -> str:
 def run(command: Sequence[str], what: str) -> None:
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
-        raise EmulatorError(f"{what} failed:\n{' '.join(command)}\n{(result.stderr or result.stdout)[-4000:]}")
+        raise EmulatorError(
+            f"{what} failed:\n{' '.join(command)}\n{(result.stderr or result.stdout)[-4000:]}"
+        )
 
 
-@lru_cache
+@cache
 def tool_versions() -> str:
     """A new compiler makes the cache void."""
-    lines = [subprocess.run([tool, "--version"], capture_output=True, text=True).stdout for tool in (cxx(), nvcc())]
+    lines = [
+        subprocess.run([tool, "--version"], capture_output=True, text=True).stdout for tool in (cxx(), nvcc())
+    ]
     return "".join(lines)
 
 
-@lru_cache
+@cache
 def emulator_digest() -> str:
     """A changed translator or runtime makes the cache void."""
     files = sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("translate/*.py"), *RUNTIME.iterdir()])
@@ -122,7 +128,10 @@ def runtime_library() -> Path:
         # One translation unit: the standard headers are read once.
         together = path.parent / "runtime.cpp"
         together.write_text("".join(f'#include "{f.name}"\n' for f in sorted(RUNTIME.glob("*.cpp"))))
-        run([cxx(), *CXX_FLAGS, "-O2", f"-I{RUNTIME}", f"-Wl,-soname,{name}", str(together), "-o", str(path)], cxx())
+        run(
+            [cxx(), *CXX_FLAGS, "-O2", f"-I{RUNTIME}", f"-Wl,-soname,{name}", str(together), "-o", str(path)],
+            cxx(),
+        )
 
     return cached(name, make)
 
@@ -181,7 +190,9 @@ def compile_source(source: Path, target: str, include_dirs: Sequence[Path], flag
     with tempfile.TemporaryDirectory(dir=cache_directory()) as scratch:
         made = Path(scratch) / "object"
         made.mkdir()
-        dependencies = (_nvcc if source.suffix == ".cu" else _host)(source, target, options, made, Path(scratch))
+        dependencies = (_nvcc if source.suffix == ".cu" else _host)(
+            source, target, options, made, Path(scratch)
+        )
         directory = _object_directory(request, dependencies)
         assert directory, "the compiler just read these files"
         if not directory.exists():
@@ -216,7 +227,16 @@ def _read_dependencies(makefile: Path) -> list[str]:
 def _nvcc(source: Path, target: str, options: Sequence[str], made: Path, scratch: Path) -> list[str]:
     kept = scratch / "kept"
     kept.mkdir()
-    copy = ["-o", str(made / "code.o"), "--keep", "--keep-dir", str(kept), "-MD", "-MF", str(scratch / "rule.d")]
+    copy = [
+        "-o",
+        str(made / "code.o"),
+        "--keep",
+        "--keep-dir",
+        str(kept),
+        "-MD",
+        "-MF",
+        str(scratch / "rule.d"),
+    ]
     code = ["-gencode", f"arch={target},code={target}", "-cudart", "none"]
     host = [x for flag in HOST_FLAGS for x in ("-Xcompiler", flag)]
     run([nvcc(), "-c", *options, *code, *host, *copy, str(source)], "nvcc")
@@ -247,6 +267,9 @@ def link_library(objects: Sequence[Compiled]) -> Path:
 
     def make(path: Path) -> None:
         files = [str(o.object_file) for o in objects]
-        run([cxx(), "-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", *files, "-o", str(path), "-ldl", "-lpthread"], "link")
+        run(
+            [cxx(), "-shared", "-Wl,-Bsymbolic", "-Wl,-z,defs", *files, "-o", str(path), "-ldl", "-lpthread"],
+            "link",
+        )
 
     return cached(name, make)

@@ -95,7 +95,9 @@ class Library:
         objects = [compiler.compile_source(Path(s), target, includes, list(flags)) for s in sources]
         path = compiler.link_library(objects)
         if path not in cls._loaded:  # the loader would return the same library, with the same state
-            modules = {o.fat_binary_hash: Module(ptx, lazy=True) for o in objects if (ptx := o.ptx) is not None}
+            modules = {
+                o.fat_binary_hash: Module(ptx, lazy=True) for o in objects if (ptx := o.ptx) is not None
+            }
             cls._loaded[path] = cls(path, target, modules)
         return cls._loaded[path]
 

@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,10 @@ class _Range(ctypes.Structure):
 
 class _Options(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_uint32) for name in ("order", "seed", "resident", "poison", "races", "count_warps")),
+        *(
+            (name, ctypes.c_uint32)
+            for name in ("order", "seed", "resident", "poison", "races", "count_warps")
+        ),
         ("loop_limit", ctypes.c_uint64),
     ]
 
@@ -85,7 +88,7 @@ class _Counters(ctypes.Structure):
     ]
 
 
-@lru_cache
+@cache
 def _runtime() -> ctypes.CDLL:
     library = ctypes.CDLL(str(compiler.runtime_library()))
     library.emulator_error.restype = ctypes.c_char_p
@@ -96,7 +99,7 @@ def _runtime() -> ctypes.CDLL:
 # ---- names
 
 
-@lru_cache(maxsize=None)
+@cache
 def readable_name(mangled: str) -> str:
     """`_Z5countIfEvPKf` -> `count<float>`: demangled, without return type and parameters"""
     full = subprocess.run(["c++filt", mangled], capture_output=True, text=True).stdout.strip() or mangled
@@ -425,15 +428,21 @@ class _ModuleVariables:
 
     def ranges(self) -> list[MemoryRange]:
         return [
-            MemoryRange(a.ctypes.data, a.nbytes, v.space != "const", readable_name(v.name), v.space == "const")
+            MemoryRange(
+                a.ctypes.data, a.nbytes, v.space != "const", readable_name(v.name), v.space == "const"
+            )
             for v, a in zip(self._declared, self._arrays)
         ]
 
     def _content(self, variable: Variable) -> bytes:
         text = (variable.initializer or "").strip()
-        values = split_operands(text[1:-1].replace("{", "").replace("}", "")) if text.startswith("{") else [text]
+        values = (
+            split_operands(text[1:-1].replace("{", "").replace("}", "")) if text.startswith("{") else [text]
+        )
         size = WIDTH[variable.type]
-        return b"".join((self._element(v, variable) & (1 << 8 * size) - 1).to_bytes(size, "little") for v in values)
+        return b"".join(
+            (self._element(v, variable) & (1 << 8 * size) - 1).to_bytes(size, "little") for v in values
+        )
 
     def _element(self, text: str, variable: Variable) -> int:
         if m := re.fullmatch(r"0[fF]([0-9a-fA-F]{8})|0[dD]([0-9a-fA-F]{16})", text):

@@ -68,7 +68,9 @@ class Source:
     """A parsed PTX module."""
 
     functions: list[Function] = field(default_factory=list)
-    variables: list[Variable] = field(default_factory=list)  # .global, .const, .shared; also those in functions
+    variables: list[Variable] = field(
+        default_factory=list
+    )  # .global, .const, .shared; also those in functions
 
     def kernels(self) -> list[Function]:
         return [f for f in self.functions if f.is_kernel]

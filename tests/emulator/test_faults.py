@@ -53,7 +53,12 @@ FAULTS = {
     "one element too many is read": ("histogram", "i < n; i += gridDim", "i <= n; i += gridDim", 0),
     "shared memory not initialised": ("histogram", "ss[i] = 0.f;", "", 0),
     "shared array overrun": ("histogram", "i < nb; i += blockDim.x", "i <= nb; i += blockDim.x", 1),
-    "global count without an atomic": ("histogram", "atomicAdd(&gcount[i], sc[i]);", "gcount[i] += sc[i];", 0),
+    "global count without an atomic": (
+        "histogram",
+        "atomicAdd(&gcount[i], sc[i]);",
+        "gcount[i] += sc[i];",
+        0,
+    ),
     "no barrier between the warps' totals": ("block_scan", "__syncthreads();", "", 0),
     "no barrier after the totals' scan": ("block_scan", "__syncthreads();", "", 1),
     "barrier in a branch": (
@@ -90,7 +95,9 @@ def test_sound_kernel_passes(kernel: str, schedule: Schedule) -> None:
     assert KERNEL_CHECKS[kernel](Module.from_cuda(KERNELS / f"{kernel}.cu", "compute_75"), schedule)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.full) for n in FAULTS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.full) for n in FAULTS]
+)
 def test_fault_is_noticed(name: str, tmp_path: Path) -> None:
     kernel, old, new, occurrence = FAULTS[name]
     parts = (KERNELS / f"{kernel}.cu").read_text().split(old)

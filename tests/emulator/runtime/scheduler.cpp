@@ -6,10 +6,10 @@
 
 #include "state.h"
 
-// A pass in which every thread only polls memory: after so many, the blocks wait for one that is not
-// resident, and another is started, as on a device that has room for it.
-static const uint32_t IDLE_PASSES = 16;
-// And so many polls without any other progress are an endless wait.
+// An idle pass: threads poll memory (perhaps with collectives in between), and nobody writes to any. After so
+// many, the blocks wait for one that is not resident, and another is started, as on a device that has room.
+static const uint32_t IDLE_PASSES = 32;
+// And so many polls in idle passes one after the other are an endless wait.
 static const uint64_t IDLE_POLLS = 1 << 25;
 static const uint64_t SHARED_ALIGNMENT = 256;
 
@@ -227,7 +227,7 @@ class Scheduler {
   // Every thread that can run gets a turn.
   void pass() {
     bool ran = false;
-    s_.progressed = false;
+    progressed_ = false;
     polls_of_pass_ = 0;
     for (size_t i = 0; i < live_.size() && !s_.failed; i++) {
       Block& b = *slots_[live_[i]];
@@ -235,7 +235,7 @@ class Scheduler {
       if (s_.failed) return;
       if (b.alive) continue;
       finish_block(s_, b);
-      s_.progressed = true;
+      progressed_ = true;
       if (next_ < count_) {
         start_block(s_, b, order_(next_++), stacks.area(live_[i], 0));
       } else {
@@ -243,11 +243,11 @@ class Scheduler {
         i--;
       }
     }
-    if (s_.progressed) {
+    if (!ran && !progressed_) {
+      deadlock();
+    } else if (progressed_ || !polls_of_pass_) {
       idle_passes_ = 0;
       idle_polls_ = 0;
-    } else if (!ran) {
-      deadlock();
     } else {
       idle_polls_ += polls_of_pass_;
       if (next_ < count_ && ++idle_passes_ >= IDLE_PASSES) {
@@ -259,6 +259,8 @@ class Scheduler {
     }
   }
 
+  static uint64_t written_by(const Thread& t) { return t.bytes[WRITE] + t.global_atomics; }
+
   bool turns(Block& b) {
     if (s_.options.order == 2)
       for (uint32_t i = s_.threads - 1; i > 0; i--) std::swap(b.order[i], b.order[next_random(s_) % (i + 1)]);
@@ -269,11 +271,11 @@ class Scheduler {
       ran = true;
       t.trace_steps = 0;
       s_.running = &t;
+      const uint64_t written = written_by(t);
       emulator_switch(&s_.scheduler, t.stack_pointer);
       if (s_.failed) return true;
-      if (s_.running) {
-        s_.progressed = true;  // it did not stop at a poll
-      } else {
+      progressed_ |= written_by(t) != written;
+      if (!s_.running) {  // it stopped at a poll
         polls_of_pass_++;
         last_poll_ = &t;
       }
@@ -296,6 +298,7 @@ class Scheduler {
   uint64_t count_, next_ = 0;
   std::vector<std::unique_ptr<Block>> slots_;
   std::vector<size_t> live_;
+  bool progressed_ = false;  // in this pass
   uint64_t idle_passes_ = 0, idle_polls_ = 0, polls_of_pass_ = 0;
   Thread* last_poll_ = nullptr;
 };

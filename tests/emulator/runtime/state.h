@@ -116,7 +116,6 @@ struct LaunchState : Launch {
   uint32_t random;
   void* scheduler = nullptr;  // its stack pointer, while a thread runs
   Thread* running = nullptr;
-  bool progressed;  // since the scheduler last looked
   bool failed = false;
   bool noted_exited_threads = false;
   uint32_t lanes_of(uint32_t warp) const {  // the lanes that a warp has

@@ -53,7 +53,11 @@ def sign(f: FunctionTranslator, ins: Instruction) -> None:
     else:
         x, unsigned = f.value(ins.operands[1], type_), UNSIGNED[WIDTH[type_]]
         negated = f"({unsigned})0 - ({unsigned})({x})"
-        f.write(ins.operands[0], type_, negated if ins.opcode == "neg" else f"({x}) < 0 ? {negated} : ({unsigned})({x})")
+        f.write(
+            ins.operands[0],
+            type_,
+            negated if ins.opcode == "neg" else f"({x}) < 0 ? {negated} : ({unsigned})({x})",
+        )
 
 
 @translates("rcp sqrt", "approx rn rz rm rp ftz")

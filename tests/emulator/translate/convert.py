@@ -71,7 +71,9 @@ def _widened(f: FunctionTranslator, ins: Instruction, from_: str) -> tuple[str, 
     return x, ""
 
 
-def _float_to_float(f: FunctionTranslator, ins: Instruction, to: str, from_: str, integral: str | None) -> None:
+def _float_to_float(
+    f: FunctionTranslator, ins: Instruction, to: str, from_: str, integral: str | None
+) -> None:
     x, suffix = _widened(f, ins, from_)
     if integral:
         x = f"{_TO_INTEGRAL[integral]}{suffix}({x})"
@@ -104,7 +106,11 @@ def _float_to_integer(f: FunctionTranslator, ins: Instruction, to: str, from_: s
     nan = 1 << (WIDTH[to] * 8 - 1) if from_ == "f64" or WIDTH[to] == 8 else 0
     type_ = c_type(to)
     whole = f"{_TO_INTEGRAL[integral]}{suffix}({x})"
-    f.write(ins.operands[0], to, f"to_integer<{type_}, {'float' if suffix else 'double'}>({whole}, ({type_})0x{nan:x}ull)")
+    f.write(
+        ins.operands[0],
+        to,
+        f"to_integer<{type_}, {'float' if suffix else 'double'}>({whole}, ({type_})0x{nan:x}ull)",
+    )
 
 
 def _integer_to_float(f: FunctionTranslator, ins: Instruction, to: str, from_: str) -> None:

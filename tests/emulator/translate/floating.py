@@ -114,7 +114,11 @@ def function(f: FunctionTranslator, ins: Instruction) -> None:
     else:
         flushes = ins.has("approx") and ins.has("ftz")
         argument = f"flush({x})" if flushes else x
-        forms = {"rcp": f"(1.0 / {argument})", "sqrt": f"sqrt({argument})", "rsqrt": f"(1.0 / sqrt({argument}))"}
+        forms = {
+            "rcp": f"(1.0 / {argument})",
+            "sqrt": f"sqrt({argument})",
+            "rsqrt": f"(1.0 / sqrt({argument}))",
+        }
         if op not in forms:
             raise UnsupportedPTX(f"{op} of f64")
         e = f"flush({forms[op]})" if flushes else forms[op]

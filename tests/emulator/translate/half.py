@@ -84,5 +84,8 @@ def function(f: FunctionTranslator, ins: Instruction) -> None:
     narrow, widen = conversions(ins.type)
     flush = ("flush_half" if ins.type[0] == "f" else "flush_bfloat") if ins.has("ftz") else ""
     write_each(
-        f, ins, ins.operands[1:], lambda x: f"{flush}({narrow}({names[ins.opcode]}({widen}({flush}({x[0]})))))"
+        f,
+        ins,
+        ins.operands[1:],
+        lambda x: f"{flush}({narrow}({names[ins.opcode]}({widen}({flush}({x[0]})))))",
     )

@@ -40,7 +40,9 @@ def arithmetic(f: FunctionTranslator, ins: Instruction) -> None:
     elif op in ("div", "rem"):
         f.write(target, type_, f"integer_{op}<{c_type(type_)}>(t, {f.site()}, {x}, {y})")
     elif op == "sad":
-        difference = f"({x} < {y} ? ({unsigned})({y}) - ({unsigned})({x}) : ({unsigned})({x}) - ({unsigned})({y}))"
+        difference = (
+            f"({x} < {y} ? ({unsigned})({y}) - ({unsigned})({x}) : ({unsigned})({x}) - ({unsigned})({y}))"
+        )
         f.write(target, type_, f"({unsigned})({f.value(operands[2], type_)}) + ({unsigned}){difference}")
     elif op in ("add", "sub"):
         sign = "+" if op == "add" else "-"
@@ -202,7 +204,11 @@ def bit_field(f: FunctionTranslator, ins: Instruction) -> None:
         second = f.value(operands[1], type_)
         f.write(target, type_, f"insert_bits<{c_type(type_)}>({first}, {second}, {u32(2)}, {u32(3)})")
     elif op == "bfind":
-        f.write(target, "u32", f"find_top_bit<{c_type(type_)}>({first}, {'true' if ins.has('shiftamt') else 'false'})")
+        f.write(
+            target,
+            "u32",
+            f"find_top_bit<{c_type(type_)}>({first}, {'true' if ins.has('shiftamt') else 'false'})",
+        )
     elif op == "bmsk":
         f.write(target, "b32", f"bit_mask({u32(0)}, {u32(1)}, {clamp})")
     elif op == "szext":

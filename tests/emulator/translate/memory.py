@@ -134,7 +134,13 @@ def atomic(f: FunctionTranslator, ins: Instruction) -> None:
 
 
 def _one_atomic(
-    f: FunctionTranslator, operation: str, type_: str, space: str, target: str, sources: list[str], offset: int
+    f: FunctionTranslator,
+    operation: str,
+    type_: str,
+    space: str,
+    target: str,
+    sources: list[str],
+    offset: int,
 ) -> None:
     size = WIDTH[type_]
     unsigned = UNSIGNED[size]
