@@ -150,8 +150,7 @@ class Module:
     """A PTX module. Kernels are translated and compiled together, or each when it is first launched."""
 
     def __init__(self, ptx: str, lazy: bool = False):
-        self._ptx = ptx
-        self._lazy = lazy
+        self.ptx = ptx  # messages give its lines
         self._source: Source = parse(ptx)
         self.kernels: dict[str, Function] = {f.name: f for f in self._source.kernels()}
         self.unsupported: dict[str, str] = {}  # kernel -> why it cannot run
@@ -176,7 +175,7 @@ class Module:
     # ---- kernels
 
     def find_kernel(self, name: str) -> str:
-        """The mangled name of the kernel that `name` means, which may be readable, or part of a readable one"""
+        """The mangled name of the kernel that `name` means: that may be a readable one, or part of one"""
         if name in self.kernels:
             return name
         found = [k for k in self.kernels if name == readable_name(k)]

@@ -43,13 +43,15 @@ uint8_t* find_global(Thread* t, uint64_t address, unsigned size, Access access, 
   if (is_local(t, address) && address + size <= (uint64_t)t->stack_high) return (uint8_t*)address;
 
   LaunchState& s = state_of(t);
+  const Range* read_only = nullptr;
   for (uint32_t i = 0; i < s.ranges.size(); i++) {
     const Range& r = s.ranges[i];
     if (address < r.low || r.length < size || address - r.low > r.length - size) continue;
     const uint64_t offset = address - r.low;
-    if (access != READ && !r.writable)
-      fail(t, site, "%s of %u bytes at offset %lu of '%s', which is read-only", name_of(access), size, offset,
-           r.name);
+    if (access != READ && !r.writable) {  // unless it is also part of a range that is writable
+      read_only = &r;
+      continue;
+    }
     if (s.options.races == 2)
       check_global_race(t, i, offset, size, access, site);
     else
@@ -63,6 +65,9 @@ uint8_t* find_global(Thread* t, uint64_t address, unsigned size, Access access, 
     }
     return (uint8_t*)address;
   }
+  if (read_only)
+    fail(t, site, "%s of %u bytes at offset %lu of '%s', which is read-only", name_of(access), size,
+         address - read_only->low, read_only->name);
   fail(t, site, "out-of-bounds %s of %u bytes at 0x%lx: %s", name_of(access), size, address,
        relative_to_nearest(s, address).c_str());
 }
