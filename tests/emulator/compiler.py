@@ -217,7 +217,7 @@ def _object_directory(request: str, dependencies: Sequence[str]) -> Path | None:
 
 
 def _read_dependencies(makefile: Path) -> list[str]:
-    """Files that the rule names, without those of the toolkit and the system: their versions are in the key"""
+    """Files that the rule names, but for those of the toolkit and the system: the key has their versions"""
     _, _, files = makefile.read_text().partition(":")
     system = ("/usr/include/", "/usr/lib/", f"{toolkit()}/")
     paths = {os.path.realpath(f) for f in files.replace("\\\n", " ").split()}

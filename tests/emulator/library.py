@@ -89,10 +89,15 @@ class Library:
         include_dirs: Sequence[str | Path] = (),
         target: str = "compute_80",
         flags: Sequence[str] = (),
+        host_flags: Sequence[str] = (),
     ) -> Library:
-        """Compile .cu and .cpp files for one virtual architecture. `flags` go to nvcc and to g++."""
+        """Compile .cu files for one virtual architecture, with `flags` for nvcc, and .cpp files, with
+        `host_flags` for g++."""
         includes = [Path(d).resolve() for d in include_dirs]
-        objects = [compiler.compile_source(Path(s), target, includes, list(flags)) for s in sources]
+        objects = []
+        for source in map(Path, sources):
+            chosen = flags if source.suffix == ".cu" else host_flags
+            objects.append(compiler.compile_source(source, target, includes, list(chosen)))
         path = compiler.link_library(objects)
         if path not in cls._loaded:  # the loader would return the same library, with the same state
             modules = {

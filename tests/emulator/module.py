@@ -150,8 +150,7 @@ class Module:
     """A PTX module. Kernels are translated and compiled together, or each when it is first launched."""
 
     def __init__(self, ptx: str, lazy: bool = False):
-        self._ptx = ptx
-        self._lazy = lazy
+        self.ptx = ptx  # messages give its lines
         self._source: Source = parse(ptx)
         self.kernels: dict[str, Function] = {f.name: f for f in self._source.kernels()}
         self.unsupported: dict[str, str] = {}  # kernel -> why it cannot run
@@ -176,7 +175,7 @@ class Module:
     # ---- kernels
 
     def find_kernel(self, name: str) -> str:
-        """The mangled name of the kernel that `name` means: mangled, readable, or part of one readable name"""
+        """The mangled name of the kernel that `name` means: that may be a readable one, or part of one"""
         if name in self.kernels:
             return name
         found = [k for k in self.kernels if name == readable_name(k)]
@@ -297,7 +296,7 @@ class Module:
                 data = _scalar(argument, parameter.size)
             if len(data) != parameter.size:
                 raise EmulatorError(
-                    f"{readable_name(kernel)}: argument {i} has {len(data)} bytes, its parameter {parameter.size}"
+                    f"{readable_name(kernel)}: argument {i} has {len(data)} bytes, expected {parameter.size}"
                 )
             block[parameter.offset : parameter.offset + parameter.size] = data
         return bytes(block), ranges
@@ -317,8 +316,8 @@ class Module:
             return LaunchResult(Counters(), "", f"{readable}: {problem}")
         try:
             entry = self._entry(kernel)
-        except EmulatorError as error:
-            return LaunchResult(Counters(), "", str(error))
+        except EmulatorError as problem_of_build:
+            return LaunchResult(Counters(), "", str(problem_of_build))
         rows = [*ranges, *self._variables.ranges()]
         table = (_Range * max(1, len(rows)))(
             *(_Range(r.address, r.length, r.writable, r.constant, r.name.encode()) for r in rows)
@@ -349,7 +348,7 @@ class Module:
             failed = runtime.emulator_launch(ctypes.c_void_p(entry), ctypes.byref(request), ctypes.byref(raw))
             error = runtime.emulator_error().decode(errors="replace") if failed else None
             warnings = runtime.emulator_warnings().decode(errors="replace")
-        counters = Counters(launches=1, **{name: getattr(raw, name) for name, _ in _Counters._fields_})
+        counters = Counters(launches=1, **{field[0]: getattr(raw, field[0]) for field in _Counters._fields_})
         in_kernel = "".join(f"{readable}: {line}\n" for line in warnings.splitlines())
         return LaunchResult(counters, in_kernel, None if error is None else f"{readable}: {error}")
 

@@ -26,7 +26,7 @@ class Schedule:
     poison: bool = True
     races: Literal["shared", "all"] | None = None
     count_warps: bool = True
-    loop_limit: int = 1 << 30
+    loop_limit: int = 1 << 28
 
     def __post_init__(self) -> None:
         if self.order not in ("forward", "reverse", "random"):

@@ -56,7 +56,7 @@ def test_contention_of_shared_atomics_is_counted_by_block(module: Module) -> Non
 
 
 def test_lanes_meet_again_after_a_loop_of_different_lengths(module: Module) -> None:
-    """The load after the inner loop is one warp-instruction each round, although lanes looped 1 to 32 times."""
+    """The load after the inner loop is one warp-instruction a round, although lanes looped 1 to 32 times."""
     rounds = 5
     x, y = np.ones(32 * 32, np.float32), np.zeros(32, np.float32)
     c = counted(module, "triangle", 1, 32, x, y, rounds)

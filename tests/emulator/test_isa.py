@@ -60,7 +60,8 @@ def test_all_forms(start: int) -> None:
     ],
 )
 def test_unknown_instruction_is_refused_by_name_and_line(instruction: str) -> None:
-    registers = ".reg .b32 %r<5>; .reg .b16 %h<5>; .reg .f32 %f<5>; .reg .f64 %e<5>; .reg .b64 %d<3>; .reg .pred %p<3>;"
+    declared = ("b32 %r<5>", "b16 %h<5>", "f32 %f<5>", "f64 %e<5>", "b64 %d<3>", "pred %p<3>")
+    registers = " ".join(f".reg .{d};" for d in declared)
     text = with_header(f".visible .entry k(.param .u64 p)\n{{\n{registers}\n{instruction}\nret;\n}}")
     problem = Module(text).unsupported["k"]
     assert instruction.rstrip(";") in problem

@@ -84,15 +84,32 @@ def test_atomics() -> None:
                     continue
                 r = register_type(t)
                 ld = UNTYPED[BITS[t]]
-                code = f".visible .entry {kind}{i}(.param .u64 pm, .param .u64 px, .param .u64 py, .param .u64 po, .param .u32 pn)\n{{ .reg .b64 %m, %x, %y, %o, %off, %g; .reg .{r} %d, %v, %w; .reg .b32 %i, %j, %k, %s, %n; .reg .pred %p;\nmov.u32 %i, %tid.x; mov.u32 %j, %ctaid.x; mad.lo.u32 %k, %j, 128, %i; ld.param.u32 %n, [pn]; setp.ge.u32 %p, %k, %n; @%p ret; mul.wide.u32 %off, %k, 8;\nld.param.u64 %m, [pm]; ld.param.u64 %x, [px]; ld.param.u64 %y, [py]; ld.param.u64 %o, [po]; add.s64 %m, %m, %off; add.s64 %x, %x, %off; add.s64 %y, %y, %off; add.s64 %o, %o, %off; ld.global.{ld} %v, [%x]; ld.global.{ld} %w, [%y];\n"
+                code = (
+                    f".visible .entry {kind}{i}(.param .u64 pm, .param .u64 px, .param .u64 py, "
+                    ".param .u64 po, .param .u32 pn)\n"
+                    f"{{ .reg .b64 %m, %x, %y, %o, %off, %g; .reg .{r} %d, %v, %w; "
+                    f".reg .b32 %i, %j, %k, %s, %n; .reg .pred %p;\n"
+                    f"mov.u32 %i, %tid.x; mov.u32 %j, %ctaid.x; mad.lo.u32 %k, %j, 128, %i; "
+                    f"ld.param.u32 %n, [pn]; setp.ge.u32 %p, %k, %n; @%p ret; mul.wide.u32 %off, %k, 8;\n"
+                    f"ld.param.u64 %m, [pm]; ld.param.u64 %x, [px]; ld.param.u64 %y, [py]; "
+                    f"ld.param.u64 %o, [po]; add.s64 %m, %m, %off; add.s64 %x, %x, %off; "
+                    f"add.s64 %y, %y, %off; add.s64 %o, %o, %off; ld.global.{ld} %v, [%x]; "
+                    f"ld.global.{ld} %w, [%y];\n"
+                )
                 if where == "shared":
-                    code += f"mov.u32 %s, buf; mad.lo.u32 %s, %i, 8, %s; ld.global.{ld} %d, [%m]; st.shared.{ld} [%s], %d; cvt.u64.u32 %g, %s; cvta.shared.u64 %g, %g;\n"
+                    code += (
+                        f"mov.u32 %s, buf; mad.lo.u32 %s, %i, 8, %s; ld.global.{ld} %d, [%m]; "
+                        f"st.shared.{ld} [%s], %d; cvt.u64.u32 %g, %s; cvta.shared.u64 %g, %g;\n"
+                    )
                 else:
                     code += "mov.u64 %g, %m;\n"
                 A = "[%s]" if space == "shared" else "[%g]"
                 ops = "%v, %w" if op == "cas" else "%v"
                 if kind == "atom":
-                    code += f"atom{q}.{op.split('.')[0]}{'.noftz' if 'noftz' in op else ''}.{t} %d, {A}, {ops}; st.global.{ld} [%o], %d;\n"
+                    code += (
+                        f"atom{q}.{op.split('.')[0]}{'.noftz' if 'noftz' in op else ''}.{t} %d, {A}, {ops}; "
+                        f"st.global.{ld} [%o], %d;\n"
+                    )
                 else:
                     code += f"red{q}.{op.split('.')[0]}{'.noftz' if 'noftz' in op else ''}.{t} {A}, {ops};\n"
                 if where == "shared":
@@ -137,7 +154,7 @@ def test_atomics() -> None:
             check(
                 nm,
                 not bad,
-                f"{len(bad)} of {len(rows)}: {[hex(v) for v in bad[0][0]]} got {bad[0][1]} want {bad[0][2]}"
+                (f"{len(bad)} of {len(rows)}: {[hex(v) for v in bad[0][0]]} got {bad[0][1]} want {bad[0][2]}")
                 if bad
                 else "",
             )
@@ -145,7 +162,12 @@ def test_atomics() -> None:
 
 def test_vector_atomics() -> None:
     m = module(
-        ".visible .entry k(.param .u64 a, .param .u64 b) { .reg .b64 %a, %b; .reg .f32 %f<8>; ld.param.u64 %a, [a]; ld.param.u64 %b, [b]; ld.global.v4.f32 {%f0,%f1,%f2,%f3}, [%b]; atom.global.v2.f32.add {%f4,%f5}, [%a], {%f0,%f1}; red.global.v4.f32.add [%a+16], {%f0,%f1,%f2,%f3}; st.global.v2.f32 [%b], {%f4,%f5}; ret; }"
+        ".visible .entry k(.param .u64 a, .param .u64 b) { .reg .b64 %a, %b; "
+        ".reg .f32 %f<8>; ld.param.u64 %a, [a]; ld.param.u64 %b, [b]; "
+        "ld.global.v4.f32 {%f0,%f1,%f2,%f3}, [%b]; "
+        "atom.global.v2.f32.add {%f4,%f5}, [%a], {%f0,%f1}; "
+        "red.global.v4.f32.add [%a+16], {%f0,%f1,%f2,%f3}; st.global.v2.f32 [%b], {%f4,%f5}; "
+        "ret; }"
     )
     a = np.arange(8, dtype=np.float32)
     b = np.array([0.5, 0.25, 4, 8], np.float32)
@@ -155,7 +177,11 @@ def test_vector_atomics() -> None:
 
 def test_compare_and_swap_of_128_bits() -> None:
     m = module(
-        ".visible .entry k(.param .u64 a) { .reg .b64 %a, %l, %h; .reg .b128 %x, %y, %z; ld.param.u64 %a, [a]; mov.b128 %x, {%a, %a}; ld.global.v2.b64 {%l,%h}, [%a]; mov.b128 %x, {%l,%h}; ld.global.v2.b64 {%l,%h}, [%a+16]; mov.b128 %y, {%l,%h}; atom.global.cas.b128 %z, [%a], %x, %y; mov.b128 {%l,%h}, %z; st.global.v2.b64 [%a+32], {%l,%h}; ret; }"
+        ".visible .entry k(.param .u64 a) { .reg .b64 %a, %l, %h; .reg .b128 %x, %y, %z; "
+        "ld.param.u64 %a, [a]; mov.b128 %x, {%a, %a}; ld.global.v2.b64 {%l,%h}, [%a]; "
+        "mov.b128 %x, {%l,%h}; ld.global.v2.b64 {%l,%h}, [%a+16]; mov.b128 %y, {%l,%h}; "
+        "atom.global.cas.b128 %z, [%a], %x, %y; mov.b128 {%l,%h}, %z; "
+        "st.global.v2.b64 [%a+32], {%l,%h}; ret; }"
     )
     a = np.zeros(16, np.uint64)
     a = a[1:] if a.ctypes.data % 16 else a[:-1]

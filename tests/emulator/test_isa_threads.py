@@ -22,7 +22,18 @@ pytestmark = pytest.mark.full
 def test_shuffles() -> None:
     txt = ""
     for md in ("up", "down", "bfly", "idx"):
-        txt += f".visible .entry s_{md}(.param .u64 pa, .param .u64 pb, .param .u64 pc, .param .u64 po, .param .u32 pm)\n{{ .reg .b64 %a, %b, %c, %o, %f; .reg .b32 %i, %v, %l, %x, %d, %m; .reg .pred %p;\nmov.u32 %i, %tid.x; mul.wide.u32 %f, %i, 4; ld.param.u64 %a, [pa]; ld.param.u64 %b, [pb]; ld.param.u64 %c, [pc]; ld.param.u64 %o, [po]; ld.param.u32 %m, [pm]; add.s64 %a, %a, %f; add.s64 %b, %b, %f; add.s64 %c, %c, %f; mul.wide.u32 %f, %i, 8; add.s64 %o, %o, %f; ld.global.b32 %v, [%a]; ld.global.b32 %l, [%b]; ld.global.b32 %x, [%c];\nshfl.sync.{md}.b32 %d|%p, %v, %l, %x, %m; st.global.b32 [%o], %d; selp.b32 %d, 1, 0, %p; st.global.b32 [%o+4], %d; ret; }}\n"
+        txt += (
+            f".visible .entry s_{md}(.param .u64 pa, .param .u64 pb, .param .u64 pc, "
+            ".param .u64 po, .param .u32 pm)\n"
+            f"{{ .reg .b64 %a, %b, %c, %o, %f; .reg .b32 %i, %v, %l, %x, %d, %m; .reg .pred %p;\n"
+            f"mov.u32 %i, %tid.x; mul.wide.u32 %f, %i, 4; ld.param.u64 %a, [pa]; "
+            f"ld.param.u64 %b, [pb]; ld.param.u64 %c, [pc]; ld.param.u64 %o, [po]; "
+            f"ld.param.u32 %m, [pm]; add.s64 %a, %a, %f; add.s64 %b, %b, %f; add.s64 %c, %c, %f; "
+            f"mul.wide.u32 %f, %i, 8; add.s64 %o, %o, %f; ld.global.b32 %v, [%a]; "
+            f"ld.global.b32 %l, [%b]; ld.global.b32 %x, [%c];\n"
+            f"shfl.sync.{md}.b32 %d|%p, %v, %l, %x, %m; st.global.b32 [%o], %d; "
+            f"selp.b32 %d, 1, 0, %p; st.global.b32 [%o+4], %d; ret; }}\n"
+        )
     m = module(txt)
     for md in ("up", "down", "bfly", "idx"):
         bad = 0
@@ -59,8 +70,23 @@ def test_shuffles() -> None:
 
 def test_vote() -> None:
     m = module(
-        ".visible .entry k(.param .u64 pa, .param .u64 po, .param .u32 pm, .param .u32 px)\n{ .reg .b64 %a, %o, %f; .reg .b32 %i, %v, %d, %m, %x, %l; .reg .b64 %w; .reg .pred %p, %q, %e;\nmov.u32 %i, %tid.x; mul.wide.u32 %f, %i, 4; ld.param.u64 %a, [pa]; ld.param.u64 %o, [po]; ld.param.u32 %m, [pm]; ld.param.u32 %x, [px]; add.s64 %a, %a, %f; mul.wide.u32 %f, %i, 64; add.s64 %o, %o, %f; mov.u32 %l, %laneid; shl.b32 %d, 1, %l; and.b32 %d, %d, %x; setp.ne.u32 %e, %d, 0; @%e ret; shl.b32 %d, 1, %l; and.b32 %d, %d, %m; setp.eq.u32 %e, %d, 0; @%e bra DONE; ld.global.b32 %v, [%a]; and.b32 %d, %v, 1; setp.ne.u32 %p, %d, 0;\n"
-        "vote.sync.ballot.b32 %d, %p, %m; st.global.b32 [%o], %d; vote.sync.any.pred %q, %p, %m; selp.b32 %d, 1, 0, %q; st.global.b32 [%o+4], %d; vote.sync.all.pred %q, !%p, %m; selp.b32 %d, 1, 0, %q; st.global.b32 [%o+8], %d; vote.sync.uni.pred %q, %p, %m; selp.b32 %d, 1, 0, %q; st.global.b32 [%o+12], %d; match.any.sync.b32 %d, %v, %m; st.global.b32 [%o+16], %d; match.all.sync.b32 %d|%q, %v, %m; st.global.b32 [%o+20], %d; selp.b32 %d, 1, 0, %q; st.global.b32 [%o+24], %d; mov.b64 %w, {%d, %v}; match.any.sync.b64 %d, %w, %m; st.global.b32 [%o+28], %d;"
+        ".visible .entry k(.param .u64 pa, .param .u64 po, .param .u32 pm, .param .u32 px)\n"
+        "{ .reg .b64 %a, %o, %f; .reg .b32 %i, %v, %d, %m, %x, %l; .reg .b64 %w; "
+        ".reg .pred %p, %q, %e;\n"
+        "mov.u32 %i, %tid.x; mul.wide.u32 %f, %i, 4; ld.param.u64 %a, [pa]; "
+        "ld.param.u64 %o, [po]; ld.param.u32 %m, [pm]; ld.param.u32 %x, [px]; "
+        "add.s64 %a, %a, %f; mul.wide.u32 %f, %i, 64; add.s64 %o, %o, %f; "
+        "mov.u32 %l, %laneid; shl.b32 %d, 1, %l; and.b32 %d, %d, %x; setp.ne.u32 %e, %d, 0; "
+        "@%e ret; shl.b32 %d, 1, %l; and.b32 %d, %d, %m; setp.eq.u32 %e, %d, 0; "
+        "@%e bra DONE; ld.global.b32 %v, [%a]; and.b32 %d, %v, 1; setp.ne.u32 %p, %d, 0;\n"
+        "vote.sync.ballot.b32 %d, %p, %m; st.global.b32 [%o], %d; "
+        "vote.sync.any.pred %q, %p, %m; selp.b32 %d, 1, 0, %q; st.global.b32 [%o+4], %d; "
+        "vote.sync.all.pred %q, !%p, %m; selp.b32 %d, 1, 0, %q; st.global.b32 [%o+8], %d; "
+        "vote.sync.uni.pred %q, %p, %m; selp.b32 %d, 1, 0, %q; st.global.b32 [%o+12], %d; "
+        "match.any.sync.b32 %d, %v, %m; st.global.b32 [%o+16], %d; "
+        "match.all.sync.b32 %d|%q, %v, %m; st.global.b32 [%o+20], %d; selp.b32 %d, 1, 0, %q; "
+        "st.global.b32 [%o+24], %d; mov.b64 %w, {%d, %v}; match.any.sync.b64 %d, %w, %m; "
+        "st.global.b32 [%o+28], %d;"
         + "".join(
             f"redux.sync.{o}.{t} %d, %v, %m; st.global.b32 [%o+{32 + 4 * i}], %d;"
             for i, (o, t) in enumerate(
@@ -138,7 +164,17 @@ def test_vote() -> None:
 
 def test_bar_red() -> None:
     m = module(
-        ".visible .entry k(.param .u64 pa, .param .u64 po)\n{ .reg .b64 %a, %o, %f; .reg .b32 %i, %v, %d, %n; .reg .pred %p, %q, %e;\nmov.u32 %i, %tid.x; mul.wide.u32 %f, %i, 4; ld.param.u64 %a, [pa]; ld.param.u64 %o, [po]; add.s64 %a, %a, %f; mul.wide.u32 %f, %i, 16; add.s64 %o, %o, %f; ld.global.b32 %v, [%a]; setp.ne.u32 %p, %v, 0;\nbarrier.sync 0; bar.red.popc.u32 %d, 0, %p; st.global.b32 [%o], %d; bar.red.and.pred %q, 1, %p; selp.b32 %d, 1, 0, %q; st.global.b32 [%o+4], %d; barrier.cta.red.or.pred %q, 0, !%p; selp.b32 %d, 1, 0, %q; st.global.b32 [%o+8], %d;\nsetp.ge.u32 %e, %i, 64; @%e bra HI; bar.red.popc.u32 %d, 3, 64, %p; bra OUT; HI: bar.red.popc.u32 %d, 4, 32, !%p; OUT: st.global.b32 [%o+12], %d; ret; }"
+        ".visible .entry k(.param .u64 pa, .param .u64 po)\n"
+        "{ .reg .b64 %a, %o, %f; .reg .b32 %i, %v, %d, %n; .reg .pred %p, %q, %e;\n"
+        "mov.u32 %i, %tid.x; mul.wide.u32 %f, %i, 4; ld.param.u64 %a, [pa]; "
+        "ld.param.u64 %o, [po]; add.s64 %a, %a, %f; mul.wide.u32 %f, %i, 16; "
+        "add.s64 %o, %o, %f; ld.global.b32 %v, [%a]; setp.ne.u32 %p, %v, 0;\n"
+        "barrier.sync 0; bar.red.popc.u32 %d, 0, %p; st.global.b32 [%o], %d; "
+        "bar.red.and.pred %q, 1, %p; selp.b32 %d, 1, 0, %q; st.global.b32 [%o+4], %d; "
+        "barrier.cta.red.or.pred %q, 0, !%p; selp.b32 %d, 1, 0, %q; "
+        "st.global.b32 [%o+8], %d;\n"
+        "setp.ge.u32 %e, %i, 64; @%e bra HI; bar.red.popc.u32 %d, 3, 64, %p; bra OUT; "
+        "HI: bar.red.popc.u32 %d, 4, 32, !%p; OUT: st.global.b32 [%o+12], %d; ret; }"
     )
     for tr in range(12):
         a = np.array([rng.random() < (0.5, 0.0, 1.0)[tr % 3] for _ in range(96)], np.uint32)
@@ -155,7 +191,15 @@ def test_bar_red() -> None:
 
 def test_bar_arrive() -> None:
     m = module(
-        ".shared .align 4 .b32 s[64];\n.visible .entry k(.param .u64 po)\n{ .reg .b64 %o, %f; .reg .b32 %i, %j, %d, %a; .reg .pred %p;\nmov.u32 %i, %tid.x; ld.param.u64 %o, [po]; setp.ge.u32 %p, %i, 32; @%p bra CONS; mov.u32 %a, s; mad.lo.u32 %a, %i, 4, %a; add.u32 %d, %i, 100; st.shared.u32 [%a], %d; bar.arrive 1, 64; bra OUT; CONS: bar.sync 1, 64; sub.u32 %j, 63, %i; mov.u32 %a, s; mad.lo.u32 %a, %j, 4, %a; ld.shared.u32 %d, [%a]; mul.wide.u32 %f, %j, 4; add.s64 %o, %o, %f; st.global.u32 [%o], %d; OUT: ret; }"
+        ".shared .align 4 .b32 s[64];\n"
+        ".visible .entry k(.param .u64 po)\n"
+        "{ .reg .b64 %o, %f; .reg .b32 %i, %j, %d, %a; .reg .pred %p;\n"
+        "mov.u32 %i, %tid.x; ld.param.u64 %o, [po]; setp.ge.u32 %p, %i, 32; @%p bra CONS; "
+        "mov.u32 %a, s; mad.lo.u32 %a, %i, 4, %a; add.u32 %d, %i, 100; "
+        "st.shared.u32 [%a], %d; bar.arrive 1, 64; bra OUT; CONS: bar.sync 1, 64; "
+        "sub.u32 %j, 63, %i; mov.u32 %a, s; mad.lo.u32 %a, %j, 4, %a; "
+        "ld.shared.u32 %d, [%a]; mul.wide.u32 %f, %j, 4; add.s64 %o, %o, %f; "
+        "st.global.u32 [%o], %d; OUT: ret; }"
     )
     for od in range(3):
         o = np.zeros(32, np.uint32)
@@ -188,7 +232,18 @@ def test_sreg() -> None:
     ]
     K = len(names)
     m = module(
-        f".visible .entry k(.param .u64 po)\n{{ .reg .b64 %o, %f; .reg .b32 %t, %d, %x, %y, %z, %b; ld.param.u64 %o, [po]; mov.u32 %x, %tid.z; mov.u32 %y, %ntid.y; mov.u32 %z, %tid.y; mad.lo.u32 %t, %x, %y, %z; mov.u32 %y, %ntid.x; mov.u32 %z, %tid.x; mad.lo.u32 %t, %t, %y, %z; mov.u32 %x, %ctaid.z; mov.u32 %y, %nctaid.y; mov.u32 %z, %ctaid.y; mad.lo.u32 %b, %x, %y, %z; mov.u32 %y, %nctaid.x; mov.u32 %z, %ctaid.x; mad.lo.u32 %b, %b, %y, %z; mov.u32 %x, %ntid.x; mov.u32 %y, %ntid.y; mul.lo.u32 %x, %x, %y; mov.u32 %y, %ntid.z; mul.lo.u32 %x, %x, %y; mad.lo.u32 %t, %b, %x, %t; mul.wide.u32 %f, %t, {4 * K}; add.s64 %o, %o, %f;\n"
+        (
+            f".visible .entry k(.param .u64 po)\n"
+            f"{{ .reg .b64 %o, %f; .reg .b32 %t, %d, %x, %y, %z, %b; ld.param.u64 %o, [po]; "
+            f"mov.u32 %x, %tid.z; mov.u32 %y, %ntid.y; mov.u32 %z, %tid.y; "
+            f"mad.lo.u32 %t, %x, %y, %z; mov.u32 %y, %ntid.x; mov.u32 %z, %tid.x; "
+            f"mad.lo.u32 %t, %t, %y, %z; mov.u32 %x, %ctaid.z; mov.u32 %y, %nctaid.y; "
+            f"mov.u32 %z, %ctaid.y; mad.lo.u32 %b, %x, %y, %z; mov.u32 %y, %nctaid.x; "
+            f"mov.u32 %z, %ctaid.x; mad.lo.u32 %b, %b, %y, %z; mov.u32 %x, %ntid.x; "
+            f"mov.u32 %y, %ntid.y; mul.lo.u32 %x, %x, %y; mov.u32 %y, %ntid.z; "
+            f"mul.lo.u32 %x, %x, %y; mad.lo.u32 %t, %b, %x, %t; mul.wide.u32 %f, %t, {4 * K}; "
+            f"add.s64 %o, %o, %f;\n"
+        )
         + "".join(f"mov.u32 %d, {s}; st.global.u32 [%o+{4 * i}], %d;\n" for i, s in enumerate(names))
         + "ret; }"
     )
@@ -232,7 +287,10 @@ def test_sreg() -> None:
 
 def test_grid() -> None:
     m = module(
-        ".visible .entry k(.param .u64 po, .param .u32 pk) { .reg .b64 %o, %f; .reg .b32 %i, %j, %k; .reg .pred %p; ld.param.u64 %o, [po]; ld.param.u32 %k, [pk]; mov.u32 %i, %ctaid.x; setp.ne.u32 %p, %i, %k; @%p ret; st.global.u32 [%o], %i; mov.u32 %j, %nctaid.x; st.global.u32 [%o+4], %j; ret; }"
+        ".visible .entry k(.param .u64 po, .param .u32 pk) { .reg .b64 %o, %f; "
+        ".reg .b32 %i, %j, %k; .reg .pred %p; ld.param.u64 %o, [po]; ld.param.u32 %k, [pk]; "
+        "mov.u32 %i, %ctaid.x; setp.ne.u32 %p, %i, %k; @%p ret; st.global.u32 [%o], %i; "
+        "mov.u32 %j, %nctaid.x; st.global.u32 [%o+4], %j; ret; }"
     )
     for od in (0, 1, 2):
         o = np.zeros(2, np.uint32)
@@ -264,7 +322,8 @@ def test_grid() -> None:
     )
     check("grid memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - r0 < 400000)
     m3 = module(
-        ".visible .entry k(.param .u64 po) .maxntid 64, 1, 1 { ret; } .visible .entry j(.param .u64 po) .reqntid 64 { ret; }"
+        ".visible .entry k(.param .u64 po) .maxntid 64, 1, 1 { ret; "
+        "} .visible .entry j(.param .u64 po) .reqntid 64 { ret; }"
     )
     expect_error("maxntid", lambda: launch(m3, "k", 1, 65, [np.zeros(2, np.uint32)]), "launch bounds")
     expect_error("reqntid", lambda: launch(m3, "j", 1, 32, [np.zeros(2, np.uint32)]), "requires 64")
@@ -289,7 +348,17 @@ def test_align() -> None:
         regs = "{" + regs + "}" if v else regs
         R = "b64" if ty == "b64" else "b32" if ty == "b32" else "b16"
         m = module(
-            f".shared .align 16 .b8 s[64];\n.visible .entry l(.param .u64 p) {{ .reg .b64 %a; .reg .{R} %x<4>; ld.param.u64 %a, [p]; ld.global{v}.{ty} {regs}, [%a]; st.global{v}.{ty} [%a+32], {regs}; ret; }}\n.visible .entry n(.param .u64 p) {{ .reg .b64 %a; .reg .{R} %x<4>; ld.param.u64 %a, [p]; ld.global.nc{v}.{ty} {regs}, [%a]; st{v}.{ty} [%a+32], {regs}; ret; }}\n.visible .entry h(.param .u64 p, .param .u32 q) {{ .reg .b64 %a; .reg .b32 %s, %t; .reg .{R} %x<4>; ld.param.u64 %a, [p]; ld.param.u32 %t, [q]; mov.u32 %s, s; add.u32 %s, %s, %t; ld.global{v}.{ty} {regs}, [%a]; st.shared{v}.{ty} [%s], {regs}; ld.shared{v}.{ty} {regs}, [%s]; st.global{v}.{ty} [%a+32], {regs}; ret; }}"
+            f".shared .align 16 .b8 s[64];\n"
+            f".visible .entry l(.param .u64 p) {{ .reg .b64 %a; .reg .{R} %x<4>; "
+            f"ld.param.u64 %a, [p]; ld.global{v}.{ty} {regs}, [%a]; "
+            f"st.global{v}.{ty} [%a+32], {regs}; ret; }}\n"
+            f".visible .entry n(.param .u64 p) {{ .reg .b64 %a; .reg .{R} %x<4>; "
+            f"ld.param.u64 %a, [p]; ld.global.nc{v}.{ty} {regs}, [%a]; "
+            f"st{v}.{ty} [%a+32], {regs}; ret; }}\n"
+            f".visible .entry h(.param .u64 p, .param .u32 q) {{ .reg .b64 %a; .reg .b32 %s, %t; "
+            f".reg .{R} %x<4>; ld.param.u64 %a, [p]; ld.param.u32 %t, [q]; mov.u32 %s, s; "
+            f"add.u32 %s, %s, %t; ld.global{v}.{ty} {regs}, [%a]; st.shared{v}.{ty} [%s], {regs}; "
+            f"ld.shared{v}.{ty} {regs}, [%s]; st.global{v}.{ty} [%a+32], {regs}; ret; }}"
         )
         raw = np.random.default_rng(1).integers(0, 256, 128).astype(np.uint8)
         o = (-raw.ctypes.data) % 16
@@ -310,9 +379,15 @@ def test_align() -> None:
 
 def test_ldext() -> None:
     m = module(
-        ".visible .entry k(.param .u64 p) { .reg .b64 %a, %d; .reg .b32 %r; .reg .b16 %h; ld.param.u64 %a, [p];"
+        (
+            ".visible .entry k(.param .u64 p) { .reg .b64 %a, %d; .reg .b32 %r; .reg .b16 %h; "
+            "ld.param.u64 %a, [p];"
+        )
         + "".join(
-            f"ld.global.{t} %{r}, [%a]; st.global.{'b64' if r == 'd' else 'b32' if r == 'r' else 'b16'} [%a+{16 + 8 * i}], %{r};"
+            (
+                f"ld.global.{t} %{r}, [%a]; "
+                f"st.global.{'b64' if r == 'd' else 'b32' if r == 'r' else 'b16'} [%a+{16 + 8 * i}], %{r};"
+            )
             for i, (t, r) in enumerate(
                 (
                     ("s8", "r"),
@@ -361,7 +436,23 @@ def test_ldext() -> None:
 
 def test_generic() -> None:
     m = module(
-        ".shared .align 8 .b8 s[64];\n.extern .shared .align 16 .b8 dyn[];\n.global .align 8 .b8 g[64];\n.const .align 8 .b32 cc[4] = {7, 8, 9, 10};\n.visible .entry k(.param .u64 p, .param .align 8 .b8 st[24])\n{ .local .align 8 .b8 loc[32]; .reg .b64 %a, %s, %d, %g, %l, %t, %c; .reg .b32 %r, %u; .reg .pred %p; ld.param.u64 %a, [p];\nmov.u64 %t, s; cvta.shared.u64 %s, %t; mov.u64 %t, dyn; cvta.shared.u64 %d, %t; mov.u64 %t, loc; cvta.local.u64 %l, %t; mov.u64 %t, g; cvta.global.u64 %g, %t; mov.u64 %t, cc; cvta.const.u64 %c, %t;\nmov.b32 %r, 11; st.u32 [%s+4], %r; ld.shared.u32 %u, [s+4]; st.global.u32 [%a], %u; mov.b32 %r, 12; st.shared.u32 [dyn+8], %r; ld.u32 %u, [%d+8]; st.global.u32 [%a+4], %u; mov.b32 %r, 13; st.u32 [%l+4], %r; ld.local.u32 %u, [loc+4]; st.global.u32 [%a+8], %u; mov.b32 %r, 14; st.global.u32 [g+12], %r; ld.u32 %u, [%g+12]; st.global.u32 [%a+12], %u; ld.u32 %u, [%c+8]; st.global.u32 [%a+16], %u; ld.param.u32 %u, [st+20]; st.global.u32 [%a+20], %u; ld.param.u8 %u, [st+1]; st.global.u32 [%a+24], %u;\n"
+        ".shared .align 8 .b8 s[64];\n"
+        ".extern .shared .align 16 .b8 dyn[];\n"
+        ".global .align 8 .b8 g[64];\n"
+        ".const .align 8 .b32 cc[4] = {7, 8, 9, 10};\n"
+        ".visible .entry k(.param .u64 p, .param .align 8 .b8 st[24])\n"
+        "{ .local .align 8 .b8 loc[32]; .reg .b64 %a, %s, %d, %g, %l, %t, %c; "
+        ".reg .b32 %r, %u; .reg .pred %p; ld.param.u64 %a, [p];\n"
+        "mov.u64 %t, s; cvta.shared.u64 %s, %t; mov.u64 %t, dyn; cvta.shared.u64 %d, %t; "
+        "mov.u64 %t, loc; cvta.local.u64 %l, %t; mov.u64 %t, g; cvta.global.u64 %g, %t; "
+        "mov.u64 %t, cc; cvta.const.u64 %c, %t;\n"
+        "mov.b32 %r, 11; st.u32 [%s+4], %r; ld.shared.u32 %u, [s+4]; st.global.u32 [%a], %u; "
+        "mov.b32 %r, 12; st.shared.u32 [dyn+8], %r; ld.u32 %u, [%d+8]; "
+        "st.global.u32 [%a+4], %u; mov.b32 %r, 13; st.u32 [%l+4], %r; "
+        "ld.local.u32 %u, [loc+4]; st.global.u32 [%a+8], %u; mov.b32 %r, 14; "
+        "st.global.u32 [g+12], %r; ld.u32 %u, [%g+12]; st.global.u32 [%a+12], %u; "
+        "ld.u32 %u, [%c+8]; st.global.u32 [%a+16], %u; ld.param.u32 %u, [st+20]; "
+        "st.global.u32 [%a+20], %u; ld.param.u8 %u, [st+1]; st.global.u32 [%a+24], %u;\n"
         "cvta.to.shared.u64 %t, %s; ld.shared.u32 %u, [%t+4]; st.global.u32 [%a+28], %u;\n"
         + "".join(
             f"isspacep.{sp} %p, %{r}; selp.u32 %u, 1, 0, %p; st.global.u32 [%a+{32 + 4 * i}], %u;"
@@ -419,7 +510,25 @@ def test_generic() -> None:
 
 def test_control() -> None:
     m = module(
-        ".func (.param .b32 r) addmul(.param .b32 x, .param .align 8 .b8 y[16]) { .reg .b32 %a, %b, %c; ld.param.b32 %a, [x]; ld.param.b32 %b, [y+12]; mad.lo.s32 %c, %a, %b, 5; st.param.b32 [r], %c; ret; }\n.visible .entry k(.param .u64 p, .param .u32 n)\n{ .reg .b64 %a, %o; .reg .b32 %i, %v, %n, %t; .reg .pred %p, %q; ld.param.u64 %a, [p]; ld.param.u32 %n, [n]; mov.u32 %i, %tid.x; setp.lt.u32 %p, %i, %n; @!%p ret; mul.wide.u32 %o, %i, 4; add.s64 %a, %a, %o; and.b32 %t, %i, 3; mov.u32 %v, 0; @%p mov.u32 %v, 1; @!%p mov.u32 %v, 2;\nts: .branchtargets L0, L1, L2, L3;\nbrx.idx %t, ts;\nL0: add.u32 %v, %v, 100; bra.uni E; L1: add.u32 %v, %v, 200; bra E; L2: { .reg .b32 %v2; mov.u32 %v2, 300; add.u32 %v, %v, %v2; } bra E; L3: setp.eq.u32 %q, %i, 3; @%q bra E; add.u32 %v, %v, 400;\nE: setp.gt.u32 %q, %i, 5; @%q bra E2; { .param .b32 pr; .param .b32 px; .param .align 8 .b8 py[16]; st.param.b32 [px], %v; st.param.b32 [py+12], %i; call.uni (pr), addmul, (px, py); ld.param.b32 %v, [pr]; }\nE2: st.global.u32 [%a], %v; ret; }\n.visible .entry bad(.param .u64 p) { .reg .b32 %t; mov.u32 %t, 7; ts: .branchtargets A, B; brx.idx %t, ts; A: B: ret; }"
+        ".func (.param .b32 r) addmul(.param .b32 x, .param .align 8 .b8 y[16]) { .reg .b32 %a, %b, %c; "
+        "ld.param.b32 %a, [x]; ld.param.b32 %b, [y+12]; mad.lo.s32 %c, %a, %b, 5; "
+        "st.param.b32 [r], %c; ret; }\n"
+        ".visible .entry k(.param .u64 p, .param .u32 n)\n"
+        "{ .reg .b64 %a, %o; .reg .b32 %i, %v, %n, %t; .reg .pred %p, %q; "
+        "ld.param.u64 %a, [p]; ld.param.u32 %n, [n]; mov.u32 %i, %tid.x; "
+        "setp.lt.u32 %p, %i, %n; @!%p ret; mul.wide.u32 %o, %i, 4; add.s64 %a, %a, %o; "
+        "and.b32 %t, %i, 3; mov.u32 %v, 0; @%p mov.u32 %v, 1; @!%p mov.u32 %v, 2;\n"
+        "ts: .branchtargets L0, L1, L2, L3;\n"
+        "brx.idx %t, ts;\n"
+        "L0: add.u32 %v, %v, 100; bra.uni E; L1: add.u32 %v, %v, 200; bra E; "
+        "L2: { .reg .b32 %v2; mov.u32 %v2, 300; add.u32 %v, %v, %v2; } bra E; "
+        "L3: setp.eq.u32 %q, %i, 3; @%q bra E; add.u32 %v, %v, 400;\n"
+        "E: setp.gt.u32 %q, %i, 5; @%q bra E2; { .param .b32 pr; .param .b32 px; "
+        ".param .align 8 .b8 py[16]; st.param.b32 [px], %v; st.param.b32 [py+12], %i; "
+        "call.uni (pr), addmul, (px, py); ld.param.b32 %v, [pr]; }\n"
+        "E2: st.global.u32 [%a], %v; ret; }\n"
+        ".visible .entry bad(.param .u64 p) { .reg .b32 %t; mov.u32 %t, 7; "
+        "ts: .branchtargets A, B; brx.idx %t, ts; A: B: ret; }"
     )
     o = np.zeros(16, np.uint32)
     launch(m, "k", 1, 32, [o, 12])
@@ -433,7 +542,14 @@ def test_control() -> None:
 
 def test_cp_async() -> None:
     m = module(
-        ".shared .align 16 .b8 s[64];\n.visible .entry k(.param .u64 p, .param .u32 n) { .reg .b64 %a, %x, %y; .reg .b32 %n; ld.param.u64 %a, [p]; ld.param.u32 %n, [n]; cp.async.ca.shared.global [s], [%a], 16, %n; cp.async.cg.shared.global [s+16], [%a], 16; cp.async.commit_group; cp.async.wait_group 0; ld.shared.v2.b64 {%x,%y}, [s]; st.global.v2.b64 [%a+16], {%x,%y}; ld.shared.v2.b64 {%x,%y}, [s+16]; st.global.v2.b64 [%a+32], {%x,%y}; ret; }"
+        ".shared .align 16 .b8 s[64];\n"
+        ".visible .entry k(.param .u64 p, .param .u32 n) { .reg .b64 %a, %x, %y; "
+        ".reg .b32 %n; ld.param.u64 %a, [p]; ld.param.u32 %n, [n]; "
+        "cp.async.ca.shared.global [s], [%a], 16, %n; "
+        "cp.async.cg.shared.global [s+16], [%a], 16; cp.async.commit_group; "
+        "cp.async.wait_group 0; ld.shared.v2.b64 {%x,%y}, [s]; "
+        "st.global.v2.b64 [%a+16], {%x,%y}; ld.shared.v2.b64 {%x,%y}, [s+16]; "
+        "st.global.v2.b64 [%a+32], {%x,%y}; ret; }"
     )
     raw = np.zeros(80, np.uint8)
     o = (-raw.ctypes.data) % 16
@@ -451,7 +567,9 @@ def test_cp_async() -> None:
 
 def test_index64() -> None:  # 64-bit address arithmetic: a virtual 5 GiB array, touched past 2^32 bytes
     m = module(
-        ".visible .entry k(.param .u64 p, .param .u64 q) { .reg .b64 %a, %i; .reg .b32 %r; ld.param.u64 %a, [p]; ld.param.u64 %i, [q]; mad.lo.s64 %a, %i, 4, %a; ld.global.u32 %r, [%a]; add.u32 %r, %r, 1; st.global.u32 [%a+4], %r; ret; }"
+        ".visible .entry k(.param .u64 p, .param .u64 q) { .reg .b64 %a, %i; .reg .b32 %r; "
+        "ld.param.u64 %a, [p]; ld.param.u64 %i, [q]; mad.lo.s64 %a, %i, 4, %a; "
+        "ld.global.u32 %r, [%a]; add.u32 %r, %r, 1; st.global.u32 [%a+4], %r; ret; }"
     )
     big = np.zeros(5 << 28, np.uint32)
     i = (1 << 30) + 12345
@@ -463,7 +581,10 @@ def test_index64() -> None:  # 64-bit address arithmetic: a virtual 5 GiB array,
 
 def test_carry() -> None:  # other threads must not disturb the carry flag
     m = module(
-        ".visible .entry k(.param .u64 p) { .reg .b64 %a, %o; .reg .b32 %i, %r, %h; ld.param.u64 %a, [p]; mov.u32 %i, %tid.x; mul.wide.u32 %o, %i, 4; add.s64 %a, %a, %o; shl.b32 %r, %i, 31; add.cc.u32 %h, %r, %r; bar.sync 0; addc.u32 %h, 0, 0; st.global.u32 [%a], %h; ret; }"
+        ".visible .entry k(.param .u64 p) { .reg .b64 %a, %o; .reg .b32 %i, %r, %h; "
+        "ld.param.u64 %a, [p]; mov.u32 %i, %tid.x; mul.wide.u32 %o, %i, 4; "
+        "add.s64 %a, %a, %o; shl.b32 %r, %i, 31; add.cc.u32 %h, %r, %r; bar.sync 0; "
+        "addc.u32 %h, 0, 0; st.global.u32 [%a], %h; ret; }"
     )
     o = np.zeros(64, np.uint32)
     launch(m, "k", 1, 64, [o], order=ORDERS[2])
@@ -472,7 +593,9 @@ def test_carry() -> None:  # other threads must not disturb the carry flag
 
 def test_div0() -> None:
     m = module(
-        ".visible .entry k(.param .u64 p) { .reg .b64 %a; .reg .b32 %r; ld.param.u64 %a, [p]; ld.global.u32 %r, [%a]; div.s32 %r, %r, %r; st.global.u32 [%a], %r; ret; }"
+        ".visible .entry k(.param .u64 p) { .reg .b64 %a; .reg .b32 %r; "
+        "ld.param.u64 %a, [p]; ld.global.u32 %r, [%a]; div.s32 %r, %r, %r; "
+        "st.global.u32 [%a], %r; ret; }"
     )
     o = np.zeros(2, np.uint32)
     check("div0", "division by zero" in launch(m, "k", 1, 1, [o]).warnings)
@@ -480,7 +603,18 @@ def test_div0() -> None:
 
 def test_stack() -> None:
     m = module(
-        ".visible .entry big(.param .u64 p) { .local .align 16 .b8 a[400000]; .reg .b64 %a, %l, %o; .reg .b32 %i, %r, %s; .reg .pred %p; ld.param.u64 %a, [p]; mov.u32 %i, 0; mov.u32 %s, 0; L: mul.wide.u32 %o, %i, 4; mov.u64 %l, a; add.s64 %l, %l, %o; st.local.u32 [%l], %i; add.u32 %i, %i, 997; setp.lt.u32 %p, %i, 99000; @%p bra L; mov.u32 %i, 0; M: mul.wide.u32 %o, %i, 4; mov.u64 %l, a; add.s64 %l, %l, %o; ld.local.u32 %r, [%l]; add.u32 %s, %s, %r; add.u32 %i, %i, 997; setp.lt.u32 %p, %i, 99000; @%p bra M; st.global.u32 [%a], %s; ret; }\n.visible .entry oob(.param .u64 p) { .local .align 16 .b8 a[64]; .reg .b64 %l; mov.u64 %l, a; add.s64 %l, %l, 100000000; st.local.u64 [%l], %l; ret; }\n.visible .entry mis(.param .u64 p) { .local .align 16 .b8 a[64]; .reg .b64 %l; mov.u64 %l, a; st.local.u64 [%l+4], %l; ret; }"
+        ".visible .entry big(.param .u64 p) { .local .align 16 .b8 a[400000]; "
+        ".reg .b64 %a, %l, %o; .reg .b32 %i, %r, %s; .reg .pred %p; ld.param.u64 %a, [p]; "
+        "mov.u32 %i, 0; mov.u32 %s, 0; L: mul.wide.u32 %o, %i, 4; mov.u64 %l, a; "
+        "add.s64 %l, %l, %o; st.local.u32 [%l], %i; add.u32 %i, %i, 997; "
+        "setp.lt.u32 %p, %i, 99000; @%p bra L; mov.u32 %i, 0; M: mul.wide.u32 %o, %i, 4; "
+        "mov.u64 %l, a; add.s64 %l, %l, %o; ld.local.u32 %r, [%l]; add.u32 %s, %s, %r; "
+        "add.u32 %i, %i, 997; setp.lt.u32 %p, %i, 99000; @%p bra M; st.global.u32 [%a], %s; "
+        "ret; }\n"
+        ".visible .entry oob(.param .u64 p) { .local .align 16 .b8 a[64]; .reg .b64 %l; "
+        "mov.u64 %l, a; add.s64 %l, %l, 100000000; st.local.u64 [%l], %l; ret; }\n"
+        ".visible .entry mis(.param .u64 p) { .local .align 16 .b8 a[64]; .reg .b64 %l; "
+        "mov.u64 %l, a; st.local.u64 [%l+4], %l; ret; }"
     )
     o = np.zeros(2, np.uint32)
     launch(m, "big", 1, 64, [o])
@@ -488,7 +622,17 @@ def test_stack() -> None:
     expect_error("local oob", lambda: launch(m, "oob", 1, 1, [o]), "local")
     expect_error("local misaligned", lambda: launch(m, "mis", 1, 1, [o]), "misaligned")
     m = module(
-        ".func (.param .b32 r) rec(.param .b32 x)\n;\n.func (.param .b32 r) rec(.param .b32 x) { .local .align 16 .b8 a[2048]; .reg .b32 %x, %y; .reg .pred %p; ld.param.b32 %x, [x]; st.local.u32 [a+1024], %x; setp.eq.u32 %p, %x, 0; @%p bra Z; sub.u32 %y, %x, 1; { .param .b32 q; .param .b32 v; st.param.b32 [v], %y; call.uni (q), rec, (v); ld.param.b32 %y, [q]; } ld.local.u32 %x, [a+1024]; add.u32 %x, %x, %y; Z: st.param.b32 [r], %x; ret; }\n.visible .entry k(.param .u64 p, .param .u32 n) { .reg .b64 %a; .reg .b32 %x; ld.param.u64 %a, [p]; ld.param.u32 %x, [n]; { .param .b32 q; .param .b32 v; st.param.b32 [v], %x; call.uni (q), rec, (v); ld.param.b32 %x, [q]; } st.global.u32 [%a], %x; ret; }"
+        ".func (.param .b32 r) rec(.param .b32 x)\n"
+        ";\n"
+        ".func (.param .b32 r) rec(.param .b32 x) { .local .align 16 .b8 a[2048]; "
+        ".reg .b32 %x, %y; .reg .pred %p; ld.param.b32 %x, [x]; st.local.u32 [a+1024], %x; "
+        "setp.eq.u32 %p, %x, 0; @%p bra Z; sub.u32 %y, %x, 1; { .param .b32 q; "
+        ".param .b32 v; st.param.b32 [v], %y; call.uni (q), rec, (v); ld.param.b32 %y, [q]; "
+        "} ld.local.u32 %x, [a+1024]; add.u32 %x, %x, %y; Z: st.param.b32 [r], %x; ret; }\n"
+        ".visible .entry k(.param .u64 p, .param .u32 n) { .reg .b64 %a; .reg .b32 %x; "
+        "ld.param.u64 %a, [p]; ld.param.u32 %x, [n]; { .param .b32 q; .param .b32 v; "
+        "st.param.b32 [v], %x; call.uni (q), rec, (v); ld.param.b32 %x, [q]; "
+        "} st.global.u32 [%a], %x; ret; }"
     )
     launch(m, "k", 1, 32, [o, 20])
     check("recursion", o[0] == 210)
@@ -497,7 +641,16 @@ def test_stack() -> None:
 
 def test_counters() -> None:
     m = module(
-        ".shared .align 4 .b32 s[4];\n.const .align 4 .b32 c = 5;\n.visible .entry k(.param .u64 p) { .reg .b64 %a, %g, %t; .reg .b32 %r, %i; .reg .f32 %f<4>; .reg .pred %p; ld.param.u64 %a, [p]; mov.u64 %t, s; cvta.shared.u64 %g, %t; mov.u32 %i, %tid.x; setp.eq.u32 %p, %i, 0; @%p st.shared.u32 [s], %i; bar.sync 0; ld.global.v4.f32 {%f0,%f1,%f2,%f3}, [%a]; @%p st.global.v2.f32 [%a], {%f0,%f1}; ld.const.u32 %r, [c]; ld.u32 %r, [%g]; atom.shared.add.u32 %r, [s], 1; red.shared.add.u32 [s], 1; atom.add.u32 %r, [%g], 1; red.global.add.u32 [%a+16], 1; bar.sync 0; ld.u32 %r, [%a]; ret; }"
+        ".shared .align 4 .b32 s[4];\n"
+        ".const .align 4 .b32 c = 5;\n"
+        ".visible .entry k(.param .u64 p) { .reg .b64 %a, %g, %t; .reg .b32 %r, %i; "
+        ".reg .f32 %f<4>; .reg .pred %p; ld.param.u64 %a, [p]; mov.u64 %t, s; "
+        "cvta.shared.u64 %g, %t; mov.u32 %i, %tid.x; setp.eq.u32 %p, %i, 0; "
+        "@%p st.shared.u32 [s], %i; bar.sync 0; ld.global.v4.f32 {%f0,%f1,%f2,%f3}, [%a]; "
+        "@%p st.global.v2.f32 [%a], {%f0,%f1}; ld.const.u32 %r, [c]; ld.u32 %r, [%g]; "
+        "atom.shared.add.u32 %r, [s], 1; red.shared.add.u32 [s], 1; "
+        "atom.add.u32 %r, [%g], 1; red.global.add.u32 [%a+16], 1; bar.sync 0; "
+        "ld.u32 %r, [%a]; ret; }"
     )
     r = launch(m, "k", 3, 64, [np.zeros(8, np.uint32)])
     c = r.counters
@@ -507,7 +660,16 @@ def test_counters() -> None:
 
 def test_printf() -> None:
     m = module(
-        ".extern .func (.param .b32 r) vprintf (.param .b64 a, .param .b64 b)\n;\n.global .align 1 .b8 fmt[8] = {37, 122, 117, 32, 37, 100, 10, 0};\n.visible .entry k(.param .u64 p) { .local .align 8 .b8 b[16]; .reg .b64 %a, %f, %l, %v; .reg .b32 %r; ld.param.u64 %a, [p]; mov.u64 %l, b; cvta.local.u64 %l, %l; mov.u64 %v, 4294967299; st.local.u64 [b], %v; mov.u32 %r, 77; st.local.u32 [b+8], %r; mov.u64 %f, fmt; cvta.global.u64 %f, %f; { .param .b64 x; .param .b64 y; .param .b32 q; st.param.b64 [x], %f; st.param.b64 [y], %l; call.uni (q), vprintf, (x, y); ld.param.b32 %r, [q]; } st.global.u32 [%a], %r; ret; }"
+        ".extern .func (.param .b32 r) vprintf (.param .b64 a, .param .b64 b)\n"
+        ";\n"
+        ".global .align 1 .b8 fmt[8] = {37, 122, 117, 32, 37, 100, 10, 0};\n"
+        ".visible .entry k(.param .u64 p) { .local .align 8 .b8 b[16]; "
+        ".reg .b64 %a, %f, %l, %v; .reg .b32 %r; ld.param.u64 %a, [p]; mov.u64 %l, b; "
+        "cvta.local.u64 %l, %l; mov.u64 %v, 4294967299; st.local.u64 [b], %v; "
+        "mov.u32 %r, 77; st.local.u32 [b+8], %r; mov.u64 %f, fmt; cvta.global.u64 %f, %f; "
+        "{ .param .b64 x; .param .b64 y; .param .b32 q; st.param.b64 [x], %f; "
+        "st.param.b64 [y], %l; call.uni (q), vprintf, (x, y); ld.param.b32 %r, [q]; "
+        "} st.global.u32 [%a], %r; ret; }"
     )
     o = np.zeros(1, np.uint32)
     sys.stdout.flush()

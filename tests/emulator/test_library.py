@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +169,34 @@ def test_device_variable_is_the_librarys_own() -> None:
 
 def test_building_again_gives_the_same_library(library: Library) -> None:
     assert Library.build([KERNELS / "host.cu"], target=library.target) is library
+
+
+def test_sources_of_the_host_are_linked_too() -> None:
+    library = Library.build([KERNELS / "host.cu", KERNELS / "host_only.cpp"])
+    with library.session() as s:
+        assert library.dll.synchronize(None) == SUCCESS
+    assert s.counters.host_syncs == 2
+
+
+def test_missing_source_is_named() -> None:
+    with pytest.raises(EmulatorError, match="no such source file: .*absent.cu"):
+        Library.build([KERNELS / "absent.cu"])
+
+
+def test_error_of_the_compiler_is_shown(tmp_path: Path) -> None:
+    source = tmp_path / "wrong.cu"
+    source.write_text("__global__ void k() { undeclared = 1; }")
+    with pytest.raises(EmulatorError, match="undeclared"):
+        Library.build([source])
+
+
+def test_changed_header_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "value.h").write_text("#define VALUE 1")
+    source = tmp_path / "source.cu"
+    source.write_text('#include "value.h"\nextern "C" int value() { return VALUE; }')
+    assert Library.build([source]).dll.value() == 1
+    (tmp_path / "value.h").write_text("#define VALUE 2")
+    assert Library.build([source]).dll.value() == 2
 
 
 def test_noncontiguous_tensor_is_refused(library: Library) -> None:

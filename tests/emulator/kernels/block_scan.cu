@@ -1,12 +1,17 @@
 // A block scan: warp shuffles, barriers, ballots, warp reductions.
 #include <cstdint>
-template <typename T> __device__ T warp_incl(T v) {
+template <typename T>
+__device__ T warp_incl(T v) {
   int lane = threadIdx.x & 31;
-  #pragma unroll
-  for (int o = 1; o < 32; o <<= 1) { T u = __shfl_up_sync(0xffffffffu, v, o); if (lane >= o) v += u; }
+#pragma unroll
+  for (int o = 1; o < 32; o <<= 1) {
+    T u = __shfl_up_sync(0xffffffffu, v, o);
+    if (lane >= o) v += u;
+  }
   return v;
 }
-extern "C" __global__ void block_scan(const float* x, float* incl, double* bsum, int* nneg, unsigned* redu, int n) {
+extern "C" __global__ void block_scan(const float* x, float* incl, double* bsum, int* nneg, unsigned* redu,
+                                      int n) {
   __shared__ float wtot[32];
   __shared__ int wneg[32];
   int i = blockIdx.x * blockDim.x + threadIdx.x;
@@ -29,11 +34,16 @@ extern "C" __global__ void block_scan(const float* x, float* incl, double* bsum,
   double d = v;
   for (int o = 16; o; o >>= 1) d += __shfl_down_sync(0xffffffffu, d, o);
   if (lane == 0) atomicAdd(&bsum[blockIdx.x], d);
-  if (threadIdx.x == 0) { int c = 0; for (int k = 0; k < nw; ++k) c += wneg[k]; atomicAdd(nneg, c); }
+  if (threadIdx.x == 0) {
+    int c = 0;
+    for (int k = 0; k < nw; ++k) c += wneg[k];
+    atomicAdd(nneg, c);
+  }
 #if __CUDA_ARCH__ >= 800
   unsigned r = __reduce_add_sync(0xffffffffu, (unsigned)lane + 1u);
 #else
-  unsigned r = lane + 1; for (int o = 16; o; o >>= 1) r += __shfl_xor_sync(0xffffffffu, r, o);
+  unsigned r = lane + 1;
+  for (int o = 16; o; o >>= 1) r += __shfl_xor_sync(0xffffffffu, r, o);
 #endif
   if (lane == 0 && i < n) redu[i >> 5] = r;
 }

@@ -52,17 +52,18 @@ extern "C" int select_positives(void* workspace, size_t* bytes, const int64_t* l
                                 float* selected_scores, int64_t* selected_indices, int64_t* count, int64_t n,
                                 cudaStream_t stream) {
   return cub::DeviceSelect::If(workspace, *bytes, thrust::counting_iterator<int64_t>(0),
-                               Gather{scores, selected_scores, selected_indices}, count, n, IsPositive{labels},
-                               stream);
+                               Gather{scores, selected_scores, selected_indices}, count, n,
+                               IsPositive{labels}, stream);
 }
 
 extern "C" int sort_pairs(void* workspace, size_t* bytes, const uint64_t* keys, uint64_t* sorted_keys,
                           const int32_t* values, int32_t* sorted_values, int n, cudaStream_t stream) {
-  return cub::DeviceRadixSort::SortPairs(workspace, *bytes, keys, sorted_keys, values, sorted_values, n, 0, 64,
-                                         stream);
+  return cub::DeviceRadixSort::SortPairs(workspace, *bytes, keys, sorted_keys, values, sorted_values, n, 0,
+                                         64, stream);
 }
 
-extern "C" int scan(void* workspace, size_t* bytes, const double* x, double* sums, int n, cudaStream_t stream) {
+extern "C" int scan(void* workspace, size_t* bytes, const double* x, double* sums, int n,
+                    cudaStream_t stream) {
   return cub::DeviceScan::InclusiveSum(workspace, *bytes, x, sums, n, stream);
 }
 

@@ -5,9 +5,9 @@
 constexpr int TILE = 256;
 
 // counts[j] = sum over the positives i of clamp((negatives[j] - positives[i]) * scale + 0.5, 0, 1)
-extern "C" __global__ void __launch_bounds__(TILE) count_pairs(const double* __restrict__ negatives, int n,
-                                                               const double* __restrict__ positives, int p,
-                                                               double scale, double* __restrict__ counts) {
+extern "C" __global__ void __launch_bounds__(TILE)
+    count_pairs(const double* __restrict__ negatives, int n, const double* __restrict__ positives, int p,
+                double scale, double* __restrict__ counts) {
   __shared__ double tile[TILE];
   const int j = blockIdx.x * blockDim.x + threadIdx.x;
   const double score = j < n ? negatives[j] : 0.0;

@@ -16,10 +16,26 @@ typedef __int128 s128;
 
 // ---- bits and numbers
 
-ALWAYS_INLINE float as_f32(uint32_t x) { float f; memcpy(&f, &x, 4); return f; }
-ALWAYS_INLINE double as_f64(uint64_t x) { double f; memcpy(&f, &x, 8); return f; }
-ALWAYS_INLINE uint32_t to_bits(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
-ALWAYS_INLINE uint64_t to_bits(double x) { uint64_t u; memcpy(&u, &x, 8); return u; }
+ALWAYS_INLINE float as_f32(uint32_t x) {
+  float f;
+  memcpy(&f, &x, 4);
+  return f;
+}
+ALWAYS_INLINE double as_f64(uint64_t x) {
+  double f;
+  memcpy(&f, &x, 8);
+  return f;
+}
+ALWAYS_INLINE uint32_t to_bits(float x) {
+  uint32_t u;
+  memcpy(&u, &x, 4);
+  return u;
+}
+ALWAYS_INLINE uint64_t to_bits(double x) {
+  uint64_t u;
+  memcpy(&u, &x, 8);
+  return u;
+}
 
 // Subnormals to zero of the same sign (.ftz).
 ALWAYS_INLINE float flush(float x) {
@@ -32,7 +48,10 @@ ALWAYS_INLINE uint16_t flush_half(uint16_t x) { return x & 0x7c00 ? x : x & 0x80
 ALWAYS_INLINE uint16_t flush_bfloat(uint16_t x) { return x & 0x7f80 ? x : x & 0x8000; }
 
 // To [0, 1]; NaN becomes 0 (.sat).
-template <class T> ALWAYS_INLINE T saturate(T x) { return x > 0 ? (x < 1 ? x : (T)1) : (T)0; }
+template <class T>
+ALWAYS_INLINE T saturate(T x) {
+  return x > 0 ? (x < 1 ? x : (T)1) : (T)0;
+}
 ALWAYS_INLINE uint16_t saturate_half(uint16_t x, uint16_t one) {
   return x == 0x7fff || (x & 0x8000) ? 0 : x > one ? one : x;
 }
@@ -53,7 +72,9 @@ enum RoundingMode { TO_NEAREST = 0, DOWNWARD = 1, UPWARD = 2, TOWARD_ZERO = 3 };
 
 class WithRounding {
  public:
-  explicit WithRounding(unsigned mode) : saved_(_mm_getcsr()) { _mm_setcsr((saved_ & ~0x6000u) | mode << 13); }
+  explicit WithRounding(unsigned mode) : saved_(_mm_getcsr()) {
+    _mm_setcsr((saved_ & ~0x6000u) | mode << 13);
+  }
   ~WithRounding() { _mm_setcsr(saved_); }
 
  private:
@@ -63,15 +84,16 @@ class WithRounding {
 ALWAYS_INLINE float fused(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 ALWAYS_INLINE double fused(double a, double b, double c) { return __builtin_fma(a, b, c); }
 
-#define ROUNDED(name, expression)                                            \
-  template <RoundingMode MODE, class T> NEVER_INLINE T name(T x, T y, T z) { \
-    volatile T a = x, b = y, c = z, result;                                  \
-    {                                                                        \
-      WithRounding mode(MODE);                                               \
-      result = expression;                                                   \
-    }                                                                        \
-    (void)b, (void)c;                                                        \
-    return result;                                                           \
+#define ROUNDED(name, expression)           \
+  template <RoundingMode MODE, class T>     \
+  NEVER_INLINE T name(T x, T y, T z) {      \
+    volatile T a = x, b = y, c = z, result; \
+    {                                       \
+      WithRounding mode(MODE);              \
+      result = expression;                  \
+    }                                       \
+    (void)b, (void)c;                       \
+    return result;                          \
   }
 ROUNDED(rounded_add, a + b)
 ROUNDED(rounded_sub, a - b)
@@ -81,7 +103,8 @@ ROUNDED(rounded_fma, fused((T)a, (T)b, (T)c))
 ROUNDED(rounded_sqrt, (T)std::sqrt((T)a))
 #undef ROUNDED
 
-template <RoundingMode MODE> NEVER_INLINE float rounded_f64_to_f32(double x) {
+template <RoundingMode MODE>
+NEVER_INLINE float rounded_f64_to_f32(double x) {
   volatile double a = x;
   volatile float result;
   {
@@ -90,7 +113,8 @@ template <RoundingMode MODE> NEVER_INLINE float rounded_f64_to_f32(double x) {
   }
   return result;
 }
-template <RoundingMode MODE, class To, class From> NEVER_INLINE To rounded_integer_to_float(From x) {
+template <RoundingMode MODE, class To, class From>
+NEVER_INLINE To rounded_integer_to_float(From x) {
   volatile From a = x;
   volatile To result;
   {
@@ -141,7 +165,8 @@ static inline double add_odd(double a, double b) {
   const double error = (a - (sum - b_part)) + (b - b_part);
   return toward_odd(sum, error == 0, error > 0);
 }
-template <class I> static inline double integer_to_f64_odd(I x) {
+template <class I>
+static inline double integer_to_f64_odd(I x) {
   const double d = (double)x;
   const s128 error = (s128)x - (s128)d;
   return toward_odd(d, error == 0, error > 0);
@@ -158,29 +183,39 @@ ALWAYS_INLINE uint16_t half_fma(uint16_t a, uint16_t b, uint16_t c) {
   return f32_to_half(f64_to_f32_odd(add_odd((double)half_to_f32(a) * half_to_f32(b), half_to_f32(c))));
 }
 ALWAYS_INLINE uint16_t bfloat_fma(uint16_t a, uint16_t b, uint16_t c) {
-  return f32_to_bfloat(f64_to_f32_odd(add_odd((double)bfloat_to_f32(a) * bfloat_to_f32(b), bfloat_to_f32(c))));
+  return f32_to_bfloat(
+      f64_to_f32_odd(add_odd((double)bfloat_to_f32(a) * bfloat_to_f32(b), bfloat_to_f32(c))));
 }
 
 // ---- minimum, maximum, division
 
 // NaN loses against a number; -0 is below +0.
-template <class T> ALWAYS_INLINE T float_min(T a, T b) {
+template <class T>
+ALWAYS_INLINE T float_min(T a, T b) {
   if (a != a) return b;
   if (b != b) return a;
   if (a == b) return std::signbit(a) ? a : b;
   return a < b ? a : b;
 }
-template <class T> ALWAYS_INLINE T float_max(T a, T b) {
+template <class T>
+ALWAYS_INLINE T float_max(T a, T b) {
   if (a != a) return b;
   if (b != b) return a;
   if (a == b) return std::signbit(a) ? b : a;
   return a > b ? a : b;
 }
 // .NaN: NaN wins
-template <class T> ALWAYS_INLINE T float_min_nan(T a, T b) { return a != a || b != b ? (T)NAN : float_min(a, b); }
-template <class T> ALWAYS_INLINE T float_max_nan(T a, T b) { return a != a || b != b ? (T)NAN : float_max(a, b); }
+template <class T>
+ALWAYS_INLINE T float_min_nan(T a, T b) {
+  return a != a || b != b ? (T)NAN : float_min(a, b);
+}
+template <class T>
+ALWAYS_INLINE T float_max_nan(T a, T b) {
+  return a != a || b != b ? (T)NAN : float_max(a, b);
+}
 // .xorsign: the sign is the exclusive or of the inputs' signs
-template <class T> ALWAYS_INLINE T exclusive_sign(T magnitude, T a, T b) {
+template <class T>
+ALWAYS_INLINE T exclusive_sign(T magnitude, T a, T b) {
   return magnitude == magnitude && std::signbit(a) != std::signbit(b) ? -magnitude : magnitude;
 }
 
@@ -195,7 +230,8 @@ ALWAYS_INLINE float approximate_divide(float a, float b) {
 }
 
 // An integral floating-point value, clamped to the range of I.
-template <class I, class F> ALWAYS_INLINE I to_integer(F x, I nan = 0) {
+template <class I, class F>
+ALWAYS_INLINE I to_integer(F x, I nan = 0) {
   if (x != x) return nan;
   const F lowest = (F)std::numeric_limits<I>::min();
   const F beyond = std::ldexp((F)1, std::numeric_limits<I>::digits);
@@ -205,8 +241,12 @@ template <class I, class F> ALWAYS_INLINE I to_integer(F x, I nan = 0) {
 
 // ---- integers and bits
 
-template <class U> ALWAYS_INLINE U shift_left(U a, uint32_t n) { return n >= sizeof(U) * 8 ? 0 : (U)(a << n); }
-template <class U> ALWAYS_INLINE U shift_right(U a, uint32_t n) {
+template <class U>
+ALWAYS_INLINE U shift_left(U a, uint32_t n) {
+  return n >= sizeof(U) * 8 ? 0 : (U)(a << n);
+}
+template <class U>
+ALWAYS_INLINE U shift_right(U a, uint32_t n) {
   return n >= sizeof(U) * 8 ? (a < 0 ? (U)-1 : (U)0) : (U)(a >> n);
 }
 ALWAYS_INLINE uint32_t funnel_shift_left(uint32_t a, uint32_t b, uint32_t n) {
@@ -229,7 +269,8 @@ ALWAYS_INLINE uint32_t permute(uint32_t a, uint32_t b, uint32_t selectors) {
   return result;
 }
 enum PermuteMode { PERMUTE_F4E, PERMUTE_B4E, PERMUTE_RC8, PERMUTE_ECL, PERMUTE_ECR, PERMUTE_RC16 };
-template <PermuteMode MODE> ALWAYS_INLINE uint32_t permute_selector(uint32_t c) {
+template <PermuteMode MODE>
+ALWAYS_INLINE uint32_t permute_selector(uint32_t c) {
   static const uint16_t table[6][4] = {{0x3210, 0x4321, 0x5432, 0x6543}, {0x5670, 0x6701, 0x7012, 0x0123},
                                        {0x0000, 0x1111, 0x2222, 0x3333}, {0x3210, 0x3211, 0x3222, 0x3333},
                                        {0x0000, 0x1110, 0x2210, 0x3210}, {0x1010, 0x3232, 0x1010, 0x3232}};
@@ -250,30 +291,35 @@ ALWAYS_INLINE uint32_t lookup_3(uint32_t a, uint32_t b, uint32_t c, uint32_t tab
   return result;
 }
 
-template <class U> ALWAYS_INLINE U low_bits(uint32_t count) {
+template <class U>
+ALWAYS_INLINE U low_bits(uint32_t count) {
   return count >= sizeof(U) * 8 ? (U)-1 : (U)(((U)1 << count) - 1);
 }
 
 // bfe: beyond the field, and beyond the operand, the field's sign bit is repeated
-template <class U, class S> ALWAYS_INLINE U extract_bits(S a, uint32_t position, uint32_t length) {
+template <class U, class S>
+ALWAYS_INLINE U extract_bits(S a, uint32_t position, uint32_t length) {
   const uint32_t width = sizeof(S) * 8;
   position &= 255;
   length &= 255;
   if (length == 0) return 0;
   const U bits = (U)a;
-  const bool sign = std::numeric_limits<S>::is_signed && (bits >> std::min(position + length - 1, width - 1) & 1);
+  const bool sign =
+      std::numeric_limits<S>::is_signed && (bits >> std::min(position + length - 1, width - 1) & 1);
   const U field = low_bits<U>(std::min(length, width - std::min(position, width)));
   const U value = position < width ? bits >> position & field : 0;
   return sign ? value | (U)~field : value;
 }
-template <class U> ALWAYS_INLINE U insert_bits(U a, U b, uint32_t position, uint32_t length) {
+template <class U>
+ALWAYS_INLINE U insert_bits(U a, U b, uint32_t position, uint32_t length) {
   position &= 255;
   length &= 255;
   if (position >= sizeof(U) * 8) return b;
   const U field = (U)(low_bits<U>(length) << position);
   return (U)(a << position & field) | (U)(b & ~field);
 }
-template <class S> ALWAYS_INLINE uint32_t find_top_bit(S a, bool shift_amount) {
+template <class S>
+ALWAYS_INLINE uint32_t find_top_bit(S a, bool shift_amount) {
   typedef typename std::make_unsigned<S>::type U;
   U u = (U)a;
   if (std::numeric_limits<S>::is_signed && a < 0) u = ~u;
@@ -302,7 +348,8 @@ ALWAYS_INLINE uint32_t find_nth_set(uint32_t mask, int32_t base, int32_t offset)
     if ((mask >> i & 1) && left-- == 0) return (uint32_t)i;
   return ~0u;
 }
-template <class U> ALWAYS_INLINE U reverse_bits(U a) {
+template <class U>
+ALWAYS_INLINE U reverse_bits(U a) {
   U result = 0;
   for (unsigned i = 0; i < sizeof(U) * 8; i++) result |= (a >> i & 1) << (sizeof(U) * 8 - 1 - i);
   return result;

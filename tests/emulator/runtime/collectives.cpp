@@ -3,7 +3,8 @@
 
 // ---- warp collectives: done once every lane that the mask names, and that still runs, has come
 
-static bool complete(const Block& block, const Thread* lanes, uint32_t warp, const Thread& caller, uint32_t& present) {
+static bool complete(const Block& block, const Thread* lanes, uint32_t warp, const Thread& caller,
+                     uint32_t& present) {
   present = 0;
   for (uint32_t left = caller.mask; left; left &= left - 1) {
     const uint32_t lane = __builtin_ctz(left);
@@ -23,10 +24,17 @@ static void shuffle(Thread* lanes, Thread& t, uint32_t present) {
   int source;
   bool found;
   switch (t.collective) {
-    case SHUFFLE_UP: source = lane - b, found = source >= bound; break;
-    case SHUFFLE_DOWN: source = lane + b, found = source <= bound; break;
-    case SHUFFLE_BFLY: source = lane ^ b, found = source <= bound; break;
-    default: source = low | (b & ~segment), found = source <= bound;
+    case SHUFFLE_UP:
+      source = lane - b, found = source >= bound;
+      break;
+    case SHUFFLE_DOWN:
+      source = lane + b, found = source <= bound;
+      break;
+    case SHUFFLE_BFLY:
+      source = lane ^ b, found = source <= bound;
+      break;
+    default:
+      source = low | (b & ~segment), found = source <= bound;
   }
   if (!found) source = lane;
   t.found = found;
@@ -40,14 +48,22 @@ static void shuffle(Thread* lanes, Thread& t, uint32_t present) {
 
 static uint32_t reduced(Collective what, uint32_t a, uint32_t b) {
   switch (what) {
-    case REDUCE_LANES_ADD: return a + b;
-    case REDUCE_LANES_MIN_SIGNED: return std::min((int32_t)a, (int32_t)b);
-    case REDUCE_LANES_MAX_SIGNED: return std::max((int32_t)a, (int32_t)b);
-    case REDUCE_LANES_MIN_UNSIGNED: return std::min(a, b);
-    case REDUCE_LANES_MAX_UNSIGNED: return std::max(a, b);
-    case REDUCE_LANES_AND: return a & b;
-    case REDUCE_LANES_OR: return a | b;
-    default: return a ^ b;
+    case REDUCE_LANES_ADD:
+      return a + b;
+    case REDUCE_LANES_MIN_SIGNED:
+      return std::min((int32_t)a, (int32_t)b);
+    case REDUCE_LANES_MAX_SIGNED:
+      return std::max((int32_t)a, (int32_t)b);
+    case REDUCE_LANES_MIN_UNSIGNED:
+      return std::min(a, b);
+    case REDUCE_LANES_MAX_UNSIGNED:
+      return std::max(a, b);
+    case REDUCE_LANES_AND:
+      return a & b;
+    case REDUCE_LANES_OR:
+      return a | b;
+    default:
+      return a ^ b;
   }
 }
 
@@ -63,13 +79,29 @@ static void perform(Thread* lanes, const Thread& caller, uint32_t present) {
     Thread& t = lanes[__builtin_ctz(left)];
     t.found = 1;
     switch (caller.collective) {
-      case SHUFFLE_UP: case SHUFFLE_DOWN: case SHUFFLE_BFLY: case SHUFFLE_IDX: shuffle(lanes, t, present); break;
-      case VOTE_BALLOT: t.result = set; break;
-      case VOTE_ANY: t.result = set != 0; break;
-      case VOTE_ALL: t.result = set == present; break;
-      case VOTE_UNI: t.result = set == 0 || set == present; break;
-      case WARP_SYNC: t.warp_epoch++; break;
-      case MATCH_ANY: case MATCH_ALL: {
+      case SHUFFLE_UP:
+      case SHUFFLE_DOWN:
+      case SHUFFLE_BFLY:
+      case SHUFFLE_IDX:
+        shuffle(lanes, t, present);
+        break;
+      case VOTE_BALLOT:
+        t.result = set;
+        break;
+      case VOTE_ANY:
+        t.result = set != 0;
+        break;
+      case VOTE_ALL:
+        t.result = set == present;
+        break;
+      case VOTE_UNI:
+        t.result = set == 0 || set == present;
+        break;
+      case WARP_SYNC:
+        t.warp_epoch++;
+        break;
+      case MATCH_ANY:
+      case MATCH_ALL: {
         uint32_t equal = 0;
         for (uint32_t others = present; others; others &= others - 1)
           if (lanes[__builtin_ctz(others)].value == t.value) equal |= others & -others;
@@ -77,8 +109,11 @@ static void perform(Thread* lanes, const Thread& caller, uint32_t present) {
         t.result = t.found ? equal : 0;
         break;
       }
-      case ELECT: t.result = first, t.found = first == t.lane; break;
-      default: t.result = reduction;
+      case ELECT:
+        t.result = first, t.found = first == t.lane;
+        break;
+      default:
+        t.result = reduction;
     }
   }
 }
@@ -164,19 +199,23 @@ static void try_barrier(LaunchState& s, Block& block, uint32_t number) {
     if (t.state != AT_BARRIER || t.barrier != number) continue;
     t.state = READY;
     t.block_epoch++;
-    t.barrier_result = t.barrier_reduction == REDUCE_POPC ? set : t.barrier_reduction == REDUCE_AND ? all : set != 0;
+    t.barrier_result = t.barrier_reduction == REDUCE_POPC  ? set
+                       : t.barrier_reduction == REDUCE_AND ? all
+                                                           : set != 0;
   }
   if (whole_block && s.options.count_warps)
-    for (uint32_t w = 0; w < s.warps; w++) block.traces[w].finish(&block.threads[w * 32], s.lanes_of(w), s.counters);
+    for (uint32_t w = 0; w < s.warps; w++)
+      block.traces[w].finish(&block.threads[w * 32], s.lanes_of(w), s.counters);
 }
 
 static void check_barrier(Thread* t, uint32_t number, uint32_t threads, const Site& site) {
-  if (number > CLUSTER_BARRIER) fail(t, site, "barrier %u: a block has barriers 0 to %d", number, BARRIERS - 1);
+  if (number > CLUSTER_BARRIER)
+    fail(t, site, "barrier %u: a block has barriers 0 to %d", number, BARRIERS - 1);
   if (threads & 31) fail(t, site, "barrier for %u threads: not a multiple of 32", threads);
 }
 
-uint32_t block_barrier(Thread* t, uint32_t number, uint32_t threads, BarrierReduction reduction, uint32_t value,
-                       Site& site) {
+uint32_t block_barrier(Thread* t, uint32_t number, uint32_t threads, BarrierReduction reduction,
+                       uint32_t value, Site& site) {
   check_barrier(t, number, threads, site);
   t->barrier = number;
   t->barrier_reduction = reduction;

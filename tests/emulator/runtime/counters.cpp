@@ -117,7 +117,8 @@ void count_warp_block(Thread* t, uint64_t key, uint32_t instructions) {
   LaunchState& s = state_of(t);
   WarpTrace& trace = t->block->traces[t->warp];
   trace.step(t, key, instructions, s.counters);
-  if (trace.size() > RECORDS_KEPT) trace.compact(&t->block->threads[t->warp * 32], s.lanes_of(t->warp), s.counters);
+  if (trace.size() > RECORDS_KEPT)
+    trace.compact(&t->block->threads[t->warp * 32], s.lanes_of(t->warp), s.counters);
   if (++t->trace_steps >= STEPS_OF_A_TURN) yield(t);
 }
 

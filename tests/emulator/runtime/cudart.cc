@@ -88,11 +88,19 @@ cudaError_t healthy() { return state().sticky; }
 
 int shared_optin_bytes() {
   switch (state().compute_capability) {
-    case 70: return 96 << 10;
-    case 75: return 64 << 10;
-    case 80: case 87: return 163 << 10;
-    case 86: case 89: case 120: return 99 << 10;
-    default: return 227 << 10;
+    case 70:
+      return 96 << 10;
+    case 75:
+      return 64 << 10;
+    case 80:
+    case 87:
+      return 163 << 10;
+    case 86:
+    case 89:
+    case 120:
+      return 99 << 10;
+    default:
+      return 227 << 10;
   }
 }
 
@@ -210,7 +218,8 @@ EXPORTED void emulated_configure(LaunchHandler handler, int compute_capability) 
   state().counters = {};
 }
 EXPORTED void emulated_counters(ApiCounters* out) { *out = state().counters; }
-EXPORTED void emulated_kernel(uint64_t module, const char* name, uint32_t static_shared, uint32_t threads_limit) {
+EXPORTED void emulated_kernel(uint64_t module, const char* name, uint32_t static_shared,
+                              uint32_t threads_limit) {
   state().kernels[{module, name}] = {static_shared, threads_limit};
 }
 EXPORTED void emulated_variable(uint64_t module, const char* name, void* address, uint64_t bytes) {
@@ -254,8 +263,8 @@ void** __cudaRegisterFatBinary(void* wrapper) {
 void __cudaRegisterFatBinaryEnd(void**) {}
 void __cudaUnregisterFatBinary(void** handle) { delete reinterpret_cast<uint64_t*>(handle); }
 char __cudaInitModule(void**) { return 1; }
-void __cudaRegisterFunction(void** handle, const char* host, char*, const char* name, int, uint3*, uint3*, dim3*,
-                            dim3*, int*) {
+void __cudaRegisterFunction(void** handle, const char* host, char*, const char* name, int, uint3*, uint3*,
+                            dim3*, dim3*, int*) {
   state().functions[host] = {*reinterpret_cast<uint64_t*>(handle), name};
 }
 void __cudaRegisterVar(void** handle, char* host, char*, const char* name, int, size_t, int, int) {
@@ -282,8 +291,8 @@ cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void*
                                cudaStream_t) {
   return launch((const void*)kernel, grid, block, arguments, shared);
 }
-cudaError_t __cudaLaunchKernel_ptsz(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments, size_t shared,
-                                    cudaStream_t) {
+cudaError_t __cudaLaunchKernel_ptsz(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
+                                    size_t shared, cudaStream_t) {
   return launch((const void*)kernel, grid, block, arguments, shared);
 }
 
@@ -314,8 +323,8 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a, const void* function) {
   a->maxDynamicSharedSizeBytes = dynamic_limit(function, facts);
   return cudaSuccess;
 }
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* function, int threads,
-                                                                   size_t shared, unsigned) {
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* function,
+                                                                   int threads, size_t shared, unsigned) {
   if (threads < 1) return returned(cudaErrorInvalidValue);
   const size_t used = shared + facts_of(function).static_shared;
   const int by_threads = 1024 / threads;
@@ -368,8 +377,8 @@ cudaError_t cudaMemcpyToSymbolAsync(const void* symbol, const void* from, size_t
   memcpy((char*)v->first + offset, from, bytes);
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyFromSymbolAsync(void* to, const void* symbol, size_t bytes, size_t offset, cudaMemcpyKind,
-                                      cudaStream_t) {
+cudaError_t cudaMemcpyFromSymbolAsync(void* to, const void* symbol, size_t bytes, size_t offset,
+                                      cudaMemcpyKind, cudaStream_t) {
   const auto* v = variable(symbol);
   if (!v) return returned(cudaErrorInvalidSymbol);
   if (offset > v->second || bytes > v->second - offset) return returned(cudaErrorInvalidValue);
@@ -381,7 +390,8 @@ cudaError_t cudaMemcpyToSymbol(const void* symbol, const void* from, size_t byte
   count_sync();
   return cudaMemcpyToSymbolAsync(symbol, from, bytes, offset, kind, nullptr);
 }
-cudaError_t cudaMemcpyFromSymbol(void* to, const void* symbol, size_t bytes, size_t offset, cudaMemcpyKind kind) {
+cudaError_t cudaMemcpyFromSymbol(void* to, const void* symbol, size_t bytes, size_t offset,
+                                 cudaMemcpyKind kind) {
   count_sync();
   return cudaMemcpyFromSymbolAsync(to, symbol, bytes, offset, kind, nullptr);
 }
@@ -406,28 +416,46 @@ cudaError_t cudaGetLastError() {
 cudaError_t cudaPeekAtLastError() { return state().sticky ? state().sticky : state().last; }
 const char* cudaGetErrorName(cudaError_t e) {
   switch (e) {
-    case cudaSuccess: return "cudaSuccess";
-    case cudaErrorInvalidValue: return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
-    case cudaErrorInitializationError: return "cudaErrorInitializationError";
-    case cudaErrorInvalidConfiguration: return "cudaErrorInvalidConfiguration";
-    case cudaErrorInvalidSymbol: return "cudaErrorInvalidSymbol";
-    case cudaErrorInvalidDeviceFunction: return "cudaErrorInvalidDeviceFunction";
-    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
-    case cudaErrorIllegalAddress: return "cudaErrorIllegalAddress";
-    case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
-    default: return "cudaError";
+    case cudaSuccess:
+      return "cudaSuccess";
+    case cudaErrorInvalidValue:
+      return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+      return "cudaErrorMemoryAllocation";
+    case cudaErrorInitializationError:
+      return "cudaErrorInitializationError";
+    case cudaErrorInvalidConfiguration:
+      return "cudaErrorInvalidConfiguration";
+    case cudaErrorInvalidSymbol:
+      return "cudaErrorInvalidSymbol";
+    case cudaErrorInvalidDeviceFunction:
+      return "cudaErrorInvalidDeviceFunction";
+    case cudaErrorInvalidDevice:
+      return "cudaErrorInvalidDevice";
+    case cudaErrorIllegalAddress:
+      return "cudaErrorIllegalAddress";
+    case cudaErrorLaunchFailure:
+      return "cudaErrorLaunchFailure";
+    default:
+      return "cudaError";
   }
 }
 const char* cudaGetErrorString(cudaError_t e) {
   switch (e) {
-    case cudaSuccess: return "no error";
-    case cudaErrorInvalidValue: return "invalid argument";
-    case cudaErrorInitializationError: return "no session of the emulated library is open";
-    case cudaErrorInvalidConfiguration: return "invalid configuration argument";
-    case cudaErrorIllegalAddress: return "an illegal memory access was encountered";
-    case cudaErrorLaunchFailure: return "unspecified launch failure";
-    default: return cudaGetErrorName(e);
+    case cudaSuccess:
+      return "no error";
+    case cudaErrorInvalidValue:
+      return "invalid argument";
+    case cudaErrorInitializationError:
+      return "no session of the emulated library is open";
+    case cudaErrorInvalidConfiguration:
+      return "invalid configuration argument";
+    case cudaErrorIllegalAddress:
+      return "an illegal memory access was encountered";
+    case cudaErrorLaunchFailure:
+      return "unspecified launch failure";
+    default:
+      return cudaGetErrorName(e);
   }
 }
 
@@ -488,25 +516,64 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
-    case cudaDevAttrMultiProcessorCount: *value = state().multiprocessors; break;
-    case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = 1024; break;
-    case cudaDevAttrMaxBlocksPerMultiprocessor: *value = 16; break;
-    case cudaDevAttrWarpSize: *value = 32; break;
-    case cudaDevAttrMaxSharedMemoryPerBlock: *value = DEFAULT_SHARED_BYTES; break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = shared_optin_bytes(); break;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = shared_optin_bytes() + 1024; break;
-    case cudaDevAttrReservedSharedMemoryPerBlock: *value = state().compute_capability >= 80 ? 1024 : 0; break;
-    case cudaDevAttrMaxRegistersPerBlock: *value = 65536; break;
-    case cudaDevAttrMaxRegistersPerMultiprocessor: *value = 65536; break;
-    case cudaDevAttrComputeCapabilityMajor: *value = state().compute_capability / 10; break;
-    case cudaDevAttrComputeCapabilityMinor: *value = state().compute_capability % 10; break;
-    case cudaDevAttrMaxGridDimX: *value = 2147483647; break;
-    case cudaDevAttrMaxGridDimY: case cudaDevAttrMaxGridDimZ: *value = 65535; break;
-    case cudaDevAttrMaxBlockDimX: case cudaDevAttrMaxBlockDimY: *value = 1024; break;
-    case cudaDevAttrMaxBlockDimZ: *value = 64; break;
-    case cudaDevAttrL2CacheSize: *value = 4 << 20; break;
-    default: *value = 0;
+    case cudaDevAttrMultiProcessorCount:
+      *value = state().multiprocessors;
+      break;
+    case cudaDevAttrMaxThreadsPerBlock:
+      *value = 1024;
+      break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      *value = 1024;
+      break;
+    case cudaDevAttrMaxBlocksPerMultiprocessor:
+      *value = 16;
+      break;
+    case cudaDevAttrWarpSize:
+      *value = 32;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+      *value = DEFAULT_SHARED_BYTES;
+      break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      *value = shared_optin_bytes();
+      break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      *value = shared_optin_bytes() + 1024;
+      break;
+    case cudaDevAttrReservedSharedMemoryPerBlock:
+      *value = state().compute_capability >= 80 ? 1024 : 0;
+      break;
+    case cudaDevAttrMaxRegistersPerBlock:
+      *value = 65536;
+      break;
+    case cudaDevAttrMaxRegistersPerMultiprocessor:
+      *value = 65536;
+      break;
+    case cudaDevAttrComputeCapabilityMajor:
+      *value = state().compute_capability / 10;
+      break;
+    case cudaDevAttrComputeCapabilityMinor:
+      *value = state().compute_capability % 10;
+      break;
+    case cudaDevAttrMaxGridDimX:
+      *value = 2147483647;
+      break;
+    case cudaDevAttrMaxGridDimY:
+    case cudaDevAttrMaxGridDimZ:
+      *value = 65535;
+      break;
+    case cudaDevAttrMaxBlockDimX:
+    case cudaDevAttrMaxBlockDimY:
+      *value = 1024;
+      break;
+    case cudaDevAttrMaxBlockDimZ:
+      *value = 64;
+      break;
+    case cudaDevAttrL2CacheSize:
+      *value = 4 << 20;
+      break;
+    default:
+      *value = 0;
   }
   return cudaSuccess;
 }

@@ -16,9 +16,11 @@ static std::string relative_to_nearest(const LaunchState& s, uint64_t address) {
     if (d < distance || (d == distance && after)) nearest = &r, distance = d, past = after;
   }
   if (!nearest) return "no memory is registered";
-  const std::string name = std::string("'") + nearest->name + "' (" + std::to_string(nearest->length) + " bytes)";
+  const std::string name =
+      std::string("'") + nearest->name + "' (" + std::to_string(nearest->length) + " bytes)";
   if (past && address - nearest->low < nearest->length)
-    return "at offset " + std::to_string(address - nearest->low) + " of " + name + ", beyond whose end it reaches";
+    return "at offset " + std::to_string(address - nearest->low) + " of " + name +
+           ", beyond whose end it reaches";
   return std::to_string(distance) + (past ? " bytes past the end of " : " bytes before ") + name;
 }
 
@@ -41,22 +43,31 @@ uint8_t* find_global(Thread* t, uint64_t address, unsigned size, Access access, 
   if (is_local(t, address) && address + size <= (uint64_t)t->stack_high) return (uint8_t*)address;
 
   LaunchState& s = state_of(t);
+  const Range* read_only = nullptr;
   for (uint32_t i = 0; i < s.ranges.size(); i++) {
     const Range& r = s.ranges[i];
     if (address < r.low || r.length < size || address - r.low > r.length - size) continue;
     const uint64_t offset = address - r.low;
-    if (access != READ && !r.writable)
-      fail(t, site, "%s of %u bytes at offset %lu of '%s', which is read-only", name_of(access), size, offset,
-           r.name);
-    if (s.options.races == 2) check_global_race(t, i, offset, size, access, site);
-    else site.low = r.low, site.span = r.length - size, site.range = i;
+    if (access != READ && !r.writable) {  // unless it is also part of a range that is writable
+      read_only = &r;
+      continue;
+    }
+    if (s.options.races == 2)
+      check_global_race(t, i, offset, size, access, site);
+    else
+      site.low = r.low, site.span = r.length - size, site.range = i;
     if (count) {
-      if (access == ATOMIC) t->global_atomics++;
-      else t->bytes[access] += size;
+      if (access == ATOMIC)
+        t->global_atomics++;
+      else
+        t->bytes[access] += size;
       if (t->count_warps) count_warp_access(t, context + site.key, i, offset, access, false);
     }
     return (uint8_t*)address;
   }
+  if (read_only)
+    fail(t, site, "%s of %u bytes at offset %lu of '%s', which is read-only", name_of(access), size,
+         address - read_only->low, read_only->name);
   fail(t, site, "out-of-bounds %s of %u bytes at 0x%lx: %s", name_of(access), size, address,
        relative_to_nearest(s, address).c_str());
 }
@@ -73,7 +84,8 @@ uint8_t* find_parameter(Thread* t, uint64_t address, unsigned size, const Site& 
 void fail_shared(Thread* t, uint64_t offset, unsigned size, Access access, const Site& site) {
   if (offset < t->shared_size && (offset & (size - 1)))
     fail(t, site, "misaligned %s of %u bytes of shared memory at offset %lu", name_of(access), size, offset);
-  fail(t, site, "out-of-bounds %s of %u bytes of shared memory at offset %ld (%u bytes, and no variable there)",
+  fail(t, site,
+       "out-of-bounds %s of %u bytes of shared memory at offset %ld (%u bytes, and no variable there)",
        name_of(access), size, (long)offset, t->shared_size);
 }
 

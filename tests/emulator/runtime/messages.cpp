@@ -12,7 +12,8 @@ extern "C" __attribute__((visibility("default"))) const char* emulator_error() {
 extern "C" __attribute__((visibility("default"))) const char* emulator_warnings() {
   static std::string text;
   text = warnings;
-  if (warning_count > WARNINGS_KEPT) text += "and " + std::to_string(warning_count - WARNINGS_KEPT) + " more\n";
+  if (warning_count > WARNINGS_KEPT)
+    text += "and " + std::to_string(warning_count - WARNINGS_KEPT) + " more\n";
   return text.c_str();
 }
 
@@ -34,8 +35,8 @@ static std::string formatted(const char* format, va_list arguments) {
 
 std::string where(Thread* t, const Site& site) {
   char text[500];
-  snprintf(text, sizeof text, "block (%u, %u, %u), thread (%u, %u, %u), line %d: `%s`", t->block_x, t->block_y,
-           t->block_z, t->x, t->y, t->z, site.line, site.text);
+  snprintf(text, sizeof text, "block (%u, %u, %u), thread (%u, %u, %u), line %d: `%s`", t->block_x,
+           t->block_y, t->block_z, t->x, t->y, t->z, site.line, site.text);
   return text;
 }
 
@@ -89,10 +90,14 @@ int device_printf(const char* format, const uint8_t* values) {
     const bool wide = spec.find_first_of("lzjt") != std::string::npos;
     spec += conversion;
     char text[256];
-    if (strchr("eEfFgGaA", conversion)) snprintf(text, sizeof text, spec.c_str(), as_f64(next(8)));
-    else if (conversion == 's') snprintf(text, sizeof text, spec.c_str(), (const char*)next(8));
-    else if (conversion == 'p' || wide) snprintf(text, sizeof text, spec.c_str(), next(8));
-    else snprintf(text, sizeof text, spec.c_str(), (int)next(4));
+    if (strchr("eEfFgGaA", conversion))
+      snprintf(text, sizeof text, spec.c_str(), as_f64(next(8)));
+    else if (conversion == 's')
+      snprintf(text, sizeof text, spec.c_str(), (const char*)next(8));
+    else if (conversion == 'p' || wide)
+      snprintf(text, sizeof text, spec.c_str(), next(8));
+    else
+      snprintf(text, sizeof text, spec.c_str(), (int)next(4));
     out += text;
     count++;
   }

@@ -83,7 +83,8 @@ void check_shared_race(Thread* t, uint64_t offset, unsigned size, Access access,
   }
 }
 
-void check_global_race(Thread* t, uint32_t range, uint64_t offset, unsigned size, Access access, const Site& site) {
+void check_global_race(Thread* t, uint32_t range, uint64_t offset, unsigned size, Access access,
+                       const Site& site) {
   LaunchState& s = state_of(t);
   if (!s.ranges[range].writable) return;
   const Here here(t);
@@ -94,8 +95,8 @@ void check_global_race(Thread* t, uint32_t range, uint64_t offset, unsigned size
     const Shadow::Visit* other;
     const char* kind = here.race_with(shadow[at], access, other);
     if (kind)
-      warn(t, site, "possible race in global memory (%s) at offset %lu of '%s' with block %lu, thread %lu", kind, at,
-           s.ranges[range].name, (other->thread - 1) / s.threads, (other->thread - 1) % s.threads);
+      warn(t, site, "possible race in global memory (%s) at offset %lu of '%s' with block %lu, thread %lu",
+           kind, at, s.ranges[range].name, (other->thread - 1) / s.threads, (other->thread - 1) % s.threads);
     here.record(shadow[at], access);
     if (kind) break;
   }

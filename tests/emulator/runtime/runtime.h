@@ -10,12 +10,26 @@ enum ReadOnlySpace { NOT_READ_ONLY, CONSTANT, PARAMETER };
 enum BarrierReduction { NO_REDUCTION, REDUCE_POPC, REDUCE_AND, REDUCE_OR };
 enum { BARRIERS = 16, CLUSTER_BARRIER = BARRIERS };  // a cluster is one block: its barrier is one more
 enum Collective {
-  SHUFFLE_UP, SHUFFLE_DOWN, SHUFFLE_BFLY, SHUFFLE_IDX,
-  VOTE_BALLOT, VOTE_ANY, VOTE_ALL, VOTE_UNI,
-  WARP_SYNC, MATCH_ANY, MATCH_ALL, ELECT,
-  REDUCE_LANES_ADD, REDUCE_LANES_MIN_SIGNED, REDUCE_LANES_MAX_SIGNED,
-  REDUCE_LANES_MIN_UNSIGNED, REDUCE_LANES_MAX_UNSIGNED,
-  REDUCE_LANES_AND, REDUCE_LANES_OR, REDUCE_LANES_XOR,
+  SHUFFLE_UP,
+  SHUFFLE_DOWN,
+  SHUFFLE_BFLY,
+  SHUFFLE_IDX,
+  VOTE_BALLOT,
+  VOTE_ANY,
+  VOTE_ALL,
+  VOTE_UNI,
+  WARP_SYNC,
+  MATCH_ANY,
+  MATCH_ALL,
+  ELECT,
+  REDUCE_LANES_ADD,
+  REDUCE_LANES_MIN_SIGNED,
+  REDUCE_LANES_MAX_SIGNED,
+  REDUCE_LANES_MIN_UNSIGNED,
+  REDUCE_LANES_MAX_UNSIGNED,
+  REDUCE_LANES_AND,
+  REDUCE_LANES_OR,
+  REDUCE_LANES_XOR,
 };
 
 // One instruction: for messages, for counters, and as the cache of the range of memory it touched last.
@@ -93,14 +107,15 @@ struct Launch {
   uint32_t dynamic_shared, dynamic_start, shared_size;
 };
 
-#define EXPORT_UNIT(kernels, variables)                                                       \
+#define EXPORT_UNIT(kernels, variables)                                                                  \
   extern "C" __attribute__((visibility("default"))) const Kernel* emulator_kernels() { return kernels; } \
   extern "C" __attribute__((visibility("default"))) uint8_t** emulator_variables() { return variables; }
 
 // ---- the runtime library, which units are linked to
 
 #pragma GCC visibility push(default)
-[[noreturn]] void fail(Thread* t, const Site& site, const char* format, ...) __attribute__((format(printf, 3, 4)));
+[[noreturn]] void fail(Thread* t, const Site& site, const char* format, ...)
+    __attribute__((format(printf, 3, 4)));
 void warn_division_by_zero(Thread* t, const Site& site);
 void yield_after_spin(Thread* t);
 void count_warp_block(Thread* t, uint64_t key, uint32_t instructions);
@@ -114,8 +129,8 @@ uint8_t* find_parameter(Thread* t, uint64_t address, unsigned size, const Site& 
 ReadOnlySpace read_only_space(Thread* t, uint64_t address);
 uint64_t warp_collective(Thread* t, Collective what, uint32_t mask, uint64_t value, uint32_t b, uint32_t c,
                          Site& site, uint32_t* found);
-uint32_t block_barrier(Thread* t, uint32_t number, uint32_t threads, BarrierReduction reduction, uint32_t value,
-                       Site& site);
+uint32_t block_barrier(Thread* t, uint32_t number, uint32_t threads, BarrierReduction reduction,
+                       uint32_t value, Site& site);
 void barrier_arrive(Thread* t, uint32_t number, uint32_t threads, Site& site);
 int device_printf(const char* format, const uint8_t* values);
 #pragma GCC visibility pop
@@ -127,7 +142,8 @@ ALWAYS_INLINE void count_block(Thread* t, uint64_t key, uint32_t instructions) {
   if (t->count_warps) count_warp_block(t, key, instructions);
 }
 ALWAYS_INLINE void count_back_edge(Thread* t, const Site& site) {
-  if (!LIKELY(++t->back_edges <= t->loop_limit)) fail(t, site, "endless loop: more than %lu back edges", t->loop_limit);
+  if (!LIKELY(++t->back_edges <= t->loop_limit))
+    fail(t, site, "endless loop: more than %lu back edges", t->loop_limit);
 }
 ALWAYS_INLINE uint64_t call_key(uint64_t key) {
   key = (key ^ key >> 29) * 0xbf58476d1ce4e5b9ull;
@@ -136,8 +152,16 @@ ALWAYS_INLINE uint64_t call_key(uint64_t key) {
 
 // ---- memory
 
-template <class T> ALWAYS_INLINE T load(const uint8_t* p) { T v; memcpy(&v, p, sizeof v); return v; }
-template <class T> ALWAYS_INLINE void store(uint8_t* p, T v) { memcpy(p, &v, sizeof v); }
+template <class T>
+ALWAYS_INLINE T load(const uint8_t* p) {
+  T v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+template <class T>
+ALWAYS_INLINE void store(uint8_t* p, T v) {
+  memcpy(p, &v, sizeof v);
+}
 
 ALWAYS_INLINE bool is_shared(Thread* t, uint64_t a) { return a - (uint64_t)t->shared < t->shared_size; }
 ALWAYS_INLINE bool is_local(Thread* t, uint64_t a) {
@@ -153,7 +177,8 @@ ALWAYS_INLINE uint64_t generic_to_shared(Thread* t, uint64_t a) { return a - (ui
 template <unsigned SIZE, Access ACCESS>
 ALWAYS_INLINE uint8_t* shared_pointer(Thread* t, uint64_t offset, Site& site, uint64_t context) {
   const bool inside = offset < t->shared_size && t->shared_size - offset >= SIZE;
-  if (!LIKELY(inside && (offset & (SIZE - 1)) == 0 && t->shared_valid[offset] && t->shared_valid[offset + SIZE - 1]))
+  if (!LIKELY(inside && (offset & (SIZE - 1)) == 0 && t->shared_valid[offset] &&
+              t->shared_valid[offset + SIZE - 1]))
     fail_shared(t, offset, SIZE, ACCESS, site);
   if (ACCESS == ATOMIC) {
     t->shared_atomics++;
@@ -168,22 +193,27 @@ template <unsigned SIZE, Access ACCESS, bool COUNT>
 ALWAYS_INLINE uint8_t* global_pointer(Thread* t, uint64_t address, Site& site, uint64_t context) {
   if (LIKELY(address - site.low <= site.span && (address & (SIZE - 1)) == 0)) {
     if (COUNT) {
-      if (ACCESS == ATOMIC) t->global_atomics++;
-      else t->bytes[ACCESS] += SIZE;
-      if (t->count_warps) count_warp_access(t, context + site.key, site.range, address - site.low, ACCESS, false);
+      if (ACCESS == ATOMIC)
+        t->global_atomics++;
+      else
+        t->bytes[ACCESS] += SIZE;
+      if (t->count_warps)
+        count_warp_access(t, context + site.key, site.range, address - site.low, ACCESS, false);
     }
     return (uint8_t*)address;
   }
   return find_global(t, address, SIZE, ACCESS, COUNT, site, context);
 }
 
-template <unsigned SIZE> ALWAYS_INLINE uint8_t* local_pointer(Thread* t, uint64_t address, Site& site) {
+template <unsigned SIZE>
+ALWAYS_INLINE uint8_t* local_pointer(Thread* t, uint64_t address, Site& site) {
   const bool inside = address >= (uint64_t)t->stack_low && address + SIZE <= (uint64_t)t->stack_high;
   if (!LIKELY(inside && (address & (SIZE - 1)) == 0)) fail_local(t, address, SIZE, site);
   return (uint8_t*)address;
 }
 
-template <unsigned SIZE> ALWAYS_INLINE uint8_t* parameter_pointer(Thread* t, uint64_t address, Site& site) {
+template <unsigned SIZE>
+ALWAYS_INLINE uint8_t* parameter_pointer(Thread* t, uint64_t address, Site& site) {
   return is_local(t, address) ? (uint8_t*)address : find_parameter(t, address, SIZE, site);
 }
 
@@ -208,12 +238,15 @@ ALWAYS_INLINE void check_stack(Thread* t, uint64_t frame, const Site& site) {
 }
 
 // Division by zero has no result in PTX: all ones here, with a warning. MIN / -1 wraps.
-template <class I> ALWAYS_INLINE I integer_div(Thread* t, const Site& site, I a, I b) {
+template <class I>
+ALWAYS_INLINE I integer_div(Thread* t, const Site& site, I a, I b) {
   if (!LIKELY(b != 0)) return warn_division_by_zero(t, site), (I)-1;
-  if (std::numeric_limits<I>::is_signed && b == (I)-1) return (I)(0 - (typename std::make_unsigned<I>::type)a);
+  if (std::numeric_limits<I>::is_signed && b == (I)-1)
+    return (I)(0 - (typename std::make_unsigned<I>::type)a);
   return a / b;
 }
-template <class I> ALWAYS_INLINE I integer_rem(Thread* t, const Site& site, I a, I b) {
+template <class I>
+ALWAYS_INLINE I integer_rem(Thread* t, const Site& site, I a, I b) {
   if (!LIKELY(b != 0)) return warn_division_by_zero(t, site), (I)-1;
   return std::numeric_limits<I>::is_signed && b == (I)-1 ? 0 : a % b;
 }

@@ -318,14 +318,15 @@ static void lay_out_shared_memory(LaunchState& s) {
   s.dynamic_start = k.dynamic_start;
   s.shared_size = k.dynamic_start + (s.dynamic_shared + 15) / 16 * 16;
   s.shared_valid.assign(s.shared_size + 1, 0);
-  for (uint32_t i = 0; i < k.shared_count; i++) memset(&s.shared_valid[k.shared[i].offset], 1, k.shared[i].size);
+  for (uint32_t i = 0; i < k.shared_count; i++)
+    memset(&s.shared_valid[k.shared[i].offset], 1, k.shared[i].size);
   memset(&s.shared_valid[k.dynamic_start], 1, s.dynamic_shared);
 }
 
 // 0, or 1 with emulator_error(). The caller has checked the shape of grid and block.
 extern "C" __attribute__((visibility("default"))) int emulator_launch(const Kernel* kernel,
-                                                                       const LaunchRequest* request,
-                                                                       Counters* counters) {
+                                                                      const LaunchRequest* request,
+                                                                      Counters* counters) {
   clear_messages();
   LaunchState s;
   s.kernel = kernel;

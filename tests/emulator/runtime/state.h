@@ -139,4 +139,5 @@ void yield(Thread* t);
 void thread_left(Thread* t);
 
 // races.cpp
-void check_global_race(Thread* t, uint32_t range, uint64_t offset, unsigned size, Access access, const Site& site);
+void check_global_race(Thread* t, uint32_t range, uint64_t offset, unsigned size, Access access,
+                       const Site& site);

@@ -42,8 +42,8 @@ def trap(f: FunctionTranslator, ins: Instruction) -> None:
 
 
 # Memory is sequentially consistent here, so fences order nothing more; the rest are hints.
-_FENCES = "gl cta sys level cluster gpu sc acq_rel acquire release proxy alias async global shared::cta mbarrier_init"
-_HINTS = "global local L1 L2 L2::128B L2::evict_last L2::evict_normal L2::cache_hint L2::fractional L2::evict_unchanged"
+_FENCES = "gl cta sys level cluster gpu sc acq_rel acquire release proxy alias async global shared::cta"
+_HINTS = "global local L1 L2 L2::128B L2::evict_last L2::evict_normal L2::cache_hint L2::evict_unchanged"
 
 
 @translates("membar fence", _FENCES)

@@ -1,4 +1,4 @@
-"""Instructions in which threads meet: barriers, shuffles, votes, matches, reductions (PTX ISA 9.7.9, 9.7.13)."""
+"""Instructions in which threads meet: barriers, shuffles, votes, matches, reductions (PTX ISA 9.7.13)."""
 
 from __future__ import annotations
 
