@@ -304,8 +304,8 @@ class FunctionTranslator:
     def predicate(self, operand: str) -> str:
         operand = operand.strip()
         negated, name = operand.startswith("!"), operand.lstrip("!")
-        if name in ("0", "1"):
-            return str(int(name) ^ negated)
+        if name in ("0", "1", "-1"):  # nvcc writes true as -1
+            return str(int(name != "0") ^ negated)
         register = self.instruction.scope.find(name)
         if not isinstance(register, Register):
             raise UnsupportedPTX(f"predicate {operand!r}")
