@@ -1,1 +1,1 @@
-"""Ranking losses inside detector frameworks: one module a framework, each imported only by whoever uses that framework."""
+"""Ranking losses inside detector frameworks, one module a framework; each is imported by its users only."""
