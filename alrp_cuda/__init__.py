@@ -1,3 +1,29 @@
-"""Ranking-based detection losses, exact and cheap, on the CPU and on CUDA devices."""
+"""Ranking-based detection losses, exact and cheap, on the CPU and on CUDA devices.
 
-__version__ = "0.1.0"
+Example:
+    >>> import torch, alrp_cuda
+    >>> logits = torch.zeros(4, requires_grad=True)
+    >>> out = alrp_cuda.alrp_loss(logits, torch.tensor([1, 0, 0, -1]), torch.tensor([0.5]))
+    >>> (out.cls + out.loc).backward()
+    >>> logits.grad.tolist()
+    [-0.5, 0.25, 0.25, 0.0]
+"""
+
+from . import reference
+from .functional import alrp_loss, ap_loss
+from .losses import ALRPLoss, APLoss
+from .ops import backends, set_debug
+from .outputs import ALRPOutput
+from .version import __version__
+
+__all__ = [
+    "ALRPLoss",
+    "ALRPOutput",
+    "APLoss",
+    "__version__",
+    "alrp_loss",
+    "ap_loss",
+    "backends",
+    "reference",
+    "set_debug",
+]

@@ -182,7 +182,7 @@ def alrp_loss(
     Example:
         >>> import torch
         >>> out = alrp_loss(torch.tensor([2.0, 1.0, 0.0]), torch.tensor([1, 0, 1]), torch.tensor([0.2, 0.4]), delta=0.0)
-        >>> [round(float(v), 4) for v in (out.cls, out.loc)]
+        >>> [round(v.item(), 4) for v in (out.cls, out.loc)]
         [0.1667, 0.2]
     """
     layout = check_targets(logits, targets, background)

@@ -1,0 +1,129 @@
+"""The losses as functions."""
+
+from torch import Tensor
+
+from .inputs import ORDERS, check_choice, check_count, check_flag, check_loc_errors, check_number, check_targets
+from .ops import ranking_loss
+from .outputs import ALRPOutput
+
+
+def alrp_loss(
+    logits: Tensor,
+    targets: Tensor,
+    loc_errors: Tensor,
+    *,
+    delta: float = 1.0,
+    order: str = "smooth",
+    eps: float = 1e-5,
+    background: int | None = None,
+    algorithm: str = "auto",
+    backend: str = "auto",
+) -> ALRPOutput:
+    r"""Average Localisation Recall Precision Loss: one ranking loss for class scores and boxes.
+
+    L = L_cls + L_loc = 1/P sum_i N_FP(i) / rank(i) + 1/P sum_i (E_i + S_i) / rank(i), Eq. 9-14 of Oksuz et al., NeurIPS 2020.
+    The positives and negatives of all images, levels and classes of a batch are ranked together.
+
+    Args:
+        logits: class scores before the sigmoid, any shape; float32, float64, float16 or bfloat16.
+        targets: either of the logits' shape: 1 positive, 0 negative, below 0 ignored (bool, integer or floating dtype);
+            or of the logits' shape (..., C) without its last dimension, integer class indices: 0..C-1 positive for that class
+            and negative for the others, ``background`` negative for all, below 0 an ignored anchor.
+        loc_errors: (P,), localisation error E_i of each positive in the order of the positives' flat index in ``logits``;
+            (1 - IoU) / (1 - tau) with tau = 0.5 in the paper. Any floating dtype, any values; nothing is clamped.
+        delta: half width of the step function H, in logits; finite, >= 0. 0 ranks by hard comparison.
+        order: "smooth" takes S_i by H; "hard" sums errors over the hard order of scores as the published code does
+            (in L_loc only; the gradient of scores uses the smooth S_i).
+        eps: a positive with N_FP(i) <= eps sends no gradient; finite, >= 0.
+        background: class index that means background, default C; only with class indices.
+        algorithm: "tiled" compares pair by pair; "auto" chooses the fastest.
+        backend: "auto" goes by the logits' device; else a name of :func:`alrp_cuda.backends`.
+
+    Returns:
+        ALRPOutput(cls, loc, rank, precision), float64 for float64 logits, else float32. Call ``backward`` on
+        ``cls + loc``, or on ``cls + w * loc`` to weigh the boxes: ``cls`` carries the gradient of the whole loss to the
+        logits (Eq. 14), ``loc`` reaches ``loc_errors`` alone. Without positives, both are 0 and connected to the graph.
+        The gradient is error-driven, not the derivative of the value; a second derivative raises.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: shapes, devices, ranges or names that do not fit; a target that is none of the above; a number of
+            ``loc_errors`` other than P. On CUDA devices the last two give NaN instead, see :func:`alrp_cuda.set_debug`.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> logits = torch.tensor([[2.0, -1.0], [0.5, 1.0], [-3.0, 0.0]], requires_grad=True)  # 3 anchors, 2 classes
+        >>> targets = torch.tensor([0, 2, 1])  # class 0, background, class 1
+        >>> loc_errors = torch.tensor([0.3, 0.8], requires_grad=True)
+        >>> out = alrp_cuda.alrp_loss(logits, targets, loc_errors)
+        >>> (out.cls + out.loc).backward()
+        >>> [round(v.item(), 4) for v in (out.cls, out.loc)]
+        [0.2333, 0.2967]
+    """
+    layout = check_targets(logits, targets, background)
+    check_loc_errors(logits, loc_errors)
+    check_choice("order", order, ORDERS)
+    return ALRPOutput(
+        *ranking_loss(
+            logits,
+            loc_errors,
+            targets,
+            layout,
+            backend=backend,
+            algorithm=algorithm,
+            loss="alrp" if order == "smooth" else "alrp_hard",
+            delta=check_number("delta", delta),
+            eps=check_number("eps", eps),
+            told=("loc_errors", loc_errors.numel()),
+        )
+    )
+
+
+def ap_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    delta: float = 1.0,
+    interpolate: bool = False,
+    eps: float = 1e-5,
+    background: int | None = None,
+    num_positives: int | None = None,
+    algorithm: str = "auto",
+    backend: str = "auto",
+) -> Tensor:
+    """Average Precision Loss: L = 1/P sum_i N_FP(i) / rank(i), Eq. 2 and 4 of the aLRP paper; Chen et al., CVPR 2019.
+
+    Args:
+        logits, targets, delta, eps, background, algorithm, backend: as in :func:`alrp_cuda.alrp_loss`.
+        interpolate: let a positive count as precise as the best positive scored at or below it, as the published code does.
+        num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
+
+    Returns:
+        The loss, a scalar in [0, 1]; float64 for float64 logits, else float32. Without positives 0, connected to the graph.
+
+    Raises:
+        TypeError, ValueError: as :func:`alrp_cuda.alrp_loss`; ``num_positives`` other than P.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> logits = torch.tensor([2.0, 1.0, 0.0], requires_grad=True)
+        >>> loss = alrp_cuda.ap_loss(logits, torch.tensor([1, 0, 1]), delta=0.0)
+        >>> loss.backward()
+        >>> round(float(loss.detach()), 4), logits.grad.tolist()[1:]
+        (0.1667, [0.1666666716337204, -0.1666666716337204])
+    """
+    layout = check_targets(logits, targets, background)
+    check_flag("interpolate", interpolate)
+    check_count("num_positives", num_positives)
+    return ranking_loss(
+        logits,
+        None,
+        targets,
+        layout,
+        backend=backend,
+        algorithm=algorithm,
+        loss="ap_interpolated" if interpolate else "ap",
+        delta=check_number("delta", delta),
+        eps=check_number("eps", eps),
+        told=None if num_positives is None else ("num_positives", int(num_positives)),
+    )[0]

@@ -1,0 +1,109 @@
+"""The losses as modules: the arguments of the functions, checked once."""
+
+from torch import Tensor, nn
+
+from .functional import alrp_loss, ap_loss
+from .inputs import ORDERS, check_choice, check_flag, check_number
+from .ops import ALGORITHMS, backends
+from .outputs import ALRPOutput
+
+
+class _RankingLoss(nn.Module):
+    """Keeps what all losses take and shows it."""
+
+    def __init__(self, delta: float, eps: float, background: int | None, algorithm: str, backend: str) -> None:
+        super().__init__()
+        self.delta = check_number("delta", delta)
+        self.eps = check_number("eps", eps)
+        self.background = background
+        check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
+        check_choice("backend", backend, ("auto", *backends()))
+        self.algorithm = algorithm
+        self.backend = backend
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name[0] != "_" and name != "training")
+
+
+class ALRPLoss(_RankingLoss):
+    """Module form of :func:`alrp_cuda.alrp_loss`, which documents the arguments; L_cls and L_loc of Eq. 11.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, out of range, or of an unknown name.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> loss = alrp_cuda.ALRPLoss(delta=1.0)
+        >>> out = loss(torch.zeros(4), torch.tensor([1, 0, 0, -1]), torch.tensor([0.5]))
+        >>> float(out.cls), float(out.loc)
+        (0.5, 0.25)
+    """
+
+    def __init__(
+        self,
+        *,
+        delta: float = 1.0,
+        order: str = "smooth",
+        eps: float = 1e-5,
+        background: int | None = None,
+        algorithm: str = "auto",
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(delta, eps, background, algorithm, backend)
+        check_choice("order", order, ORDERS)
+        self.order = order
+
+    def forward(self, logits: Tensor, targets: Tensor, loc_errors: Tensor) -> ALRPOutput:
+        """Shapes and result as in :func:`alrp_cuda.alrp_loss`."""
+        return alrp_loss(
+            logits,
+            targets,
+            loc_errors,
+            delta=self.delta,
+            order=self.order,
+            eps=self.eps,
+            background=self.background,
+            algorithm=self.algorithm,
+            backend=self.backend,
+        )
+
+
+class APLoss(_RankingLoss):
+    """Module form of :func:`alrp_cuda.ap_loss`, which documents the arguments; Eq. 2 and 4.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, out of range, or of an unknown name.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> float(alrp_cuda.APLoss()(torch.zeros(4), torch.tensor([1, 0, 0, -1])))
+        0.5
+    """
+
+    def __init__(
+        self,
+        *,
+        delta: float = 1.0,
+        interpolate: bool = False,
+        eps: float = 1e-5,
+        background: int | None = None,
+        algorithm: str = "auto",
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(delta, eps, background, algorithm, backend)
+        check_flag("interpolate", interpolate)
+        self.interpolate = interpolate
+
+    def forward(self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None) -> Tensor:
+        """Shapes and result as in :func:`alrp_cuda.ap_loss`."""
+        return ap_loss(
+            logits,
+            targets,
+            delta=self.delta,
+            interpolate=self.interpolate,
+            eps=self.eps,
+            background=self.background,
+            num_positives=num_positives,
+            algorithm=self.algorithm,
+            backend=self.backend,
+        )

@@ -1,0 +1,31 @@
+// The pybind11 module alrp_cuda._C: the ranking code on tensors. alrp_cuda.ops checks arguments before it calls.
+#include <torch/csrc/utils/pybind.h>
+
+#include "torch/glue.h"
+
+namespace py = pybind11;
+
+#ifndef ALRP_ARCHS
+#define ALRP_ARCHS ""
+#endif
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
+  m.doc() = "Kernels of alrp_cuda";
+#ifdef ALRP_WITH_CUDA
+  m.attr("built_backends") = py::make_tuple("cpu", "cuda");
+#else
+  m.attr("built_backends") = py::make_tuple("cpu");
+#endif
+  m.attr("cuda_architectures") = ALRP_ARCHS;
+
+  using NoGil = py::call_guard<py::gil_scoped_release>;
+  py::class_<alrp::TargetLayout>(m, "TargetLayout")
+      .def(py::init<int64_t, int64_t>(), py::arg("classes"), py::arg("background"));
+  m.def("forward", &alrp::forward, NoGil(), py::arg("logits"), py::arg("targets"), py::arg("layout"),
+        py::arg("num_positives"), py::arg("loss"), py::arg("loc_errors"), py::arg("want_error_gradient"),
+        py::arg("delta"), py::arg("eps"), py::arg("algorithm"));
+  m.def("backward", &alrp::backward, NoGil(), py::arg("logits"), py::arg("targets"), py::arg("layout"),
+        py::arg("delta"), py::arg("algorithm"), py::arg("index"), py::arg("tables"), py::arg("grad_cls"),
+        py::arg("grad_loc"), py::arg("loc_errors_dtype"));
+  m.def("count_positives", &alrp::count_positives, NoGil(), py::arg("logits"), py::arg("targets"), py::arg("layout"));
+}

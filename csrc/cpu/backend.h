@@ -1,0 +1,21 @@
+// The CPU backend: at::parallel_for over blocks of logits.
+#pragma once
+
+#include "../ranking.h"
+
+namespace alrp::cpu {
+
+class CpuBackend final : public Backend {
+ public:
+  size_t scratch_bytes(const Input& input) const override;
+  void count_positives(const Input& input, Status* status, void* scratch) override;
+  void positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch) override;
+  void count(const Input& input, const double* score, double* n_fp, Status* status, void* scratch) override;
+  void pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums) override;
+  void terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) override;
+  void error_gradient(const Input& input, const Sums& sums, const Tables& tables) override;
+  void spread(const Input& input, const Tables& tables, const Gradients& gradients, void* scratch) override;
+  void scatter(const Input& input, const Tables& tables, const Gradients& gradients) override;
+};
+
+}  // namespace alrp::cpu

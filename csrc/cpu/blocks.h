@@ -1,0 +1,28 @@
+// Blocks of logits on the CPU: their scores in double and their marks, small enough for the first-level cache.
+#pragma once
+
+#include "../ranking.h"
+
+namespace alrp::cpu {
+
+constexpr int64_t kBlock = 2048;
+
+struct Block {
+  int64_t begin;  // first logit
+  int64_t size;   // logits
+  Mark marks[kBlock];
+  double negatives[kBlock];      // scores of the negatives, dense
+  int16_t columns[kBlock];       // their places in the block
+  int64_t negative_count;
+  bool nan;  // a negative is NaN
+};
+
+inline int64_t block_count(int64_t n) { return (n + kBlock - 1) / kBlock; }
+
+// Marks of logits [begin, begin + size).
+void read_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks);
+
+// The b-th block with its negatives.
+void read_block(const Input& input, int64_t b, Block* block);
+
+}  // namespace alrp::cpu

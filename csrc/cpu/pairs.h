@@ -1,0 +1,23 @@
+// Sums over pairs of scores, the inner loops of the tiled algorithm on the CPU.
+#pragma once
+
+#include <cstdint>
+
+#include "../step.h"
+
+namespace alrp::cpu {
+
+// Rows that are summed at once: their accumulators stay in registers. Fill unused rows with NaN.
+constexpr int kRowTile = 16;
+
+// sums[i] += sum over j < m of H(columns[j] - rows[i]), for kRowTile rows.
+void count_rows(const double* columns, int64_t m, const double* rows, Step h, double* sums);
+
+// sums[i] += sum over j < m of weights[j] H(columns[j] - rows[i]), for kRowTile rows.
+void sum_rows(const double* columns, const double* weights, int64_t m, const double* rows, Step h, double* sums);
+
+// sums[j] += sum over i < r of weights[i] H(columns[j] - rows[i]), for m columns.
+void sum_columns(const double* columns, int64_t m, const double* rows, const double* weights, int64_t r, Step h,
+                 double* sums);
+
+}  // namespace alrp::cpu

@@ -1,0 +1,94 @@
+// Finding and sorting the positives on the CPU.
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include "array.h"
+#include "backend.h"
+#include "blocks.h"
+
+namespace alrp::cpu {
+namespace {
+
+// Labels read by one task: enough to be worth a thread.
+constexpr int64_t kLabelChunk = 1 << 16;
+
+// What one chunk of labels holds.
+struct Found {
+  std::vector<int64_t> index;  // flat indices of its positives, ascending
+  bool invalid = false;
+};
+
+void find_in_chunk(const Labels& labels, int64_t begin, int64_t end, Found* found) {
+  for (int64_t i = begin; i < end; ++i) {
+    if (labels.classes) {
+      const int64_t column = row_class(labels, label_bits(labels, i));
+      if (column >= 0) found->index.push_back(i * labels.classes + column);
+      found->invalid |= column == kInvalidRow;
+    } else {
+      const Mark mark = flat_mark(labels, label_bits(labels, i));
+      if (mark == Mark::kPositive) found->index.push_back(i);
+      found->invalid |= mark == Mark::kInvalid;
+    }
+  }
+}
+
+std::vector<Found> find(int64_t n, const Labels& labels) {
+  const int64_t count = label_count(labels, n);
+  std::vector<Found> chunks((count + kLabelChunk - 1) / kLabelChunk);
+  at::parallel_for(0, static_cast<int64_t>(chunks.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c)
+      find_in_chunk(labels, c * kLabelChunk, std::min(count, (c + 1) * kLabelChunk), &chunks[c]);
+  });
+  return chunks;
+}
+
+Status summary(const std::vector<Found>& chunks) {
+  Status status{0, 0, 0};
+  for (const Found& found : chunks) {
+    status.found += static_cast<int64_t>(found.index.size());
+    status.invalid |= found.invalid;
+  }
+  return status;
+}
+
+}  // namespace
+
+void CpuBackend::count_positives(const Input& input, Status* status, void*) {
+  *status = summary(find(input.n, input.labels));
+}
+
+void CpuBackend::positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void*) {
+  const std::vector<Found> chunks = find(input.n, input.labels);
+  *status = summary(chunks);
+  std::vector<int64_t> flat;  // as many as there is room for; a wrong p is reported by status
+  flat.reserve(input.p);
+  for (const Found& found : chunks)
+    flat.insert(flat.end(), found.index.begin(),
+                found.index.begin() + std::min<int64_t>(found.index.size(), input.p - flat.size()));
+  std::vector<double> score(flat.size());
+  for (size_t k = 0; k < flat.size(); ++k) {
+    score[k] = load(input.logits, flat[k]);
+    if (score[k] != score[k]) {
+      status->nan = 1;
+      score[k] = 0;  // keeps the sort's order strict; every result is NaN
+    }
+  }
+  const auto found = static_cast<int64_t>(flat.size());
+  std::iota(place, place + found, int64_t{0});
+  std::sort(place, place + found,
+            [&](int64_t a, int64_t b) { return score[a] != score[b] ? score[a] < score[b] : a > b; });
+  for (int64_t r = 0; r < found; ++r) {
+    tables.index[r] = flat[place[r]];
+    tables.score[r] = score[place[r]];
+  }
+  for (int64_t r = found; r < input.p; ++r) {
+    place[r] = r;
+    tables.index[r] = -1;
+    tables.score[r] = 0;
+  }
+}
+
+}  // namespace alrp::cpu

@@ -1,0 +1,79 @@
+// What is P-sized on the CPU: losses, errors and shares from the sums, and the positives' gradients.
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "../losses.h"
+#include "array.h"
+#include "backend.h"
+
+namespace alrp::cpu {
+namespace {
+
+// Sum of the errors of all positives that rank at or above r in the hard order.
+std::vector<double> hard_sums(const Spec& spec, const Sums& sums, int64_t p) {
+  std::vector<double> located(p);
+  double sum = 0;
+  for (int64_t r = p - 1; r >= 0; --r) located[r] = sum += load(spec.loc_errors, sums.place[r]);
+  return located;
+}
+
+}  // namespace
+
+void CpuBackend::terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) {
+  const int64_t p = input.p;
+  const Tables& tables = output.tables;
+  const double z = static_cast<double>(std::max<int64_t>(1, p));
+  const Status& status = *output.status;
+  const bool bad = status.nan || status.invalid || status.found != p;
+  const double poison = bad ? std::numeric_limits<double>::quiet_NaN() : 0.0;
+  *tables.poison = poison;
+
+  std::vector<double> located;
+  if (spec.loss == Loss::kALRPHard) located = hard_sums(spec, sums, p);
+  double cls = 0, loc = 0, best_precision = 0, weights = 0;
+  for (int64_t r = 0; r < p; ++r) {  // ascending by score
+    const double n_fp = sums.n_fp[r], rank = sums.rank_pos[r] + n_fp, precision = sums.rank_pos[r] / rank;
+    const int64_t place = sums.place[r];
+    Terms terms;
+    switch (spec.loss) {
+      case Loss::kALRP:
+        terms = alrp_terms(n_fp, rank, sums.s[r], load(spec.loc_errors, place) + sums.s[r]);
+        break;
+      case Loss::kALRPHard:
+        terms = alrp_terms(n_fp, rank, sums.s[r], located[r]);
+        weights += 1 / rank;  // dL_loc/dE_k of the hard order: over the positives at or below k
+        if (tables.error_gradient) tables.error_gradient[place] = weights / z + poison;
+        break;
+      case Loss::kAP:
+        terms = ap_terms(n_fp, rank);
+        break;
+      case Loss::kAPInterpolated:
+        best_precision = std::max(best_precision, precision);
+        terms = interpolated_ap_terms(best_precision);
+        break;
+    }
+    cls += terms.cls;
+    loc += terms.loc;
+    tables.share[r] = share(terms.error, n_fp, spec.eps, z);
+    tables.gradient[r] = positive_gradient(terms.error, n_fp, spec.eps, z) + poison;
+    store({output.rank, output.values}, place, rank + poison);
+    store({output.precision, output.values}, place, precision + poison);
+  }
+  store({output.cls, output.values}, 0, cls / z + poison);
+  store({output.loc, output.values}, 0, loc / z + poison);
+}
+
+void CpuBackend::scatter(const Input& input, const Tables& tables, const Gradients& gradients) {
+  if (gradients.logits.data) {
+    const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
+    for (int64_t r = 0; r < input.p; ++r)
+      if (tables.index[r] >= 0) store(gradients.logits, tables.index[r], tables.gradient[r] * scale);
+  }
+  if (gradients.loc_errors.data) {
+    const double scale = load({const_cast<void*>(gradients.grad_loc), gradients.incoming}, 0);
+    for (int64_t r = 0; r < input.p; ++r) store(gradients.loc_errors, r, tables.error_gradient[r] * scale);
+  }
+}
+
+}  // namespace alrp::cpu

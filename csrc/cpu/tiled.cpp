@@ -1,0 +1,143 @@
+// The two products pair by pair, O(P N), and the sums among the positives, O(P^2), on the CPU.
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "array.h"
+#include "backend.h"
+#include "blocks.h"
+#include "pairs.h"
+
+namespace alrp::cpu {
+namespace {
+
+// Pairs worth a thread of their own.
+constexpr int64_t kGrainPairs = 1 << 17;
+
+int64_t grain(int64_t pairs_per_item) { return std::max<int64_t>(1, kGrainPairs / std::max<int64_t>(1, pairs_per_item)); }
+
+// Parts that the negatives are counted in: a function of sizes alone, so that sums do not depend on the threads.
+int64_t part_count(const Input& input) {
+  const int64_t limit = std::clamp<int64_t>((int64_t{1} << 18) / std::max<int64_t>(1, input.p), 8, 64);
+  return std::min(limit, block_count(input.n));
+}
+
+// Rows [begin, begin + kRowTile) of p scores, filled up with NaN.
+struct RowTile {
+  double score[kRowTile];
+  double sum[kRowTile] = {};
+  int64_t begin;
+  int64_t size;
+
+  RowTile(const double* scores, int64_t first, int64_t p) : begin(first), size(std::min<int64_t>(kRowTile, p - first)) {
+    std::fill(score, score + kRowTile, std::numeric_limits<double>::quiet_NaN());
+    std::copy(scores + first, scores + first + size, score);
+  }
+};
+
+int64_t tile_count(int64_t p) { return (p + kRowTile - 1) / kRowTile; }
+
+}  // namespace
+
+size_t CpuBackend::scratch_bytes(const Input& input) const {
+  return static_cast<size_t>(part_count(input) * input.p) * sizeof(double);
+}
+
+void CpuBackend::count(const Input& input, const double* score, double* n_fp, Status* status, void* scratch) {
+  const Step h = make_step(input.delta);
+  const int64_t p = input.p, blocks = block_count(input.n), parts = part_count(input);
+  auto* partial = static_cast<double*>(scratch);  // [parts][p]
+  std::vector<char> nan(parts, 0);
+  const int64_t blocks_per_part = parts ? (blocks + parts - 1) / parts : 0;
+  at::parallel_for(0, parts, grain(blocks_per_part * kBlock * p), [&](int64_t first, int64_t last) {
+    Block block;
+    for (int64_t part = first; part < last; ++part) {
+      double* sums = partial + part * p;
+      std::fill(sums, sums + p, 0.0);
+      for (int64_t b = part * blocks_per_part; b < std::min(blocks, (part + 1) * blocks_per_part); ++b) {
+        read_block(input, b, &block);
+        nan[part] |= block.nan;
+        for (int64_t t = 0; t < tile_count(p); ++t) {
+          RowTile rows(score, t * kRowTile, p);
+          count_rows(block.negatives, block.negative_count, rows.score, h, rows.sum);
+          for (int64_t i = 0; i < rows.size; ++i) sums[rows.begin + i] += rows.sum[i];
+        }
+      }
+    }
+  });
+  std::fill(n_fp, n_fp + p, 0.0);
+  for (int64_t part = 0; part < parts; ++part) {
+    for (int64_t i = 0; i < p; ++i) n_fp[i] += partial[part * p + i];
+    status->nan |= nan[part];
+  }
+}
+
+void CpuBackend::pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums) {
+  const Step h = make_step(input.delta);
+  const int64_t p = input.p;
+  std::vector<double> errors;  // in the tables' order
+  if (sums.s) {
+    errors.resize(p);
+    for (int64_t r = 0; r < p; ++r) errors[r] = load(spec.loc_errors, sums.place[r]);
+  }
+  at::parallel_for(0, tile_count(p), grain(p * kRowTile), [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; ++t) {
+      RowTile rows(score, t * kRowTile, p);
+      count_rows(score, p, rows.score, h, rows.sum);
+      for (int64_t i = 0; i < rows.size; ++i)  // without k = i
+        sums.rank_pos[rows.begin + i] = 1 + (rows.sum[i] - step(h, rows.score[i], rows.score[i]));
+      if (!sums.s) continue;
+      // k outside of this tile, then k inside but for i itself: an infinite E_i must not reach S_i.
+      RowTile located(score, t * kRowTile, p);
+      const int64_t end = located.begin + located.size;
+      sum_rows(score, errors.data(), located.begin, located.score, h, located.sum);
+      sum_rows(score + end, errors.data() + end, p - end, located.score, h, located.sum);
+      for (int64_t i = located.begin; i < end; ++i) {
+        double s = located.sum[i - located.begin];
+        for (int64_t k = located.begin; k < end; ++k)
+          if (k != i) s += weighted(step(h, score[k], score[i]), errors[k]);
+        sums.s[i] = s;
+      }
+    }
+  });
+}
+
+void CpuBackend::error_gradient(const Input& input, const Sums& sums, const Tables& tables) {
+  const Step h = make_step(input.delta);
+  const int64_t p = input.p;
+  std::vector<double> weight(p), total(p, 0.0);
+  for (int64_t r = 0; r < p; ++r) weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
+  at::parallel_for(0, p, grain(p), [&](int64_t first, int64_t last) {
+    sum_columns(tables.score + first, last - first, tables.score, weight.data(), p, h, total.data() + first);
+  });
+  for (int64_t r = 0; r < p; ++r) {
+    const double self = step(h, tables.score[r], tables.score[r]);
+    tables.error_gradient[sums.place[r]] = weight[r] * (1 - self) + total[r] + *tables.poison;
+  }
+}
+
+void CpuBackend::spread(const Input& input, const Tables& tables, const Gradients& gradients, void*) {
+  const Step h = make_step(input.delta);
+  const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
+  const double poison = *tables.poison;
+  at::parallel_for(0, block_count(input.n), grain(kBlock * input.p), [&](int64_t first, int64_t last) {
+    Block block;
+    double sums[kBlock];
+    for (int64_t b = first; b < last; ++b) {
+      read_block(input, b, &block);
+      std::fill(sums, sums + block.negative_count, 0.0);
+      sum_columns(block.negatives, block.negative_count, tables.score, tables.share, input.p, h, sums);
+      with_dtype(gradients.logits.dtype, [&](auto* type) {
+        using T = std::remove_pointer_t<decltype(type)>;
+        T* out = static_cast<T*>(gradients.logits.data) + block.begin;
+        std::fill(out, out + block.size, T(0));
+        for (int64_t m = 0; m < block.negative_count; ++m)
+          out[block.columns[m]] = narrow<T>((sums[m] + poison) * scale);
+      });
+    }
+  });
+}
+
+}  // namespace alrp::cpu

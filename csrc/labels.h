@@ -1,0 +1,73 @@
+// Labels as they lie in memory, read without conversion: every integer, bool and floating dtype is told apart by its
+// width and a few bit patterns, so that no kernel has to know dtypes.
+#pragma once
+
+#include <cstdint>
+
+#include "step.h"
+
+namespace alrp {
+
+struct Labels {
+  const void* data;
+  int32_t bytes;       // of one label: 1, 2, 4 or 8
+  int32_t is_signed;   // the top bit is a sign (all but bool and the unsigned integers)
+  uint64_t one;        // the bits of 1
+  uint64_t infinity;   // the bits of +infinity for floating labels, else 0
+  int64_t classes;     // 0: one label per logit; C: one class index per row of C logits
+  int64_t background;  // the class index that stands for background (classes > 0)
+};
+
+enum class Mark : int8_t { kNegative = 0, kPositive = 1, kIgnored = 2, kInvalid = 3 };
+
+ALRP_HD uint64_t label_bits(const Labels& labels, int64_t i) {
+  switch (labels.bytes) {
+    case 1:
+      return static_cast<const uint8_t*>(labels.data)[i];
+    case 2:
+      return static_cast<const uint16_t*>(labels.data)[i];
+    case 4:
+      return static_cast<const uint32_t*>(labels.data)[i];
+    default:
+      return static_cast<const uint64_t*>(labels.data)[i];
+  }
+}
+
+// One label of a logit: 1 positive, 0 negative, below 0 ignored, anything else invalid.
+ALRP_HD Mark flat_mark(const Labels& labels, uint64_t bits) {
+  if (bits == 0) return Mark::kNegative;
+  if (bits == labels.one) return Mark::kPositive;
+  const uint64_t sign = uint64_t{1} << (8 * labels.bytes - 1);
+  if (!labels.is_signed || !(bits & sign)) return Mark::kInvalid;
+  if (labels.infinity == 0) return Mark::kIgnored;
+  const uint64_t magnitude = bits ^ sign;
+  if (magnitude == 0) return Mark::kNegative;                               // -0.0
+  return magnitude <= labels.infinity ? Mark::kIgnored : Mark::kInvalid;  // above infinity: NaN
+}
+
+// The class of a row: its column where the row holds a positive; kBackground, kIgnoredRow or kInvalidRow where it does not.
+constexpr int64_t kBackground = -1, kIgnoredRow = -2, kInvalidRow = -3;
+
+ALRP_HD int64_t row_class(const Labels& labels, uint64_t bits) {
+  const int unused = 64 - 8 * labels.bytes;
+  if (labels.is_signed && static_cast<int64_t>(bits << unused) < 0) return kIgnoredRow;
+  if (bits == static_cast<uint64_t>(labels.background)) return kBackground;
+  return bits < static_cast<uint64_t>(labels.classes) ? static_cast<int64_t>(bits) : kInvalidRow;
+}
+
+ALRP_HD Mark row_mark(int64_t row, int64_t column) {
+  if (row == column) return Mark::kPositive;
+  return row == kIgnoredRow ? Mark::kIgnored : (row == kInvalidRow ? Mark::kInvalid : Mark::kNegative);
+}
+
+// Number of labels of n logits.
+ALRP_HD int64_t label_count(const Labels& labels, int64_t n) { return labels.classes ? n / labels.classes : n; }
+
+// The mark of logit i.
+ALRP_HD Mark mark_of(const Labels& labels, int64_t i) {
+  if (labels.classes == 0) return flat_mark(labels, label_bits(labels, i));
+  const int64_t row = i / labels.classes;
+  return row_mark(row_class(labels, label_bits(labels, row)), i - row * labels.classes);
+}
+
+}  // namespace alrp

@@ -1,0 +1,115 @@
+"""Builds the one extension, alrp_cuda._C: the CPU backend always, the CUDA backend where torch has CUDA and nvcc is found.
+
+Environment:
+    ALRP_CUDA             0: without CUDA; 1: with CUDA, or fail with the reason; unset: with CUDA where it can be.
+    TORCH_CUDA_ARCH_LIST  architectures, e.g. "8.0 9.0+PTX"; by default those that torch itself was built for.
+    MAX_JOBS              compilers that run at once.
+    CUDA_HOME             the CUDA toolkit; by default that of the nvcc on PATH, else /usr/local/cuda.
+"""
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+VERSION = runpy.run_path(str(HERE / "alrp_cuda" / "version.py"))["__version__"]
+
+try:
+    import torch
+except ImportError:
+    sys.exit(
+        "alrp_cuda builds against the torch that it will run with, and torch is not installed here: "
+        "`pip install torch`, then `pip install --no-build-isolation .`"
+    )
+
+
+def find_cuda_home() -> Path | None:
+    """The toolkit that holds cuda_runtime.h; nvcc tells where it lies, for the nvcc on PATH may be a wrapper script."""
+    candidates = []
+    if home := os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH"):
+        candidates.append(Path(home))
+    elif nvcc := shutil.which("nvcc"):
+        dry = subprocess.run([nvcc, "--dryrun", "-x", "cu", "-c", os.devnull], capture_output=True, text=True, check=False)
+        if top := re.search(r"^#\$ TOP=(.+)$", dry.stderr, re.MULTILINE):
+            candidates.append(Path(top[1].strip()))
+        candidates.append(Path(nvcc).resolve().parents[1])
+    candidates.append(Path("/usr/local/cuda"))
+    for home in candidates:
+        if (home / "bin" / "nvcc").exists() and (home / "include" / "cuda_runtime.h").exists():
+            return home.resolve()
+    return None
+
+
+def choose_cuda() -> tuple[Path | None, str]:
+    """(toolkit, or None to build without CUDA; the reason). Never asks whether a GPU is present."""
+    wish = os.environ.get("ALRP_CUDA", "")
+    if wish not in ("", "0", "1"):
+        sys.exit(f"ALRP_CUDA must be 0, 1 or unset, got {wish!r}")
+    if wish == "0":
+        return None, "ALRP_CUDA=0"
+    reason, home = "", find_cuda_home()
+    if torch.version.cuda is None:
+        reason = f"torch {torch.__version__} has no CUDA: install a CUDA build of torch"
+    elif home is None:
+        reason = "no CUDA toolkit found: install nvcc and its headers, put nvcc on PATH or set CUDA_HOME"
+    if reason and wish == "1":
+        sys.exit(f"ALRP_CUDA=1, but the CUDA backend cannot be built: {reason}")
+    return (None, reason) if reason else (home, f"torch has CUDA {torch.version.cuda}, nvcc in {home}")
+
+
+def check_compiler() -> None:
+    """Stop with advice where there is no C++ compiler."""
+    compiler = os.environ.get("CXX", "c++")
+    if shutil.which(compiler.split()[0]) is None:
+        sys.exit(f"no C++ compiler: {compiler!r} is not on PATH; install g++ (Debian: apt-get install g++) or set CXX")
+
+
+def architectures() -> str:
+    """TORCH_CUDA_ARCH_LIST, or the architectures torch was built for, the last one also as PTX for newer devices."""
+    if chosen := os.environ.get("TORCH_CUDA_ARCH_LIST"):
+        return chosen
+    known = sorted({int(number) for number in re.findall(r"sm_(\d+)\b", torch._C._cuda_getArchFlags() or "")})
+    return " ".join(f"{number // 10}.{number % 10}" for number in known or [75]) + "+PTX"
+
+
+cuda_home, reason = choose_cuda()
+building = any(command.startswith(("build", "install", "develop", "bdist", "editable")) for command in sys.argv[1:])
+if building:
+    check_compiler()
+    print(f"alrp_cuda {VERSION}: building backends cpu{', cuda' if cuda_home else ''} ({reason})", file=sys.stderr, flush=True)
+if cuda_home:
+    # torch reads both when it is imported or asked for flags; without a GPU it has no default architecture.
+    os.environ["CUDA_HOME"] = str(cuda_home)
+    os.environ["TORCH_CUDA_ARCH_LIST"] = architectures()
+
+from torch.utils import cpp_extension  # noqa: E402  (after CUDA_HOME)
+
+sources = [*HERE.glob("csrc/*.cpp"), *HERE.glob("csrc/cpu/*.cpp"), *HERE.glob("csrc/torch/*.cpp")]
+macros: list[tuple[str, str | None]] = []
+# Without -ffp-contract=off a compiler may fuse multiply and add on one CPU and not on another: other bits.
+flags = {"cxx": ["-O3", "-std=c++20", "-ffp-contract=off", "-fvisibility=hidden", "-Wall", "-Wextra", "-Wno-unused-parameter"]}
+if cuda_home:
+    cpp_extension.CUDA_HOME = str(cuda_home)
+    sources += HERE.glob("csrc/cuda/*.cu")
+    macros = [("ALRP_WITH_CUDA", None), ("ALRP_ARCHS", '"{}"'.format(os.environ["TORCH_CUDA_ARCH_LIST"]))]
+    flags["nvcc"] = ["-O3", "-std=c++20", "-Xcompiler=-Wall,-Wextra,-fvisibility=hidden", "-Xcudafe=--display_error_number"]
+extension = cpp_extension.CUDAExtension if cuda_home else cpp_extension.CppExtension
+
+setup(
+    version=VERSION,
+    ext_modules=[
+        extension(
+            "alrp_cuda._C",
+            sorted(str(source.relative_to(HERE)) for source in sources),
+            define_macros=macros,
+            extra_compile_args=flags,
+        )
+    ],
+    cmdclass={"build_ext": cpp_extension.BuildExtension.with_options(use_ninja=True)},
+)
