@@ -3,7 +3,7 @@
     python examples/digits.py                 # aLRP Loss
     python examples/digits.py --loss focal    # torchvision's own losses, everything else the same
 
-The digits are scikit-learn's 1,797 scanned ones, 8 x 8 pixels each, pasted on canvases at 8 to 24 pixels' height.
+The digits are scikit-learn's 1,797 scanned ones, 8 x 8 pixels each, pasted on canvases at 10 to 24 pixels' height.
 Digits of the validation canvases are never trained on. Writes two pictures and history.json into --out.
 """
 
@@ -50,7 +50,7 @@ RIGHT, WRONG = "#35d07f", "#ff5252"
 
 # What a run may train with: each takes torchvision's RetinaNet and returns the model to train.
 LOSSES: dict[str, Callable[[RetinaNet], RetinaNet]] = {
-    "alrp": partial(use_alrp, box_weight=2.0),
+    "alrp": partial(use_alrp, box_weight=5.0),
     "focal": lambda model: model,
 }
 
@@ -84,16 +84,16 @@ def split_digits(seed: int) -> tuple[list[Digit], list[Digit]]:
 
 
 def make_canvas(digits: list[Digit], rng: np.random.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-    """A grey, noisy canvas (1, CANVAS, CANVAS) in 0..1 with up to five digits that do not overlap, and its target."""
+    """A grey, noisy canvas (1, CANVAS, CANVAS) in 0..1 with up to six digits that do not overlap, and its target."""
     x, y = np.meshgrid(np.linspace(-1, 1, CANVAS), np.linspace(-1, 1, CANVAS))
     a, b = rng.uniform(-0.1, 0.1, 2)
     background = rng.uniform(0.1, 0.25) + a * x + b * y + rng.normal(0, 0.04, x.shape)
     canvas = torch.tensor(background, dtype=torch.float32)
     boxes: list[list[int]] = []
     labels = []
-    for _ in range(rng.integers(1, 6)):
+    for _ in range(rng.integers(2, 7)):
         digit = digits[rng.integers(len(digits))]
-        height = int(rng.integers(8, 25))
+        height = int(rng.integers(10, 25))
         width = max(3, round(height * digit.image.shape[1] / digit.image.shape[0]))
         ink = F.interpolate(digit.image[None, None], (height, width), mode="bicubic").clamp(0, 1)[0, 0]
         for _ in range(20):  # places tried
@@ -200,7 +200,9 @@ def train(model: RetinaNet, history: History, epochs: int, iterations: int, cons
     canvases = make_batch(validation, VALIDATION_CANVASES, np.random.default_rng([history.seed, 0]))
     rng = np.random.default_rng([history.seed, 1])
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * iterations)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LEARNING_RATE, total_steps=epochs * iterations, pct_start=0.25
+    )
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task(history.loss, total=epochs * iterations)

@@ -43,7 +43,8 @@ def test_run_leaves_pictures_and_numbers(first_run):
     (ap,) = history["evaluations"]
     assert set(ap) == {"AP", "AP50", "AP75"}
     assert all(0 <= value <= 1 for value in ap.values())
-    assert "AP50" in printed and "seconds per iteration" in printed
+    assert "AP50" in printed
+    assert "seconds per iteration" in printed
     assert "\x1b" not in printed, "plain text when piped"
 
 

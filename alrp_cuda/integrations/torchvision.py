@@ -20,8 +20,7 @@ from torchvision.models.detection._utils import BoxCoder, Matcher
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import generalized_box_iou_loss
 
-import alrp_cuda
-
+from ..functional import alrp_loss
 from ..inputs import ORDERS, check_choice, check_number
 
 
@@ -42,7 +41,8 @@ def giou_errors(codes: Tensor, anchors: Tensor, boxes: Tensor, box_coder: BoxCod
     """
     codes = codes.to(torch.promote_types(codes.dtype, torch.float32))
     decoded = box_coder.decode_single(codes, anchors)
-    return generalized_box_iou_loss(decoded, boxes.to(decoded.dtype)) / 2 / (1 - tau)
+    loss: Tensor = generalized_box_iou_loss(decoded, boxes.to(decoded.dtype))  # 1 - GIoU
+    return loss / 2 / (1 - tau)
 
 
 @dataclass
@@ -88,7 +88,8 @@ class RetinaNetALRP:
             "bbox_regression", w L_loc, whose backward reaches the box codes only. Both are 0 without a positive.
 
         Raises:
-            ValueError: a label outside 0..C-1.
+            ValueError: a label outside 0..C-1; on CUDA devices the losses are NaN instead, see
+                :func:`alrp_cuda.set_debug`.
         """
         logits, codes = head_outputs["cls_logits"], head_outputs["bbox_regression"]
         matched = torch.stack(matched_idxs)
@@ -103,7 +104,7 @@ class RetinaNetALRP:
         classes = torch.where(matched == Matcher.BETWEEN_THRESHOLDS, -1, logits.shape[-1])  # else background, C
         classes[image, anchor] = labels.to(classes.dtype)
         errors = giou_errors(codes[image, anchor], torch.stack(anchors)[image, anchor], boxes, self.box_coder, self.tau)
-        out = alrp_cuda.alrp_loss(
+        out = alrp_loss(
             logits,
             classes,
             errors,
@@ -153,7 +154,8 @@ def use_alrp(
 
     Raises:
         TypeError: ``model`` is no RetinaNet or its head no RetinaNetHead, or a number is none.
-        ValueError: a number outside its range, or an unknown ``order``.
+        ValueError: a number outside its range, or an unknown ``order``. An unknown ``algorithm`` or ``backend`` raises
+            at the first batch.
 
     Example:
         >>> model = use_alrp(torchvision.models.detection.retinanet_resnet50_fpn_v2(num_classes=91))
