@@ -33,9 +33,7 @@ class Backend(NamedTuple):
     is_asynchronous: bool
 
 
-_backends: dict[str, Backend] = {
-    name: Backend(_C, name, is_asynchronous=name != "cpu") for name in _C.built_backends
-}
+_backends: dict[str, Backend] = {name: Backend(_C, name, is_asynchronous=name != "cpu") for name in _C.built_backends}
 _debug = os.environ.get("ALRP_CUDA_DEBUG", "0") not in ("", "0")
 
 
@@ -187,8 +185,9 @@ def ranking_loss(
     eps: float,
     told: tuple[str, int] | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(cls, loc, rank, precision) of one of LOSSES; ``told`` names the argument that gave the number of positives, and the number."""
+    """(cls, loc, rank, precision) of one of LOSSES; ``told``: the argument that gave P, and P."""
     chosen = choose_backend(backend, logits)
-    return _Ranking.apply(
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = _Ranking.apply(
         logits, loc_errors, targets, layout, chosen, LOSSES.index(loss), choose_algorithm(algorithm), delta, eps, told
     )
+    return result

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from .inputs import (
     ORDERS,
@@ -121,7 +121,15 @@ class RankingLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, loc_errors: Tensor, targets: Tensor, layout: Layout, delta: float, eps: float, told: Any, errors: Errors
+        ctx: Any,
+        logits: Tensor,
+        loc_errors: Tensor,
+        targets: Tensor,
+        layout: Layout,
+        delta: float,
+        eps: float,
+        told: Any,
+        errors: Errors,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         flat = logits.detach().reshape(-1).to(dtype)
@@ -243,4 +251,5 @@ def ap_loss(
 
     told = None if num_positives is None else ("num_positives", int(num_positives))
     nothing = logits.new_empty(0)
-    return RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
+    loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
+    return loss

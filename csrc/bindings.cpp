@@ -1,4 +1,5 @@
-// The pybind11 module alrp_cuda._C: the ranking code on tensors. alrp_cuda.ops checks arguments before it calls.
+// The pybind11 module alrp_cuda._C: the ranking code on tensors. alrp_cuda.ops checks arguments before it
+// calls.
 #include <torch/csrc/utils/pybind.h>
 
 #include "torch/glue.h"
@@ -27,5 +28,6 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("backward", &alrp::backward, NoGil(), py::arg("logits"), py::arg("targets"), py::arg("layout"),
         py::arg("delta"), py::arg("algorithm"), py::arg("index"), py::arg("tables"), py::arg("grad_cls"),
         py::arg("grad_loc"), py::arg("loc_errors_dtype"));
-  m.def("count_positives", &alrp::count_positives, NoGil(), py::arg("logits"), py::arg("targets"), py::arg("layout"));
+  m.def("count_positives", &alrp::count_positives, NoGil(), py::arg("logits"), py::arg("targets"),
+        py::arg("layout"));
 }

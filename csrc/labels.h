@@ -1,5 +1,5 @@
-// Labels as they lie in memory, read without conversion: every integer, bool and floating dtype is told apart by its
-// width and a few bit patterns, so that no kernel has to know dtypes.
+// Labels as they lie in memory, read without conversion: every integer, bool and floating dtype is told apart
+// by its width and a few bit patterns, so that no kernel has to know dtypes.
 #pragma once
 
 #include <cstdint>
@@ -41,11 +41,12 @@ ALRP_HD Mark flat_mark(const Labels& labels, uint64_t bits) {
   if (!labels.is_signed || !(bits & sign)) return Mark::kInvalid;
   if (labels.infinity == 0) return Mark::kIgnored;
   const uint64_t magnitude = bits ^ sign;
-  if (magnitude == 0) return Mark::kNegative;                               // -0.0
+  if (magnitude == 0) return Mark::kNegative;                             // -0.0
   return magnitude <= labels.infinity ? Mark::kIgnored : Mark::kInvalid;  // above infinity: NaN
 }
 
-// The class of a row: its column where the row holds a positive; kBackground, kIgnoredRow or kInvalidRow where it does not.
+// The class of a row: its column where the row holds a positive; kBackground, kIgnoredRow or kInvalidRow
+// where it does not.
 constexpr int64_t kBackground = -1, kIgnoredRow = -2, kInvalidRow = -3;
 
 ALRP_HD int64_t row_class(const Labels& labels, uint64_t bits) {
@@ -61,7 +62,9 @@ ALRP_HD Mark row_mark(int64_t row, int64_t column) {
 }
 
 // Number of labels of n logits.
-ALRP_HD int64_t label_count(const Labels& labels, int64_t n) { return labels.classes ? n / labels.classes : n; }
+ALRP_HD int64_t label_count(const Labels& labels, int64_t n) {
+  return labels.classes ? n / labels.classes : n;
+}
 
 // The mark of logit i.
 ALRP_HD Mark mark_of(const Labels& labels, int64_t i) {

@@ -1,5 +1,5 @@
-// What tells the losses apart: value l(i), error e(i) = l(i) - l*(i), and the share of the error that goes to each
-// negative. P-sized arithmetic on the sums that the two products leave; for the host and for devices.
+// What tells the losses apart: value l(i), error e(i) = l(i) - l*(i), and the share of the error that goes to
+// each negative. P-sized arithmetic on the sums that the two products leave; for the host and for devices.
 #pragma once
 
 #include "step.h"
@@ -21,8 +21,8 @@ ALRP_HD Terms interpolated_ap_terms(double best_precision) {
   return {1 - best_precision, 0.0, 1 - best_precision};
 }
 
-// aLRP Loss, Eq. 9-14: l(i) = (N_FP + E_i + S_i) / rank, l*(i) = E_i / rank. `located` is the sum of errors that L_loc
-// divides by the rank: E_i + S_i, or the sum over the hard order.
+// aLRP Loss, Eq. 9-14: l(i) = (N_FP + E_i + S_i) / rank, l*(i) = E_i / rank. `located` is the sum of errors
+// that L_loc divides by the rank: E_i + S_i, or the sum over the hard order.
 ALRP_HD Terms alrp_terms(double n_fp, double rank, double s, double located) {
   return {n_fp / rank, located / rank, (n_fp + s) / rank};
 }

@@ -1,28 +1,23 @@
 #include "ranking.h"
 
+#include "arena.h"
+
 namespace alrp {
 namespace {
 
-// Lays the workspace out, over a null base to measure it.
 struct Workspace {
   Sums sums;
   void* scratch;
-  size_t bytes = 0;
+  size_t bytes;
 
   Workspace(const Backend& backend, const Input& input, void* base) {
-    const auto p = static_cast<size_t>(input.p);
-    sums.place = static_cast<int64_t*>(take(base, p * sizeof(int64_t)));
-    sums.rank_pos = static_cast<double*>(take(base, p * sizeof(double)));
-    sums.n_fp = static_cast<double*>(take(base, p * sizeof(double)));
-    sums.s = static_cast<double*>(take(base, p * sizeof(double)));
-    scratch = take(base, backend.scratch_bytes(input));
-  }
-
- private:
-  void* take(void* base, size_t size) {
-    void* here = base ? static_cast<char*>(base) + bytes : nullptr;
-    bytes += (size + 255) / 256 * 256;
-    return here;
+    Arena arena(base);
+    sums.place = arena.take<int64_t>(input.p);
+    sums.rank_pos = arena.take<double>(input.p);
+    sums.n_fp = arena.take<double>(input.p);
+    sums.s = arena.take<double>(input.p);
+    scratch = arena.take<char>(static_cast<int64_t>(backend.scratch_bytes(input)));
+    bytes = arena.bytes();
   }
 };
 
@@ -46,8 +41,10 @@ void forward(Backend& backend, const Input& input, const Spec& spec, const Outpu
   if (tables.error_gradient && spec.loss == Loss::kALRP) backend.error_gradient(input, sums, tables);
 }
 
-void backward(Backend& backend, const Input& input, const Tables& tables, const Gradients& gradients, void* workspace) {
-  if (gradients.logits.data) backend.spread(input, tables, gradients, Workspace(backend, input, workspace).scratch);
+void backward(Backend& backend, const Input& input, const Tables& tables, const Gradients& gradients,
+              void* workspace) {
+  if (gradients.logits.data)
+    backend.spread(input, tables, gradients, Workspace(backend, input, workspace).scratch);
   backend.scatter(input, tables, gradients);
 }
 

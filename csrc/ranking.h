@@ -1,9 +1,11 @@
-// One ranking loss, from logits to gradients, over any backend: positives -> count -> pair sums -> terms -> spread.
+// One ranking loss, from logits to gradients, over any backend: positives -> count -> pair sums -> terms ->
+// spread.
 //
-// Every loss here touches the negatives through the matrix H[i,j] = H(s_j - s_i) of P positives i and N negatives j
-// alone, and only by two products: count, H @ 1 = N_FP, and spread, H^T @ c. A backend computes these two (by an
-// Algorithm), the same products among the positives, and what is P-sized. Plain C++ without torch: raw pointers, sizes
-// and a workspace, so that the same code drives the extension and the tests' emulated device.
+// Every loss here touches the negatives through the matrix H[i,j] = H(s_j - s_i) of P positives i and N
+// negatives j alone, and only by two products: count, H @ 1 = N_FP, and spread, H^T @ c. A backend computes
+// these two (by an Algorithm), the same products among the positives, and what is P-sized. Plain C++ without
+// torch: raw pointers, sizes and a workspace, so that the same code drives the extension and the tests'
+// emulated device.
 #pragma once
 
 #include <cstddef>
@@ -40,21 +42,21 @@ struct Input {
   Algorithm algorithm;
 };
 
-// Facts that depend on values. The forward pass sets every field; where found != p or invalid, losses and gradients
-// are NaN, so that a device need not stop to raise.
+// Facts that depend on values. The forward pass sets every field; where found != p or invalid, losses and
+// gradients are NaN, so that a device need not stop to raise.
 struct Status {
   int64_t found;    // positives among the labels
   int64_t invalid;  // 1: a label is impossible
   int64_t nan;      // 1: a score that takes part is NaN
 };
 
-// What forward leaves for backward: P-sized. Positives ascend by score; ties descend by flat index, so that the
-// reverse is the hard order (descending by score, stable).
+// What forward leaves for backward: P-sized. Positives ascend by score; ties descend by flat index, so that
+// the reverse is the hard order (descending by score, stable).
 struct Tables {
-  int64_t* index;  // (p) flat index of each positive, -1 where fewer than p were found
-  double* score;   // (p)
-  double* share;   // (p) c(i) = e(i) / (Z N_FP(i)), the factor of H(x_ij) in the gradient of a negative
-  double* gradient;        // (p) of the positives' scores
+  int64_t* index;    // (p) flat index of each positive, -1 where fewer than p were found
+  double* score;     // (p)
+  double* share;     // (p) c(i) = e(i) / (Z N_FP(i)), the factor of H(x_ij) in the gradient of a negative
+  double* gradient;  // (p) of the positives' scores
   double* error_gradient;  // (p) dL_loc/dE in the order of the flat index; null if not wanted
   double* poison;          // (1) 0, or NaN where every gradient is NaN
 };
@@ -87,10 +89,10 @@ struct Sums {
 
 // Gradients asked of backward, scaled by the incoming ones, which stay in the backend's memory.
 struct Gradients {
-  Array logits;            // (n), written everywhere; null data if not wanted
-  const void* grad_cls;    // scalar of type `incoming`
-  Array loc_errors;        // (p); null data if not wanted
-  const void* grad_loc;    // scalar of type `incoming`
+  Array logits;          // (n), written everywhere; null data if not wanted
+  const void* grad_cls;  // scalar of type `incoming`
+  Array loc_errors;      // (p); null data if not wanted
+  const void* grad_loc;  // scalar of type `incoming`
   Dtype incoming;
 };
 
@@ -106,10 +108,12 @@ class Backend {
   virtual void count_positives(const Input& input, Status* status, void* scratch) = 0;
 
   // Finds the positives and sorts them: tables.index, tables.score, place; status.found, .invalid and .nan.
-  virtual void positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch) = 0;
+  virtual void positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
+                         void* scratch) = 0;
 
   // count: n_fp[i] = sum over negatives j of H(s_j - score[i]); status.nan.
-  virtual void count(const Input& input, const double* score, double* n_fp, Status* status, void* scratch) = 0;
+  virtual void count(const Input& input, const double* score, double* n_fp, Status* status,
+                     void* scratch) = 0;
 
   // rank_pos[i] = 1 + sum over k != i of H(x_ik); s[i] = sum over k != i of E_k H(x_ik).
   virtual void pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums) = 0;
@@ -120,20 +124,24 @@ class Backend {
   // tables.error_gradient of the smooth order: 1/P (1/rank(k) + sum over i != k of H(x_ik) / rank(i)).
   virtual void error_gradient(const Input& input, const Sums& sums, const Tables& tables) = 0;
 
-  // spread: gradient of every negative j = grad_cls * sum over i of share[i] H(s_j - score[i]); 0 for the rest.
-  virtual void spread(const Input& input, const Tables& tables, const Gradients& gradients, void* scratch) = 0;
+  // spread: gradient of every negative j = grad_cls * sum over i of share[i] H(s_j - score[i]); 0 for the
+  // rest.
+  virtual void spread(const Input& input, const Tables& tables, const Gradients& gradients,
+                      void* scratch) = 0;
 
   // Gradients of the positives' scores and of loc_errors.
   virtual void scatter(const Input& input, const Tables& tables, const Gradients& gradients) = 0;
 };
 
-// The workspace of both passes, in bytes; the caller brings that much of the backend's memory, aligned to 256 bytes.
+// The workspace of both passes, in bytes; the caller brings that much of the backend's memory, aligned to 256
+// bytes.
 size_t workspace_bytes(const Backend& backend, const Input& input);
 
 // Losses and tables: one streaming read of the logits, O(p) memory.
 void forward(Backend& backend, const Input& input, const Spec& spec, const Output& output, void* workspace);
 
 // Gradients from the tables: one streaming read and write of the logits.
-void backward(Backend& backend, const Input& input, const Tables& tables, const Gradients& gradients, void* workspace);
+void backward(Backend& backend, const Input& input, const Tables& tables, const Gradients& gradients,
+              void* workspace);
 
 }  // namespace alrp

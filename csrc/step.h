@@ -1,4 +1,5 @@
-// The step function H of sec. 2.1 of the aLRP paper: the only copy of this arithmetic, for the host and for devices.
+// The step function H of sec. 2.1 of the aLRP paper: the only copy of this arithmetic, for the host and for
+// devices.
 #pragma once
 
 #include <cfloat>
@@ -16,7 +17,8 @@ namespace alrp {
 // H(x) = clamp(x / (2 delta) + 1/2, 0, 1) for delta > 0; H(x) = 1 if x >= 0 else 0 for delta = 0.
 struct Step {
   double delta;
-  double scale;  // 1 / (2 delta), limited to finite numbers so that a tie (x = 0) stays 1/2 for every delta > 0
+  double
+      scale;  // 1 / (2 delta), limited to finite numbers so that a tie (x = 0) stays 1/2 for every delta > 0
 };
 
 inline Step make_step(double delta) {
@@ -24,8 +26,8 @@ inline Step make_step(double delta) {
   return {delta, scale < DBL_MAX ? scale : DBL_MAX};
 }
 
-// H(s_j - s_i). Infinities of equal sign tie, as equal scores do. 0 where either score is NaN: kernels mark what takes
-// no part by NaN, and look for NaN among the scores that do separately.
+// H(s_j - s_i). Infinities of equal sign tie, as equal scores do. 0 where either score is NaN: kernels mark
+// what takes no part by NaN, and look for NaN among the scores that do separately.
 ALRP_HD double step(const Step& h, double s_j, double s_i) {
   if (h.delta == 0) return s_j >= s_i ? 1.0 : 0.0;
   const double x = s_j == s_i ? 0.0 : s_j - s_i;

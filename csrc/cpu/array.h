@@ -33,7 +33,8 @@ double widen(T value) {
 
 template <typename T>
 T narrow(double value) {
-  // Through float: c10's half types convert from float alone. Rounding twice stays within the half type's last bit.
+  // Through float: c10's half types convert from float alone. Rounding twice stays within the half type's
+  // last bit.
   if constexpr (sizeof(T) == 2)
     return T(static_cast<float>(value));
   else
@@ -41,7 +42,8 @@ T narrow(double value) {
 }
 
 inline double load(const Array& array, int64_t i) {
-  return with_dtype(array.dtype, [&](auto* type) { return widen(reinterpret_cast<decltype(type)>(array.data)[i]); });
+  return with_dtype(array.dtype,
+                    [&](auto* type) { return widen(reinterpret_cast<decltype(type)>(array.data)[i]); });
 }
 
 inline void store(const Array& array, int64_t i, double value) {

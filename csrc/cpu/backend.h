@@ -9,7 +9,8 @@ class CpuBackend final : public Backend {
  public:
   size_t scratch_bytes(const Input& input) const override;
   void count_positives(const Input& input, Status* status, void* scratch) override;
-  void positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch) override;
+  void positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
+                 void* scratch) override;
   void count(const Input& input, const double* score, double* n_fp, Status* status, void* scratch) override;
   void pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums) override;
   void terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) override;

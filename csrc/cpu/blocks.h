@@ -1,4 +1,5 @@
-// Blocks of logits on the CPU: their scores in double and their marks, small enough for the first-level cache.
+// Blocks of logits on the CPU: their scores in double and their marks, small enough for the first-level
+// cache.
 #pragma once
 
 #include "../ranking.h"
@@ -11,8 +12,8 @@ struct Block {
   int64_t begin;  // first logit
   int64_t size;   // logits
   Mark marks[kBlock];
-  double negatives[kBlock];      // scores of the negatives, dense
-  int16_t columns[kBlock];       // their places in the block
+  double negatives[kBlock];  // scores of the negatives, dense
+  int16_t columns[kBlock];   // their places in the block
   int64_t negative_count;
   bool nan;  // a negative is NaN
 };

@@ -1,8 +1,9 @@
 #include "pairs.h"
 
-// One build serves every x86-64 CPU: the loader picks the version of these functions that the CPU can run. Sanitizers
-// instrument the function that picks, which runs before they are set up.
-#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
+// One build serves every x86-64 CPU: the loader picks the version of these functions that the CPU can run.
+// Sanitizers instrument the function that picks, which runs before they are set up.
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_THREAD__) && \
+    !defined(__SANITIZE_ADDRESS__)
 #define ALRP_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define ALRP_CLONES
@@ -19,7 +20,8 @@ void count_rows(const double* columns, int64_t m, const double* rows, Step h, do
 }
 
 ALRP_CLONES
-void sum_rows(const double* columns, const double* weights, int64_t m, const double* rows, Step h, double* sums) {
+void sum_rows(const double* columns, const double* weights, int64_t m, const double* rows, Step h,
+              double* sums) {
   double acc[kRowTile] = {};
   for (int64_t j = 0; j < m; ++j)
     for (int i = 0; i < kRowTile; ++i) acc[i] += weighted(step(h, columns[j], rows[i]), weights[j]);
@@ -27,8 +29,8 @@ void sum_rows(const double* columns, const double* weights, int64_t m, const dou
 }
 
 ALRP_CLONES
-void sum_columns(const double* columns, int64_t m, const double* rows, const double* weights, int64_t r, Step h,
-                 double* sums) {
+void sum_columns(const double* columns, int64_t m, const double* rows, const double* weights, int64_t r,
+                 Step h, double* sums) {
   constexpr int kUnroll = 4;  // rows a turn: a load and a store of the sum serve four pairs
   int64_t i = 0;
   for (; i + kUnroll <= r; i += kUnroll)

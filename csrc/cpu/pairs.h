@@ -14,10 +14,11 @@ constexpr int kRowTile = 16;
 void count_rows(const double* columns, int64_t m, const double* rows, Step h, double* sums);
 
 // sums[i] += sum over j < m of weights[j] H(columns[j] - rows[i]), for kRowTile rows.
-void sum_rows(const double* columns, const double* weights, int64_t m, const double* rows, Step h, double* sums);
+void sum_rows(const double* columns, const double* weights, int64_t m, const double* rows, Step h,
+              double* sums);
 
 // sums[j] += sum over i < r of weights[i] H(columns[j] - rows[i]), for m columns.
-void sum_columns(const double* columns, int64_t m, const double* rows, const double* weights, int64_t r, Step h,
-                 double* sums);
+void sum_columns(const double* columns, int64_t m, const double* rows, const double* weights, int64_t r,
+                 Step h, double* sums);
 
 }  // namespace alrp::cpu

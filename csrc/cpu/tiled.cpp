@@ -16,9 +16,12 @@ namespace {
 // Pairs worth a thread of their own.
 constexpr int64_t kGrainPairs = 1 << 17;
 
-int64_t grain(int64_t pairs_per_item) { return std::max<int64_t>(1, kGrainPairs / std::max<int64_t>(1, pairs_per_item)); }
+int64_t grain(int64_t pairs_per_item) {
+  return std::max<int64_t>(1, kGrainPairs / std::max<int64_t>(1, pairs_per_item));
+}
 
-// Parts that the negatives are counted in: a function of sizes alone, so that sums do not depend on the threads.
+// Parts that the negatives are counted in: a function of sizes alone, so that sums do not depend on the
+// threads.
 int64_t part_count(const Input& input) {
   const int64_t limit = std::clamp<int64_t>((int64_t{1} << 18) / std::max<int64_t>(1, input.p), 8, 64);
   return std::min(limit, block_count(input.n));
@@ -31,7 +34,8 @@ struct RowTile {
   int64_t begin;
   int64_t size;
 
-  RowTile(const double* scores, int64_t first, int64_t p) : begin(first), size(std::min<int64_t>(kRowTile, p - first)) {
+  RowTile(const double* scores, int64_t first, int64_t p)
+      : begin(first), size(std::min<int64_t>(kRowTile, p - first)) {
     std::fill(score, score + kRowTile, std::numeric_limits<double>::quiet_NaN());
     std::copy(scores + first, scores + first + size, score);
   }
@@ -108,7 +112,8 @@ void CpuBackend::error_gradient(const Input& input, const Sums& sums, const Tabl
   const Step h = make_step(input.delta);
   const int64_t p = input.p;
   std::vector<double> weight(p), total(p, 0.0);
-  for (int64_t r = 0; r < p; ++r) weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
+  for (int64_t r = 0; r < p; ++r)
+    weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
   at::parallel_for(0, p, grain(p), [&](int64_t first, int64_t last) {
     sum_columns(tables.score + first, last - first, tables.score, weight.data(), p, h, total.data() + first);
   });

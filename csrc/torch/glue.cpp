@@ -65,14 +65,16 @@ Labels labels_of(const at::Tensor& targets, TargetLayout layout) {
   return labels;
 }
 
-Input input_of(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, int64_t p, double delta,
-               int64_t algorithm) {
-  TORCH_CHECK_VALUE(logits.is_contiguous() && targets.is_contiguous(), "logits and targets must be contiguous");
+Input input_of(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, int64_t p,
+               double delta, int64_t algorithm) {
+  TORCH_CHECK_VALUE(logits.is_contiguous() && targets.is_contiguous(),
+                    "logits and targets must be contiguous");
   TORCH_CHECK_VALUE(targets.device() == logits.device(), "targets must be on the device of logits");
   TORCH_CHECK_VALUE(p >= 0, "the number of positives must be >= 0, got ", p);
   const Labels labels = labels_of(targets, layout);
-  TORCH_CHECK_VALUE(logits.numel() == 0 || targets.numel() * std::max<int64_t>(1, layout.classes) == logits.numel(),
-                    "targets do not fit logits");
+  TORCH_CHECK_VALUE(
+      logits.numel() == 0 || targets.numel() * std::max<int64_t>(1, layout.classes) == logits.numel(),
+      "targets do not fit logits");
   return {array_of(logits), logits.numel(), labels, p, delta, static_cast<Algorithm>(algorithm)};
 }
 
@@ -96,28 +98,34 @@ struct DeviceScope {
 };
 
 at::Tensor workspace_of(const Backend& backend, const Input& input, const at::Tensor& logits) {
-  return at::empty({static_cast<int64_t>(workspace_bytes(backend, input))}, logits.options().dtype(at::kByte));
+  return at::empty({static_cast<int64_t>(workspace_bytes(backend, input))},
+                   logits.options().dtype(at::kByte));
 }
 
 Tables tables_of(const at::Tensor& index, const at::Tensor& tables, int64_t p) {
   auto* data = tables.mutable_data_ptr<double>();
   const bool has_error_gradient = tables.numel() == 4 * p + 1 && p > 0;
-  return {index.mutable_data_ptr<int64_t>(), data,         data + p, data + 2 * p,
-          has_error_gradient ? data + 3 * p : nullptr, data + tables.numel() - 1};
+  return {index.mutable_data_ptr<int64_t>(),
+          data,
+          data + p,
+          data + 2 * p,
+          has_error_gradient ? data + 3 * p : nullptr,
+          data + tables.numel() - 1};
 }
 
 }  // namespace
 
-ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, int64_t num_positives,
-                      int64_t loss, const std::optional<at::Tensor>& loc_errors, bool want_error_gradient, double delta,
-                      double eps, int64_t algorithm) {
+ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
+                      int64_t num_positives, int64_t loss, const std::optional<at::Tensor>& loc_errors,
+                      bool want_error_gradient, double delta, double eps, int64_t algorithm) {
   const DeviceScope scope(logits);
   const int64_t p = num_positives;
   const Input input = input_of(logits, targets, layout, p, delta, algorithm);
   Spec spec{static_cast<Loss>(loss), eps, {nullptr, Dtype::kFloat32}};
   if (loc_errors) {
-    TORCH_CHECK_VALUE(loc_errors->is_contiguous() && loc_errors->numel() == p && loc_errors->device() == logits.device(),
-                      "loc_errors must be contiguous, one per positive, on the device of logits");
+    TORCH_CHECK_VALUE(
+        loc_errors->is_contiguous() && loc_errors->numel() == p && loc_errors->device() == logits.device(),
+        "loc_errors must be contiguous, one per positive, on the device of logits");
     spec.loc_errors = array_of(*loc_errors);
   }
 
@@ -129,10 +137,11 @@ ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, Targe
   at::Tensor status = at::empty({3}, logits.options().dtype(at::kLong));
   const auto backend = backend_of(logits);
   const at::Tensor workspace = workspace_of(*backend, input, logits);
-  alrp::forward(*backend, input, spec,
-                {dtype_of(cls.scalar_type()), cls.data_ptr(), loc.data_ptr(), rank.data_ptr(), precision.data_ptr(),
-                 tables_of(index, tables, p), reinterpret_cast<Status*>(status.data_ptr())},
-                workspace.data_ptr());
+  alrp::forward(
+      *backend, input, spec,
+      {dtype_of(cls.scalar_type()), cls.data_ptr(), loc.data_ptr(), rank.data_ptr(), precision.data_ptr(),
+       tables_of(index, tables, p), reinterpret_cast<Status*>(status.data_ptr())},
+      workspace.data_ptr());
   return {cls, loc, rank, precision, index, tables, status};
 }
 

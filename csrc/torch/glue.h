@@ -19,9 +19,9 @@ struct TargetLayout {
 using ForwardResult =
     std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
-ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, int64_t num_positives,
-                      int64_t loss, const std::optional<at::Tensor>& loc_errors, bool want_error_gradient, double delta,
-                      double eps, int64_t algorithm);
+ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
+                      int64_t num_positives, int64_t loss, const std::optional<at::Tensor>& loc_errors,
+                      bool want_error_gradient, double delta, double eps, int64_t algorithm);
 
 // (gradient of logits, gradient of loc_errors), each if its incoming gradient is given.
 std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward(

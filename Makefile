@@ -1,0 +1,52 @@
+# make demo | test | bench | lint | test-full | gpu | format: each makes .venv, installs what it needs and builds the extension.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
+# Fewer architectures than setup.py's default, for a quick build: their code also runs on 8.6, 8.9 and, compiled by the
+# driver, on whatever is newer.
+export TORCH_CUDA_ARCH_LIST ?= 7.5 8.0 9.0+PTX
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test test-full gpu bench lint format clean
+
+demo: $(VENV)/built
+	python examples/digits.py
+
+test: $(VENV)/built
+	python -m pytest -m "not full"
+
+test-full: $(VENV)/built
+	python -m pytest
+
+gpu: $(VENV)/built
+	python -m pytest -m gpu
+
+bench: $(VENV)/built
+	python -m bench
+
+lint: $(VENV)/installed
+	ruff check .
+	ruff format --check .
+	clang-format --dry-run --Werror $(NATIVE)
+	mypy
+
+format: $(VENV)/installed
+	ruff check --fix .
+	ruff format .
+	clang-format -i $(NATIVE)
+
+$(VENV)/installed: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet -r requirements.txt
+	touch $@
+
+# Editable: changes of Python files need no new build, and changes of csrc rebuild what they touch.
+$(VENV)/built: $(VENV)/installed $(NATIVE) setup.py pyproject.toml
+	python setup.py --quiet build_ext --inplace
+	python -m pip install --quiet --no-build-isolation --no-deps --editable .
+	python -m alrp_cuda
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info alrp_cuda/*.so

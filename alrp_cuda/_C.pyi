@@ -1,0 +1,34 @@
+import torch
+from torch import Tensor
+
+built_backends: tuple[str, ...]
+cuda_architectures: str
+
+class TargetLayout:
+    def __init__(self, classes: int, background: int) -> None: ...
+
+def forward(
+    logits: Tensor,
+    targets: Tensor,
+    layout: TargetLayout,
+    num_positives: int,
+    loss: int,
+    loc_errors: Tensor | None,
+    want_error_gradient: bool,
+    delta: float,
+    eps: float,
+    algorithm: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
+def backward(
+    logits: Tensor,
+    targets: Tensor,
+    layout: TargetLayout,
+    delta: float,
+    algorithm: int,
+    index: Tensor,
+    tables: Tensor,
+    grad_cls: Tensor | None,
+    grad_loc: Tensor | None,
+    loc_errors_dtype: torch.dtype,
+) -> tuple[Tensor | None, Tensor | None]: ...
+def count_positives(logits: Tensor, targets: Tensor, layout: TargetLayout) -> Tensor: ...

@@ -1,0 +1,52 @@
+// Reading and writing floating arrays of any dtype in a kernel. The branch on the dtype is the same for every
+// thread.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include "../ranking.h"
+
+namespace alrp::cuda {
+
+__device__ __forceinline__ double load(const Array& array, int64_t i) {
+  switch (array.dtype) {
+    case Dtype::kFloat32:
+      return static_cast<const float*>(array.data)[i];
+    case Dtype::kFloat64:
+      return static_cast<const double*>(array.data)[i];
+    case Dtype::kFloat16:
+      return __half2float(static_cast<const __half*>(array.data)[i]);
+    default:
+      return __bfloat162float(static_cast<const __nv_bfloat16*>(array.data)[i]);
+  }
+}
+
+__device__ __forceinline__ void store(const Array& array, int64_t i, double value) {
+  switch (array.dtype) {
+    case Dtype::kFloat32:
+      static_cast<float*>(array.data)[i] = static_cast<float>(value);
+      break;
+    case Dtype::kFloat64:
+      static_cast<double*>(array.data)[i] = value;
+      break;
+    case Dtype::kFloat16:
+      static_cast<__half*>(array.data)[i] = __float2half_rn(static_cast<float>(value));
+      break;
+    default:
+      static_cast<__nv_bfloat16*>(array.data)[i] = __float2bfloat16_rn(static_cast<float>(value));
+  }
+}
+
+__device__ __forceinline__ double load_scalar(const void* data, Dtype dtype) {
+  return load({const_cast<void*>(data), dtype}, 0);
+}
+
+__device__ __forceinline__ double quiet_nan() { return __longlong_as_double(0x7ff8000000000000LL); }
+
+// Sets a flag of Status that any thread may set.
+__device__ __forceinline__ void raise(int64_t* flag) {
+  atomicExch(reinterpret_cast<unsigned long long*>(flag), 1ULL);
+}
+
+}  // namespace alrp::cuda
