@@ -200,9 +200,7 @@ def train(model: RetinaNet, history: History, epochs: int, iterations: int, cons
     canvases = make_batch(validation, VALIDATION_CANVASES, np.random.default_rng([history.seed, 0]))
     rng = np.random.default_rng([history.seed, 1])
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=epochs * iterations, pct_start=0.25
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * iterations, pct_start=0.25)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task(history.loss, total=epochs * iterations)
@@ -264,9 +262,7 @@ def coco_results(detections: list[dict[str, Tensor]]) -> np.ndarray:
     rows = []
     for image, found in enumerate(detections):
         x1, y1, x2, y2 = found["boxes"].double().unbind(1)
-        rows.append(
-            torch.stack((torch.full_like(x1, image), x1, y1, x2 - x1, y2 - y1, found["scores"], found["labels"]), 1)
-        )
+        rows.append(torch.stack((torch.full_like(x1, image), x1, y1, x2 - x1, y2 - y1, found["scores"], found["labels"]), 1))
     return torch.cat(rows).numpy()
 
 
