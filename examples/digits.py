@@ -177,7 +177,7 @@ class History:
     loss: str
     seed: int
     classification: list[float] = field(default_factory=list)  # one an iteration
-    bbox_regression: list[float] = field(default_factory=list)  # one an iteration
+    bbox_regression: list[float] = field(default_factory=list)  # one an iteration, weighted as in the sum
     seconds: list[float] = field(default_factory=list)  # of an iteration: forward, backward and the optimiser's step
     evaluations: list[dict[str, float]] = field(default_factory=list)  # one an epoch: AP, AP50, AP75
 
@@ -307,7 +307,7 @@ def draw_canvas(axes: Axes, image: Tensor, target: dict[str, Tensor], found: dic
         axes.text(box[0] - 0.5, s=str(label), color=colour, size=10, weight="bold", **place)
 
 
-def draw_detections(evaluation: Evaluation, path: Path, rows: int = 3, columns: int = 6) -> None:
+def draw_detections(evaluation: Evaluation, path: Path, rows: int = 2, columns: int = 6) -> None:
     """The first canvases with the true boxes and those predicted above the score of each class's best F1."""
     legend = 0.35  # inches
     width, height = columns * 1.92, rows * 1.92 + legend
@@ -329,7 +329,7 @@ def draw_detections(evaluation: Evaluation, path: Path, rows: int = 3, columns: 
 
 def draw_curves(history: History, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
-    for name, values in (("classification", history.classification), ("boxes", history.bbox_regression)):
+    for name, values in (("classification", history.classification), ("boxes, weighted", history.bbox_regression)):
         width = min(len(values), 20)
         mean = np.convolve(values, np.ones(width) / width, mode="valid")
         (line,) = left.plot(np.arange(width, len(values) + 1), mean, label=f"{name}, mean of {width}")
