@@ -293,7 +293,7 @@ def draw_box(axes: Axes, box: list[float], colour: str, style: str) -> None:
 
 
 def draw_canvas(axes: Axes, image: Tensor, target: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    axes.imshow(image[0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     for box in target["boxes"].tolist():
         draw_box(axes, box, "white", ":")

@@ -1,5 +1,6 @@
 """The digits example runs end to end from its command line, and a seed repeats it."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import alrp_cuda
 
@@ -15,22 +17,35 @@ for package in ("torchvision", "sklearn", "matplotlib", "rich", "faster_coco_eva
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits.py"
 ITERATIONS = 3
-
-
-def run_example(out: Path, *arguments: str) -> tuple[dict, str]:
-    """(history.json, standard output) of a run of a few iterations, with the alrp_cuda that the tests import."""
-    paths = str(Path(alrp_cuda.__file__).parents[1]), os.environ.get("PYTHONPATH", "")
-    command = [sys.executable, EXAMPLE, "--epochs", "1", "--iterations", str(ITERATIONS), "--out", out, *arguments]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1"}
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
-    return json.loads((out / "history.json").read_text()), run.stdout
+TINY = ["--epochs", "1", "--iterations", str(ITERATIONS), "--seed", "7"]
 
 
 @pytest.fixture(scope="module")
 def first_run(tmp_path_factory) -> tuple[Path, dict, str]:
+    """(folder, history.json, standard output) of the example as a program, with the alrp_cuda that the tests import."""
     out = tmp_path_factory.mktemp("digits")
-    return out, *run_example(out, "--seed", "7")
+    paths = str(Path(alrp_cuda.__file__).parents[1]), os.environ.get("PYTHONPATH", "")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, EXAMPLE, *TINY, "--out", out]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    return out, json.loads((out / "history.json").read_text()), run.stdout
+
+
+@pytest.fixture
+def run_again(tmp_path, monkeypatch):
+    """The example's history.json with more arguments, run in this process and on one thread like the first."""
+
+    def run(*arguments: str) -> dict:
+        importlib.import_module("digits").main([*TINY, "--out", str(tmp_path), *arguments])
+        return json.loads((tmp_path / "history.json").read_text())
+
+    monkeypatch.syspath_prepend(EXAMPLE.parent)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.random.fork_rng():
+        yield run
+    torch.set_num_threads(threads)
 
 
 def test_run_leaves_pictures_and_numbers(first_run):
@@ -48,15 +63,15 @@ def test_run_leaves_pictures_and_numbers(first_run):
     assert "\x1b" not in printed, "plain text when piped"
 
 
-def test_seed_repeats_a_run(first_run, tmp_path):
+def test_seed_repeats_a_run(first_run, run_again):
     _, history, _ = first_run
-    again, _ = run_example(tmp_path, "--seed", "7")
+    again = run_again()
     for name in ("classification", "bbox_regression", "evaluations"):
         assert again[name] == history[name]
 
 
-def test_focal_loss_runs_on_the_same_canvases(first_run, tmp_path):
+def test_focal_loss_runs_too(first_run, run_again):
     _, history, _ = first_run
-    focal, _ = run_example(tmp_path, "--seed", "7", "--loss", "focal")
+    focal = run_again("--loss", "focal")
     assert focal["loss"] == "focal"
     assert focal["classification"] != history["classification"]
