@@ -5,6 +5,8 @@ from collections import Counter
 
 import pytest
 import torch
+from emulated import EmulatedKernels, register
+from emulator import missing_requirement
 from hypothesis import settings
 from implementations import Fast, Reference
 
@@ -21,15 +23,15 @@ settings.load_profile("repeatable")
 
 
 def backends() -> list:
-    """One pytest parameter a backend.
-
-    A backend that the tests bring along is registered (alrp_cuda.ops.register_backend) here, before the names are read.
-    """
+    """One pytest parameter a backend: the CPU, csrc/cuda on the emulated device, and on a GPU where there is one."""
     built = alrp_cuda.backends()
-    emulated = ["emulated"] if "emulated" in built else []
+    lacking = missing_requirement()
+    if not lacking and "emulated" not in built:
+        register("emulated", EmulatedKernels())
+    emulated = pytest.param("emulated", marks=pytest.mark.skipif(bool(lacking), reason=f"emulated device: {lacking}"))
     reason = "alrp_cuda is built without CUDA" if "cuda" not in built else "torch sees no CUDA device"
     missing = "cuda" not in built or not torch.cuda.is_available()
-    return ["cpu", *emulated, pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(missing, reason=reason)])]
+    return ["cpu", emulated, pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(missing, reason=reason)])]
 
 
 def implementations() -> list:

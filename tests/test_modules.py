@@ -6,6 +6,7 @@ import pickle
 import pytest
 import torch
 from cases import Case, Labels
+from implementations import debugging
 
 import alrp_cuda
 
@@ -50,7 +51,7 @@ def test_every_argument_of_a_module_matters(fast, name):
         tensors[0] = tensors[0].nan_to_num(0).flip(-1).contiguous()
         if name == "background":
             tensors[1] = torch.where(tensors[1] == 0, 7, tensors[1])
-            with pytest.raises(ValueError, match="targets must be class indices"):
+            with debugging(), pytest.raises(ValueError, match="targets must be class indices"):
                 module(**options)(*tensors)
             module(**options | {name: other})(*tensors)
             continue

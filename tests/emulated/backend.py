@@ -1,6 +1,7 @@
 """Kernels for alrp_cuda.ops that run on the emulated device: what csrc/torch/glue.cpp does, on registered CPU tensors."""
 
 import ctypes
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,15 @@ class EmulatedKernels:
     raises emulator.EmulatorError. `sessions` keeps what each call counted.
     """
 
-    def __init__(self, lib: Library, schedule: Schedule | None = None) -> None:
-        self.library = lib
+    def __init__(self, target: str = MAIN_TARGET, schedule: Schedule | None = None) -> None:
+        self.target = target
         self.schedule = schedule or Schedule(races="shared", count_warps=False)
         self.sessions: list[Session] = []
+
+    @cached_property
+    def library(self) -> Library:
+        """Built when it is first needed: collecting tests must not wait for nvcc."""
+        return library(self.target)
 
     def _session(self) -> Session:
         session = self.library.session(self.schedule)
@@ -138,9 +144,7 @@ class EmulatedKernels:
                 None if grad_loc is None else grad_loc.data_ptr(),
                 0 if incoming is None else DTYPES.index(incoming.dtype),
             )
-            self._check(
-                self.library.dll.alrp_backward(problem, Tables.of(index, tables), gradients, workspace.data_ptr())
-            )
+            self._check(self.library.dll.alrp_backward(problem, Tables.of(index, tables), gradients, workspace.data_ptr()))
         return grad_logits, grad_loc_errors
 
     def count_positives(self, logits: Tensor, targets: Tensor, layout: Any) -> Tensor:
@@ -156,5 +160,3 @@ class EmulatedKernels:
 def register(name: str, kernels: EmulatedKernels) -> None:
     """Make ``backend=name`` run on the emulated device, with CPU tensors."""
     ops.register_backend(name, ops.Backend(kernels, "cpu", is_asynchronous=True))
-
-

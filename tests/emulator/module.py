@@ -156,6 +156,7 @@ class Module:
         self.unsupported: dict[str, str] = {}  # kernel -> why it cannot run
         self._units: dict[str, ctypes.CDLL] = {}
         self._entries: dict[str, int] = {}  # kernel -> address of its description in its unit
+        self._static_shared: dict[str, int] = {}
         self._variables = _ModuleVariables(self._source)
         if not lazy:
             self._compile(list(self.kernels))
@@ -221,6 +222,11 @@ class Module:
             table[i] = address
 
     def static_shared_bytes(self, kernel: str) -> int:
+        if kernel not in self._static_shared:  # every launch asks
+            self._static_shared[kernel] = self._count_static_shared(kernel)
+        return self._static_shared[kernel]
+
+    def _count_static_shared(self, kernel: str) -> int:
         function = self.kernels[kernel]
         text = " ".join(s.text for s in function.body)
         words = set(re.findall(r"[\w$]+", text))
