@@ -1,5 +1,6 @@
 """Approximate functions, within the bounds that the ISA gives."""
 
+# ruff: noqa: B023 - loop variables are bound by the outer of two lambdas
 import math
 from fractions import Fraction
 

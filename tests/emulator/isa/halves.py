@@ -1,5 +1,6 @@
 """Half precision and bfloat16."""
 
+# ruff: noqa: B023 - loop variables are bound by the outer of two lambdas
 from .cases import case
 from .numbers import Number, add, compare, decode, encode, minimum_maximum, multiply, negate, saturate
 from .operands import edges, operands, random_operand, rng

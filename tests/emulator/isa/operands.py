@@ -116,6 +116,9 @@ def operands(types, n):
         n = len(rows) + 200
     while len(rows) < n:
         rows.append(
-            tuple(rng.choice(e) if rng.random() < 0.45 else random_operand(t) for e, t in zip(ed, types))
+            tuple(
+                rng.choice(e) if rng.random() < 0.45 else random_operand(t)
+                for e, t in zip(ed, types, strict=True)
+            )
         )
     return rows
