@@ -8,7 +8,7 @@ from .cases import case
 from .numbers import CANONICAL_NAN, MASK_32, Number, decode, divide, encode, power_of_two, square_root
 
 
-def approximate_cases():
+def approximate_cases() -> None:
     def near(v, ulp):
         def c(g):
             z = decode(g, "f32")

@@ -20,7 +20,7 @@ from .numbers import (
 from .operands import edges, random_operand, rng
 
 
-def conversion_cases():
+def conversion_cases() -> None:
     IT = ("u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64")
 
     def rng_(t):

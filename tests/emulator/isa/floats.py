@@ -24,7 +24,7 @@ from .numbers import (
 from .operands import edges, operands, random_operand, rng
 
 
-def float_cases():
+def float_cases() -> None:
     for t in ("f32", "f64"):
         for ftz in (False, True) if t == "f32" else (False,):
             z = ".ftz" if ftz else ""

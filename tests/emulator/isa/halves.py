@@ -6,7 +6,7 @@ from .numbers import Number, add, compare, decode, encode, minimum_maximum, mult
 from .operands import edges, operands, random_operand, rng
 
 
-def half_cases():
+def half_cases() -> None:
     for t in ("f16", "bf16"):
         for x2 in (False, True):
             T = t + ("x2" if x2 else "")

@@ -6,7 +6,7 @@ from .numbers import BITS, MASK_32, Number, compare, decode, sign_extend
 from .operands import random_operand, rng
 
 
-def integer_cases():
+def integer_cases() -> None:
     for t in ("u16", "s16", "u32", "s32", "u64", "s64"):
         w = BITS[t]
         sg = t[0] == "s"
