@@ -23,15 +23,26 @@ RUNTIME = PACKAGE / "runtime"
 # Instructions that the generated code uses directly: fused multiply-add and half-precision conversions. No
 # contraction, no reordering: every PTX operation rounds by itself.
 CXX_FLAGS = (
-    "-std=c++17 -w -fPIC -shared -fvisibility=hidden -fno-strict-aliasing -ffp-contract=off -frounding-math "
-    "-fno-tree-vectorize -mfma -mf16c -mavx2 -mno-avx512f"
-).split()
+    "-std=c++17",
+    "-w",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-fno-strict-aliasing",
+    "-ffp-contract=off",
+    "-frounding-math",
+    "-fno-tree-vectorize",
+    "-mfma",
+    "-mf16c",
+    "-mavx2",
+    "-mno-avx512f",
+)
 
 
 def cache_directory() -> Path:
     """$EMULATOR_CACHE, or .cache/emulator in the repository"""
     chosen = os.environ.get("EMULATOR_CACHE")
-    directory = Path(chosen) if chosen else PACKAGE.parents[1] / ".cache" / "emulator"
+    directory = Path(chosen).resolve() if chosen else PACKAGE.parents[1] / ".cache" / "emulator"
     directory.mkdir(parents=True, exist_ok=True)
     return directory
 
@@ -71,6 +82,10 @@ def missing_requirement() -> str | None:
     """Why the emulator cannot run here, or None"""
     if platform.machine() not in ("x86_64", "AMD64") or platform.system() != "Linux":
         return "the emulated device runs on x86-64 Linux only"
+    processor = Path("/proc/cpuinfo")
+    missing = {"fma", "f16c", "avx2"} - set(processor.read_text().split() if processor.exists() else ())
+    if missing:
+        return f"the processor lacks {', '.join(sorted(missing))}"
     if not shutil.which(cxx()):
         return f"{cxx()} is not found"
     try:

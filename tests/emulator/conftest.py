@@ -12,17 +12,14 @@ KERNELS = Path(__file__).parent / "kernels"
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "full: long tests, not part of every run (pytest -m full)")
+    config.addinivalue_line("markers", 'full: long; left out by pytest -m "not full"')
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = missing_requirement()
-    chosen = "full" in (config.getoption("-m") or "")
+    if not reason:
+        return
+    here = Path(__file__).parent
     for item in items:
-        if here not in item.path.parents:
-            continue
-        if reason:
+        if here in item.path.parents:
             item.add_marker(pytest.mark.skip(reason=reason))
-        elif item.get_closest_marker("full") and not chosen:
-            item.add_marker(pytest.mark.skip(reason="long: choose it with -m full"))

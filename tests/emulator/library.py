@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 from . import compiler
 from .counters import Counters
@@ -60,7 +60,7 @@ _LaunchHandler = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_LaunchCall))
 class Library:
     """A shared library of CUDA sources. `dll` has its extern "C" functions; call them inside a session."""
 
-    _loaded: dict[Path, Library] = {}
+    _loaded: ClassVar[dict[Path, Library]] = {}
 
     def __init__(self, path: Path, target: str, modules: dict[int, Module]):
         self.path = path

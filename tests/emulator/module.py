@@ -135,7 +135,7 @@ def _three(size: int | Sequence[int]) -> tuple[int, int, int]:
     sizes = [size] if isinstance(size, int) else [int(x) for x in size]
     if not 1 <= len(sizes) <= 3:
         raise EmulatorError(f"expected one to three sizes, got {size!r}")
-    x, y, z = (sizes + [1, 1])[:3]
+    x, y, z = ([*sizes, 1, 1])[:3]
     return x, y, z
 
 
@@ -293,7 +293,7 @@ class Module:
             )
         block = bytearray(function.parameter_bytes)
         ranges = []
-        for i, (argument, parameter) in enumerate(zip(arguments, function.parameters)):
+        for i, (argument, parameter) in enumerate(zip(arguments, function.parameters, strict=True)):
             if isinstance(argument, np.ndarray) or hasattr(argument, "data_ptr"):
                 memory = registration(argument, True, f"argument {i}")
                 ranges.append(memory)
@@ -414,7 +414,7 @@ class _ModuleVariables:
         self._declared = module_variables(source)
         self._arrays = [_aligned(max(v.size, 1), max(v.alignment, 16)) for v in self._declared]
         self._index = {v.name: i for i, v in enumerate(self._declared)}
-        for variable, array in zip(self._declared, self._arrays):
+        for variable, array in zip(self._declared, self._arrays, strict=True):
             if variable.initializer:
                 content = self._content(variable)
                 array[: len(content)] = np.frombuffer(content, np.uint8)
@@ -429,14 +429,14 @@ class _ModuleVariables:
         return self._arrays[self._index[name]]
 
     def by_name(self) -> dict[str, tuple[int, int]]:
-        return {v.name: (a.ctypes.data, a.nbytes) for v, a in zip(self._declared, self._arrays)}
+        return {v.name: (a.ctypes.data, a.nbytes) for v, a in zip(self._declared, self._arrays, strict=True)}
 
     def ranges(self) -> list[MemoryRange]:
         return [
             MemoryRange(
                 a.ctypes.data, a.nbytes, v.space != "const", readable_name(v.name), v.space == "const"
             )
-            for v, a in zip(self._declared, self._arrays)
+            for v, a in zip(self._declared, self._arrays, strict=True)
         ]
 
     def _content(self, variable: Variable) -> bytes:

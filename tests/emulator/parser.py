@@ -87,7 +87,7 @@ def split_operands(text: str) -> list[str]:
         elif c != ",":
             depth += 1 if c in "[{(" else -1
     last = text[start:].strip()
-    return parts + [last] if last else parts
+    return [*parts, last] if last else parts
 
 
 _VARIABLE = re.compile(

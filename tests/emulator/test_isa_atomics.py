@@ -142,7 +142,7 @@ def test_atomics() -> None:
                 e = model(op, t, *r, where)
                 g = int(mem[j]) & mk
                 if t == "f64" and is_nan(e if e != "nan" else 0x7FF8 << 48, t):
-                    okv = e == "nan" and is_nan(g, t) or g == e
+                    okv = (e == "nan" and is_nan(g, t)) or g == e
                 else:
                     okv = g == e
                 if kind == "atom" and int(o[j]) & mk != r[0]:

@@ -1,5 +1,6 @@
 """Instructions that depend on other threads, on memory spaces or on control flow."""
 
+# ruff: noqa: B023 - the functions are called before the loop goes on
 from __future__ import annotations
 
 import functools
@@ -365,7 +366,7 @@ def test_align() -> None:
         b = raw[o : o + 96]
         for kn, ar in (("l", []), ("n", []), ("h", [0]), ("h", [n])):
             b[32:48] = 0
-            launch(m, kn, 1, 1, [b] + ar)
+            launch(m, kn, 1, 1, [b, *ar])
             check(f"vec{v}.{ty}", (b[32 : 32 + n] == b[:n]).all() and (b[32 + n : 48] == 0).all())
         if n > 1:
             for kn in "ln":

@@ -193,7 +193,7 @@ def test_integer_intrinsics(features: Module) -> None:
     a[:5] = [0, 1, 0xFFFFFFFF, 0x80000000, 7]
     out = np.zeros((n, 24), np.uint32)
     features.launch("ints", 8, 128, [a, b, out, n], schedule=Schedule(order="random"))
-    for x, y, row in zip(a.tolist(), b.tolist(), out.tolist()):
+    for x, y, row in zip(a.tolist(), b.tolist(), out.tolist(), strict=True):
         assert row == integer_results(x, y), (hex(x), hex(y))
 
 
@@ -221,20 +221,25 @@ def test_floating_point_intrinsics(features: Module) -> None:
         assert f[2, j] == rounded(u * v, "down")
         assert f[14, j] == rounded(Fraction(float(x[j]) / 3.0), "down")
     x64, y64, ten = x.astype(np.float64), y.astype(np.float64), np.float32(10)
-    assert (f[3] == x / y).all() and (f[4] == np.sqrt(abs(x))).all()
-    assert (f[5] == np.minimum(x, y)).all() and (f[6] == np.maximum(x, y)).all()
+    assert (f[3] == x / y).all()
+    assert (f[4] == np.sqrt(abs(x))).all()
+    assert (f[5] == np.minimum(x, y)).all()
+    assert (f[6] == np.maximum(x, y)).all()
     assert (f[7] == np.rint(x * ten)).all()
-    assert (f[8] == np.floor(x * np.float32(3))).all() and (f[9] == np.ceil(y * np.float32(3))).all()
+    assert (f[8] == np.floor(x * np.float32(3))).all()
+    assert (f[9] == np.ceil(y * np.float32(3))).all()
     assert (f[10] == np.fmod(x, y)).all()
     assert np.allclose(f[11], np.sin((x * np.float32(20)).astype(np.float64)), atol=3e-7)
     assert np.allclose(f[12], abs(x64) ** y64, rtol=1e-6)
     assert np.allclose(f[13], [math.erf(v) for v in x64], rtol=1e-6, atol=1e-7)
     assert np.allclose(f[15], 1 / np.sqrt(abs(x64)), rtol=3e-7)
     hundred = np.float32(100)
-    assert (i[0] == np.rint(x * hundred)).all() and (i[1] == np.floor(x * hundred)).all()
+    assert (i[0] == np.rint(x * hundred)).all()
+    assert (i[1] == np.floor(x * hundred)).all()
     large = (x * np.float32(1e10)).astype(np.float64)
     assert (i[2] == np.clip(np.trunc(large), -(2**31), 2**31 - 1)).all()
-    assert (i[4] == x.view(np.int32)).all() and (i[7] == (x < y)).all()
+    assert (i[4] == x.view(np.int32)).all()
+    assert (i[7] == (x < y)).all()
     hx, hy, one = x.astype(np.float16), y.astype(np.float16), np.float16(1)
     fused = (hx.astype(np.longdouble) * hy.astype(np.longdouble) + np.longdouble(np.float16(0.7))).astype(
         np.float16
@@ -319,7 +324,7 @@ def test_block_algorithms(features: Module) -> None:
     blocks = x.reshape(2, 512)
     assert (scanned.reshape(2, 512) == np.cumsum(blocks, 1) - blocks).all()
     assert (ordered.reshape(2, 512) == np.sort(blocks, 1)).all()
-    assert (values.reshape(2, 512) == np.argsort(blocks, 1, kind="stable") + [[0], [512]]).all()
+    assert (values.reshape(2, 512) == np.argsort(blocks, 1, kind="stable") + np.array([[0], [512]])).all()
 
 
 @pytest.mark.parametrize(

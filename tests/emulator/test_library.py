@@ -1,5 +1,6 @@
 """Host code with launches: memory, errors, streams and targets."""
 
+# ruff: noqa: PT012, SIM117 - leaving the session is what raises
 from __future__ import annotations
 
 import ctypes
@@ -89,20 +90,18 @@ def test_writing_a_read_only_tensor_is_reported(library: Library) -> None:
 
 def test_unregistered_memory_is_out_of_bounds(library: Library) -> None:
     x, y = torch.zeros(10), torch.zeros(10)
-    with pytest.raises(EmulatorError, match="out-of-bounds write"):
-        with library.session() as s:
-            s.register(x)
-            add_offset(s, x, y, 10)
+    with pytest.raises(EmulatorError, match="out-of-bounds write"), library.session() as s:
+        s.register(x)
+        add_offset(s, x, y, 10)
 
 
 def test_a_failure_sticks_until_the_session_ends(library: Library) -> None:
     x, y = torch.zeros(10), torch.zeros(10)
-    with pytest.raises(EmulatorError):
-        with library.session() as s:
-            s.register(x)
-            s.register(y)
-            assert add_offset(s, x, y, 11) == LAUNCH_FAILURE
-            assert add_offset(s, x, y, 10) == LAUNCH_FAILURE
+    with pytest.raises(EmulatorError), library.session() as s:
+        s.register(x)
+        s.register(y)
+        assert add_offset(s, x, y, 11) == LAUNCH_FAILURE
+        assert add_offset(s, x, y, 10) == LAUNCH_FAILURE
     assert s.counters.launches == 1
     with library.session() as s:
         s.register(x)
@@ -116,9 +115,8 @@ def test_launch_without_a_session_fails(library: Library) -> None:
 
 
 def test_block_too_large_is_reported(library: Library) -> None:
-    with pytest.raises(EmulatorError, match="at most 1024 threads"):
-        with library.session():
-            assert library.dll.launch_too_large() == INVALID_CONFIGURATION
+    with pytest.raises(EmulatorError, match="at most 1024 threads"), library.session():
+        assert library.dll.launch_too_large() == INVALID_CONFIGURATION
 
 
 def test_large_dynamic_shared_memory_must_be_asked_for(library: Library) -> None:
@@ -178,8 +176,54 @@ def test_sources_of_the_host_are_linked_too() -> None:
     assert s.counters.host_syncs == 2
 
 
+def test_unsupported_instruction_is_named_when_its_kernel_is_launched(tmp_path: Path) -> None:
+    source = tmp_path / "tensor_core.cu"
+    source.write_text(
+        """
+        __global__ void supported(int* x) { *x = 1; }
+        __global__ void unsupported(int* x) { asm volatile("vadd.s32.s32.s32 %0, %0, %0;" : "+r"(*x)); }
+        extern "C" int run(int* x, bool wrong) {
+          if (wrong) unsupported<<<1, 1>>>(x);
+          else supported<<<1, 1>>>(x);
+          return cudaGetLastError();
+        }
+        """
+    )
+    library = Library.build([source])
+    assert list(library.check_all()) == ["unsupported"]
+    x = torch.zeros(1, dtype=torch.int32)
+    with library.session() as s:
+        s.register(x)
+        assert library.dll.run(pointer(x), False) == SUCCESS
+    assert x.item() == 1
+    with pytest.raises(EmulatorError, match=r"unsupported: .*line \d+: `vadd.s32.s32.s32"):
+        with library.session() as s:
+            s.register(x)
+            assert library.dll.run(pointer(x), True) == LAUNCH_FAILURE
+
+
+def test_known_warnings_can_be_ignored(tmp_path: Path) -> None:
+    source = tmp_path / "uninitialised.cu"
+    source.write_text(
+        """
+        __global__ void copy(int* x) { __shared__ volatile int s[32]; x[threadIdx.x] = s[threadIdx.x]; }
+        extern "C" void run(int* x) { copy<<<1, 32>>>(x); }
+        """
+    )
+    library = Library.build([source])
+    x = torch.zeros(32, dtype=torch.int32)
+    with pytest.raises(EmulatorError, match="copy: uninitialised shared memory"):
+        with library.session(Schedule(races="shared")) as s:
+            s.register(x)
+            library.dll.run(pointer(x))
+    with library.session(Schedule(races="shared"), ignore=["^copy: uninitialised"]) as s:
+        s.register(x)
+        library.dll.run(pointer(x))
+    assert (x != 0).all(), "shared memory starts with garbage"
+
+
 def test_missing_source_is_named() -> None:
-    with pytest.raises(EmulatorError, match="no such source file: .*absent.cu"):
+    with pytest.raises(EmulatorError, match=r"no such source file: .*absent\.cu"):
         Library.build([KERNELS / "absent.cu"])
 
 

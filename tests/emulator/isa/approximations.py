@@ -1,5 +1,6 @@
 """Approximate functions, within the bounds that the ISA gives."""
 
+# ruff: noqa: B023 - loop variables are bound by the outer of two lambdas
 import math
 from fractions import Fraction
 
@@ -7,7 +8,7 @@ from .cases import case
 from .numbers import CANONICAL_NAN, MASK_32, Number, decode, divide, encode, power_of_two, square_root
 
 
-def approximate_cases():
+def approximate_cases() -> None:
     def near(v, ulp):
         def c(g):
             z = decode(g, "f32")

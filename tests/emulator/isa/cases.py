@@ -72,8 +72,8 @@ def kernel_text(c: Case, index: int) -> str:
         ".reg .b64 %base, %off, %u0, %u1;",
         ".reg .b16 %h0, %h1;",
         c.declarations,
-        *(f".reg .{register_type(t)} %{r};" for r, t in zip("abce", c.inputs)),
-        *(f".reg .{register_type(t)} %{r};" for r, t in zip("oq", c.outputs)),
+        *(f".reg .{register_type(t)} %{r};" for r, t in zip("abce", c.inputs, strict=False)),
+        *(f".reg .{register_type(t)} %{r};" for r, t in zip("oq", c.outputs, strict=False)),
         "mov.u32 %i, %tid.x;",
         "mov.u32 %j, %ctaid.x;",
         "mov.u32 %k, %ntid.x;",
@@ -83,14 +83,14 @@ def kernel_text(c: Case, index: int) -> str:
         "@%pp bra DONE;",
         "mul.wide.u32 %off, %i, 8;",
     ]
-    for r, p, t in zip("abce", "ABCE", c.inputs):
+    for r, p, t in zip("abce", "ABCE", c.inputs, strict=False):
         lines += [f"ld.param.u64 %base, [p{p}];", "add.s64 %base, %base, %off;"]
         if t == "pred":
             lines += ["ld.global.u32 %t0, [%base];", f"setp.ne.u32 %{r}, %t0, 0;"]
         else:
             lines.append(f"ld.global.{UNTYPED[BITS[t]]} %{r}, [%base];")
     lines.append(c.code)
-    for r, p, t in zip("oq", "OQ", c.outputs):
+    for r, p, t in zip("oq", "OQ", c.outputs, strict=False):
         lines += [f"ld.param.u64 %base, [p{p}];", "add.s64 %base, %base, %off;"]
         if t == "pred":
             lines += [f"selp.u32 %t0, 1, 0, %{r};", "st.global.u32 [%base], %t0;"]
@@ -152,7 +152,7 @@ def _failure(module: Module, c: Case, kernel: str) -> list[str]:
     for i, row in enumerate(rows):
         expected = c.model(*row)
         expected = expected if isinstance(expected, tuple) else (expected,)
-        for j, (x, t) in enumerate(zip(expected, c.outputs)):
+        for j, (x, t) in enumerate(zip(expected, c.outputs, strict=False)):
             got = int(results[j][i]) & ((1 << (32 if t == "pred" else max(BITS[t], 16))) - 1)
             if _agrees(got, x, t):
                 continue

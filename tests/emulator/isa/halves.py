@@ -1,11 +1,12 @@
 """Half precision and bfloat16."""
 
+# ruff: noqa: B023 - loop variables are bound by the outer of two lambdas
 from .cases import case
 from .numbers import Number, add, compare, decode, encode, minimum_maximum, multiply, negate, saturate
 from .operands import edges, operands, random_operand, rng
 
 
-def half_cases():
+def half_cases() -> None:
     for t in ("f16", "bf16"):
         for x2 in (False, True):
             T = t + ("x2" if x2 else "")

@@ -1,11 +1,12 @@
 """Integer, logic, bit and comparison instructions."""
 
+# ruff: noqa: B023 - loop variables are bound by the outer of two lambdas
 from .cases import case
 from .numbers import BITS, MASK_32, Number, compare, decode, sign_extend
 from .operands import random_operand, rng
 
 
-def integer_cases():
+def integer_cases() -> None:
     for t in ("u16", "s16", "u32", "s32", "u64", "s64"):
         w = BITS[t]
         sg = t[0] == "s"
@@ -57,14 +58,14 @@ def integer_cases():
             (lambda V: lambda a, n: V(a) >> n if n < 64 else (-1 if V(a) < 0 else 0))(V),
         )
         for c in ("eq", "ne", "lt", "le", "gt", "ge") + (() if sg else ("lo", "ls", "hi", "hs")):
-            f = dict(
-                eq=lambda a, b: a == b,
-                ne=lambda a, b: a != b,
-                lt=lambda a, b: a < b,
-                le=lambda a, b: a <= b,
-                gt=lambda a, b: a > b,
-                ge=lambda a, b: a >= b,
-            )
+            f = {
+                "eq": lambda a, b: a == b,
+                "ne": lambda a, b: a != b,
+                "lt": lambda a, b: a < b,
+                "le": lambda a, b: a <= b,
+                "gt": lambda a, b: a > b,
+                "ge": lambda a, b: a >= b,
+            }
             f.update(lo=f["lt"], ls=f["le"], hi=f["gt"], hs=f["ge"])
             f = f[c]
             case(

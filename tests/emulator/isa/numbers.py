@@ -1,34 +1,36 @@
 """Floating-point formats and their arithmetic in exact fractions, rounded once."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from fractions import Fraction
 
 MASK_32, MASK_64 = (1 << 32) - 1, (1 << 64) - 1
-# ------------------------------------------------------------------ float model
+# Bits of the exponent and of the fraction
 FORMAT = {"f16": (5, 10), "bf16": (8, 7), "f32": (8, 23), "f64": (11, 52)}
 CANONICAL_NAN = {"f16": 0x7FFF, "bf16": 0x7FFF, "f32": 0x7FFFFFFF, "f64": "nan"}  # "nan": any NaN
-BITS = dict(
-    f16=16,
-    bf16=16,
-    f32=32,
-    f64=64,
-    b8=8,
-    u8=8,
-    s8=8,
-    b16=16,
-    u16=16,
-    s16=16,
-    b32=32,
-    u32=32,
-    s32=32,
-    b64=64,
-    u64=64,
-    s64=64,
-    pred=1,
-    f16x2=32,
-    bf16x2=32,
-)
+BITS = {
+    "f16": 16,
+    "bf16": 16,
+    "f32": 32,
+    "f64": 64,
+    "b8": 8,
+    "u8": 8,
+    "s8": 8,
+    "b16": 16,
+    "u16": 16,
+    "s16": 16,
+    "b32": 32,
+    "u32": 32,
+    "s32": 32,
+    "b64": 64,
+    "u64": 64,
+    "s64": 64,
+    "pred": 1,
+    "f16x2": 32,
+    "bf16x2": 32,
+}
 
 
 @dataclass
@@ -40,15 +42,15 @@ class Number:
     magnitude: Fraction = Fraction(0)
 
     @property
-    def value(self):
+    def value(self) -> Fraction:
         return -self.magnitude if self.sign else self.magnitude
 
 
-def power_of_two(e):
+def power_of_two(e: int) -> Fraction:
     return Fraction(1 << e) if e >= 0 else Fraction(1, 1 << -e)
 
 
-def decode(b, t, ftz=False):
+def decode(b: int, t: str, ftz: bool = False) -> Number:
     E, m = FORMAT[t]
     s = b >> (E + m) & 1
     e = b >> m & ((1 << E) - 1)
@@ -61,11 +63,12 @@ def decode(b, t, ftz=False):
     return Number("fin", s, ((1 << m) | f) * power_of_two(e - bias - m))
 
 
-def floor(x):
+def floor(x: Fraction) -> int:
     return x.numerator // x.denominator
 
 
-def round_to_integer(v, rounding, s):  # round a nonnegative Fraction to an integer, sign s
+def round_to_integer(v: Fraction, rounding: str, s: int) -> int:
+    """Round a magnitude whose sign is `s`."""
     n = floor(v)
     r = v - n
     if r == 0:
@@ -78,11 +81,12 @@ def round_to_integer(v, rounding, s):  # round a nonnegative Fraction to an inte
         return n + 1 if s else n
     if rounding == "rp":
         return n if s else n + 1
-    if rounding == "rna":
-        return n + 1 if r >= Fraction(1, 2) else n
+    assert rounding == "rna", rounding
+    return n + 1 if r >= Fraction(1, 2) else n
 
 
-def encode(z, t, rounding="rn", ftz=False):
+def encode(z: Number, t: str, rounding: str = "rn", ftz: bool = False) -> int | str:
+    """The nearest value of type `t` in the given rounding, as bits; "nan" where any NaN will do"""
     E, m = FORMAT[t]
     bias = (1 << (E - 1)) - 1
     S = z.sign << (E + m)
@@ -114,11 +118,11 @@ def encode(z, t, rounding="rn", ftz=False):
     return S | b
 
 
-def negate(z):
+def negate(z: Number) -> Number:
     return Number(z.kind, 1 - z.sign, z.magnitude)
 
 
-def add(a, b, rounding="rn"):
+def add(a: Number, b: Number, rounding: str = "rn") -> Number:
     if a.kind == "nan" or b.kind == "nan":
         return Number("nan")
     if a.kind == "inf" or b.kind == "inf":
@@ -131,7 +135,7 @@ def add(a, b, rounding="rn"):
     return Number("fin", int(x < 0), abs(x))
 
 
-def multiply(a, b):
+def multiply(a: Number, b: Number) -> Number:
     if a.kind == "nan" or b.kind == "nan":
         return Number("nan")
     s = a.sign ^ b.sign
@@ -144,7 +148,7 @@ def multiply(a, b):
     return Number("fin", s, a.magnitude * b.magnitude)
 
 
-def divide(a, b):
+def divide(a: Number, b: Number) -> Number:
     if a.kind == "nan" or b.kind == "nan":
         return Number("nan")
     s = a.sign ^ b.sign
@@ -157,7 +161,7 @@ def divide(a, b):
     return Number("fin", s, a.magnitude / b.magnitude)
 
 
-def square_root(a):
+def square_root(a: Number) -> Number:
     if a.kind == "nan":
         return a
     if a.kind == "fin" and a.magnitude == 0:
@@ -174,7 +178,7 @@ def square_root(a):
     return Number("fin", 0, Fraction(r, 1 << k) if ex else Fraction(2 * r + 1, 2 << k))
 
 
-def saturate(z):
+def saturate(z: Number) -> Number:
     if z.kind == "nan" or z.sign:
         return Number("fin")
     return (
@@ -182,11 +186,11 @@ def saturate(z):
     )
 
 
-def order_key(z):
+def order_key(z: Number) -> Fraction:
     return (-1 if z.sign else 1) * (Fraction(1 << 2000) if z.kind == "inf" else z.magnitude)
 
 
-def minimum_maximum(a, b, mx, nanprop):
+def minimum_maximum(a: Number, b: Number, mx: bool, nanprop: bool) -> Number:
     if a.kind == "nan" or b.kind == "nan":
         if nanprop or a.kind == b.kind:
             return Number("nan")
@@ -197,7 +201,7 @@ def minimum_maximum(a, b, mx, nanprop):
     return (a if ka > kb else b) if mx else (a if ka < kb else b)
 
 
-def compare(c, a, b):
+def compare(c: str, a: Number, b: Number) -> bool:
     un = a.kind == "nan" or b.kind == "nan"
     if c == "num":
         return not un
@@ -207,15 +211,15 @@ def compare(c, a, b):
         return c.endswith("u") and c not in ("u",)
     x, y = order_key(a), order_key(b)
     c = c[:2]
-    return dict(eq=x == y, ne=x != y, lt=x < y, le=x <= y, gt=x > y, ge=x >= y)[c]
+    return {"eq": x == y, "ne": x != y, "lt": x < y, "le": x <= y, "gt": x > y, "ge": x >= y}[c]
 
 
 # ------------------------------------------------------------------ operands
-def sign_extend(v, w):
+def sign_extend(v: int, w: int) -> int:
     v &= (1 << w) - 1
     return v - (1 << w) if v >> (w - 1) else v
 
 
-def is_nan(b, t):
+def is_nan(b: int, t: str) -> bool:
     E, m = FORMAT[t]
     return (b & ((1 << (E + m)) - 1)) > ((1 << E) - 1) << m

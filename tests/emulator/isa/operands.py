@@ -3,13 +3,14 @@
 import itertools
 import math
 import random
+from collections.abc import Sequence
 
 from .numbers import BITS, FORMAT
 
 rng = random.Random(12345)
 
 
-def edges(t):
+def edges(t: str) -> list[int]:
     w = BITS[t]
     if t in FORMAT:
         E, m = FORMAT[t]
@@ -83,7 +84,7 @@ def edges(t):
     return sorted({x & ((1 << w) - 1) for x in v})
 
 
-def random_operand(t):
+def random_operand(t: str) -> int:
     w = BITS[t]
     if t in ("f16x2", "bf16x2"):
         return random_operand(t[:-2]) | random_operand(t[:-2]) << 16
@@ -106,7 +107,7 @@ def random_operand(t):
     return v
 
 
-def operands(types, n):
+def operands(types: Sequence[str], n: int) -> list[tuple[int, ...]]:
     ed = [edges(t) for t in types]
     rows = []
     tot = math.prod(len(e) for e in ed)
@@ -116,6 +117,9 @@ def operands(types, n):
         n = len(rows) + 200
     while len(rows) < n:
         rows.append(
-            tuple(rng.choice(e) if rng.random() < 0.45 else random_operand(t) for e, t in zip(ed, types))
+            tuple(
+                rng.choice(e) if rng.random() < 0.45 else random_operand(t)
+                for e, t in zip(ed, types, strict=True)
+            )
         )
     return rows

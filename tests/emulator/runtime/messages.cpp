@@ -4,23 +4,33 @@
 
 #include "state.h"
 
-static const int WARNINGS_KEPT = 20;
-static std::string errors, warnings;
-static int warning_count;
+// A warning is kept once for each instruction and kind, with the number of times: a loop does not hide
+// others.
+struct Warning {
+  const Site* site;
+  const char* format;
+  std::string text;
+  uint64_t times;
+};
+static const size_t WARNINGS_KEPT = 50;
+static std::string errors;
+static std::vector<Warning> warnings;
+static uint64_t warnings_dropped;
 
 extern "C" __attribute__((visibility("default"))) const char* emulator_error() { return errors.c_str(); }
 extern "C" __attribute__((visibility("default"))) const char* emulator_warnings() {
   static std::string text;
-  text = warnings;
-  if (warning_count > WARNINGS_KEPT)
-    text += "and " + std::to_string(warning_count - WARNINGS_KEPT) + " more\n";
+  text.clear();
+  for (const Warning& w : warnings)
+    text += w.text + (w.times > 1 ? " (first of " + std::to_string(w.times) + ")\n" : "\n");
+  if (warnings_dropped) text += std::to_string(warnings_dropped) + " warnings of other instructions\n";
   return text.c_str();
 }
 
 void clear_messages() {
   errors.clear();
   warnings.clear();
-  warning_count = 0;
+  warnings_dropped = 0;
 }
 
 void add_error(const std::string& text) {
@@ -41,10 +51,18 @@ std::string where(Thread* t, const Site& site) {
 }
 
 void warn(Thread* t, const Site& site, const char* format, ...) {
-  if (warning_count++ >= WARNINGS_KEPT) return;
+  for (Warning& w : warnings) {
+    if (w.site != &site || w.format != format) continue;
+    w.times++;
+    return;
+  }
+  if (warnings.size() == WARNINGS_KEPT) {
+    warnings_dropped++;
+    return;
+  }
   va_list arguments;
   va_start(arguments, format);
-  warnings += formatted(format, arguments) + "; " + where(t, site) + "\n";
+  warnings.push_back({&site, format, formatted(format, arguments) + "; " + where(t, site), 1});
   va_end(arguments);
 }
 
