@@ -1,5 +1,6 @@
-// The ranking code and its CUDA backend with a C interface: what csrc/torch is to the extension, for ctypes. Built with
-// nvcc and linked to the emulated device's runtime. Every function returns null or what went wrong.
+// The ranking code and its CUDA backend with a C interface: what csrc/torch is to the extension, for ctypes.
+// Built with nvcc and linked to the emulated device's runtime. Every function returns null or what went
+// wrong.
 #include <cstring>
 #include <exception>
 
@@ -29,15 +30,16 @@ const char* alrp_workspace_bytes(const alrp::Input* input, size_t* bytes) {
   return guarded([&] { *bytes = alrp::workspace_bytes(alrp::cuda::CudaBackend(nullptr), *input); });
 }
 
-const char* alrp_forward(const alrp::Input* input, const alrp::Spec* spec, const alrp::Output* output, void* workspace) {
+const char* alrp_forward(const alrp::Input* input, const alrp::Spec* spec, const alrp::Output* output,
+                         void* workspace) {
   return guarded([&] {
     alrp::cuda::CudaBackend backend(nullptr);
     alrp::forward(backend, *input, *spec, *output, workspace);
   });
 }
 
-const char* alrp_backward(const alrp::Input* input, const alrp::Tables* tables, const alrp::Gradients* gradients,
-                          void* workspace) {
+const char* alrp_backward(const alrp::Input* input, const alrp::Tables* tables,
+                          const alrp::Gradients* gradients, void* workspace) {
   return guarded([&] {
     alrp::cuda::CudaBackend backend(nullptr);
     alrp::backward(backend, *input, *tables, *gradients, workspace);

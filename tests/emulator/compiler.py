@@ -69,9 +69,7 @@ def nvcc() -> str:
 @cache
 def toolkit() -> Path:
     """The root of the CUDA toolkit, as nvcc itself finds it (the one on PATH may be a wrapper)"""
-    result = subprocess.run(
-        [nvcc(), "--dryrun", "-E", "-x", "cu", os.devnull], capture_output=True, text=True
-    )
+    result = subprocess.run([nvcc(), "--dryrun", "-E", "-x", "cu", os.devnull], capture_output=True, text=True)
     m = re.search(r"^#\$ TOP=(.*)$", result.stderr, re.M)
     if not m:
         raise EmulatorError(f"{nvcc()} --dryrun does not say where the toolkit is:\n{result.stderr[:2000]}")
@@ -102,17 +100,13 @@ def cxx() -> str:
 def run(command: Sequence[str], what: str) -> None:
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode:
-        raise EmulatorError(
-            f"{what} failed:\n{' '.join(command)}\n{(result.stderr or result.stdout)[-4000:]}"
-        )
+        raise EmulatorError(f"{what} failed:\n{' '.join(command)}\n{(result.stderr or result.stdout)[-4000:]}")
 
 
 @cache
 def tool_versions() -> str:
     """A new compiler makes the cache void."""
-    lines = [
-        subprocess.run([tool, "--version"], capture_output=True, text=True).stdout for tool in (cxx(), nvcc())
-    ]
+    lines = [subprocess.run([tool, "--version"], capture_output=True, text=True).stdout for tool in (cxx(), nvcc())]
     return "".join(lines)
 
 
@@ -205,9 +199,7 @@ def compile_source(source: Path, target: str, include_dirs: Sequence[Path], flag
     with tempfile.TemporaryDirectory(dir=cache_directory()) as scratch:
         made = Path(scratch) / "object"
         made.mkdir()
-        dependencies = (_nvcc if source.suffix == ".cu" else _host)(
-            source, target, options, made, Path(scratch)
-        )
+        dependencies = (_nvcc if source.suffix == ".cu" else _host)(source, target, options, made, Path(scratch))
         directory = _object_directory(request, dependencies)
         assert directory, "the compiler just read these files"
         if not directory.exists():

@@ -11,10 +11,6 @@ from . import missing_requirement
 KERNELS = Path(__file__).parent / "kernels"
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", 'full: long; left out by pytest -m "not full"')
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     reason = missing_requirement()
     if not reason:

@@ -51,6 +51,4 @@ class Counters:
             setattr(self, field.name, max(a, b) if field.name in _GREATEST else a + b)
 
 
-_GREATEST = frozenset(
-    f.name for f in fields(Counters) if f.name.endswith("_contention") or f.name == "resident_blocks"
-)
+_GREATEST = frozenset(f.name for f in fields(Counters) if f.name.endswith("_contention") or f.name == "resident_blocks")

@@ -100,9 +100,7 @@ class Library:
             objects.append(compiler.compile_source(source, target, includes, list(chosen)))
         path = compiler.link_library(objects)
         if path not in cls._loaded:  # the loader would return the same library, with the same state
-            modules = {
-                o.fat_binary_hash: Module(ptx, lazy=True) for o in objects if (ptx := o.ptx) is not None
-            }
+            modules = {o.fat_binary_hash: Module(ptx, lazy=True) for o in objects if (ptx := o.ptx) is not None}
             cls._loaded[path] = cls(path, target, modules)
         return cls._loaded[path]
 
@@ -165,9 +163,7 @@ class Session:
         self.library.dll.emulated_configure(self._handler, self.library.compute_capability)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._count_runtime_calls()
         self.library.dll.emulated_forget_registered()
         self.library.dll.emulated_configure(None, self.library.compute_capability)

@@ -42,10 +42,7 @@ class _Range(ctypes.Structure):
 
 class _Options(ctypes.Structure):
     _fields_ = [
-        *(
-            (name, ctypes.c_uint32)
-            for name in ("order", "seed", "resident", "poison", "races", "count_warps")
-        ),
+        *((name, ctypes.c_uint32) for name in ("order", "seed", "resident", "poison", "races", "count_warps")),
         ("loop_limit", ctypes.c_uint64),
     ]
 
@@ -276,9 +273,7 @@ class Module:
         name = self.find_kernel(kernel)
         parameters, ranges = self._pack(name, arguments)
         ranges += [registration(e, True, f"extra {i}") for i, e in enumerate(extra)]
-        result = self.launch_packed(
-            name, Geometry.of(grid, block, shared), parameters, ranges, schedule or Schedule()
-        )
+        result = self.launch_packed(name, Geometry.of(grid, block, shared), parameters, ranges, schedule or Schedule())
         if result.error is not None:
             raise EmulatorError(result.error + (f"\n{result.warnings}" if result.warnings else ""))
         if check and result.warnings:
@@ -288,9 +283,7 @@ class Module:
     def _pack(self, kernel: str, arguments: Sequence[Any]) -> tuple[bytes, list[MemoryRange]]:
         function = self.kernels[kernel]
         if len(arguments) != len(function.parameters):
-            raise EmulatorError(
-                f"{readable_name(kernel)} takes {len(function.parameters)} arguments, got {len(arguments)}"
-            )
+            raise EmulatorError(f"{readable_name(kernel)} takes {len(function.parameters)} arguments, got {len(arguments)}")
         block = bytearray(function.parameter_bytes)
         ranges = []
         for i, (argument, parameter) in enumerate(zip(arguments, function.parameters, strict=True)):
@@ -301,9 +294,7 @@ class Module:
             else:
                 data = _scalar(argument, parameter.size)
             if len(data) != parameter.size:
-                raise EmulatorError(
-                    f"{readable_name(kernel)}: argument {i} has {len(data)} bytes, expected {parameter.size}"
-                )
+                raise EmulatorError(f"{readable_name(kernel)}: argument {i} has {len(data)} bytes, expected {parameter.size}")
             block[parameter.offset : parameter.offset + parameter.size] = data
         return bytes(block), ranges
 
@@ -433,21 +424,15 @@ class _ModuleVariables:
 
     def ranges(self) -> list[MemoryRange]:
         return [
-            MemoryRange(
-                a.ctypes.data, a.nbytes, v.space != "const", readable_name(v.name), v.space == "const"
-            )
+            MemoryRange(a.ctypes.data, a.nbytes, v.space != "const", readable_name(v.name), v.space == "const")
             for v, a in zip(self._declared, self._arrays, strict=True)
         ]
 
     def _content(self, variable: Variable) -> bytes:
         text = (variable.initializer or "").strip()
-        values = (
-            split_operands(text[1:-1].replace("{", "").replace("}", "")) if text.startswith("{") else [text]
-        )
+        values = split_operands(text[1:-1].replace("{", "").replace("}", "")) if text.startswith("{") else [text]
         size = WIDTH[variable.type]
-        return b"".join(
-            (self._element(v, variable) & (1 << 8 * size) - 1).to_bytes(size, "little") for v in values
-        )
+        return b"".join((self._element(v, variable) & (1 << 8 * size) - 1).to_bytes(size, "little") for v in values)
 
     def _element(self, text: str, variable: Variable) -> int:
         if m := re.fullmatch(r"0[fF]([0-9a-fA-F]{8})|0[dD]([0-9a-fA-F]{16})", text):

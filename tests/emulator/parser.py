@@ -68,9 +68,7 @@ class Source:
     """A parsed PTX module."""
 
     functions: list[Function] = field(default_factory=list)
-    variables: list[Variable] = field(
-        default_factory=list
-    )  # .global, .const, .shared; also those in functions
+    variables: list[Variable] = field(default_factory=list)  # .global, .const, .shared; also those in functions
 
     def kernels(self) -> list[Function]:
         return [f for f in self.functions if f.is_kernel]
@@ -187,9 +185,7 @@ class _Parser:
             depth += {"{": 1, "}": -1, ";": 0}[m.group()]
         raise UnsupportedPTX(f"line {self.line(position)}: declaration without `;`")
 
-    def function(
-        self, kind: str, start: int, head_start: int, brace: int, end: int, source: Source
-    ) -> Function:
+    def function(self, kind: str, start: int, head_start: int, brace: int, end: int, source: Source) -> Function:
         head = re.match(
             r"\s*(?:\((?P<returns>[^)]*)\))?\s*(?P<name>[\w$]+)\s*"
             r"(?:\((?P<parameters>[^)]*)\))?(?P<directives>.*)$",

@@ -95,9 +95,7 @@ def test_sound_kernel_passes(kernel: str, schedule: Schedule) -> None:
     assert KERNEL_CHECKS[kernel](Module.from_cuda(KERNELS / f"{kernel}.cu", "compute_75"), schedule)
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.full) for n in FAULTS]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.full) for n in FAULTS])
 def test_fault_is_noticed(name: str, tmp_path: Path) -> None:
     kernel, old, new, occurrence = FAULTS[name]
     parts = (KERNELS / f"{kernel}.cu").read_text().split(old)

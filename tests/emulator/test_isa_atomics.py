@@ -54,10 +54,7 @@ def test_atomics() -> None:
             z = t == "f32" and space == "global"
             return encode(add(decode(o, t, z), decode(x, t, z)), t, "rn", z)
         if op.startswith("add") and t.endswith("x2"):
-            return sum(
-                encode(add(decode(o >> i & 65535, t[:-2]), decode(x >> i & 65535, t[:-2])), t[:-2]) << i
-                for i in (0, 16)
-            )
+            return sum(encode(add(decode(o >> i & 65535, t[:-2]), decode(x >> i & 65535, t[:-2])), t[:-2]) << i for i in (0, 16))
         V = (lambda v: sign_extend(v, w)) if t[0] == "s" else (lambda v: v & mk)
         return {
             "add": lambda: o + x,
@@ -154,9 +151,7 @@ def test_atomics() -> None:
             check(
                 nm,
                 not bad,
-                (f"{len(bad)} of {len(rows)}: {[hex(v) for v in bad[0][0]]} got {bad[0][1]} want {bad[0][2]}")
-                if bad
-                else "",
+                (f"{len(bad)} of {len(rows)}: {[hex(v) for v in bad[0][0]]} got {bad[0][1]} want {bad[0][2]}") if bad else "",
             )
 
 

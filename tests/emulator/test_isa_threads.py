@@ -49,9 +49,7 @@ def test_shuffles() -> None:
             b0 = rng.randint(0, 31)
             if trial % 5 == 0:
                 c[:] = rng.getrandbits(13)
-            b = np.array(
-                [b0 if uni else rng.getrandbits(rng.choice([3, 5, 8, 32])) for _ in range(n)], np.uint32
-            )
+            b = np.array([b0 if uni else rng.getrandbits(rng.choice([3, 5, 8, 32])) for _ in range(n)], np.uint32)
             o = np.zeros((n, 2), np.uint32)
             launch(m, "s_" + md, 1, n, [a, b, c, o, MASK_32], order=ORDERS[trial % 3])
             for i in range(n):
@@ -110,10 +108,7 @@ def test_vote() -> None:
         mask = rng.choice([MASK_32, MASK_32, rng.getrandbits(32) | 1, 0xFFFF])
         ex = rng.choice([0, 0, rng.getrandbits(32) & ~1])
         a = np.array(
-            [
-                rng.getrandbits(32) if tr % 3 else rng.choice([1, 3, 0x80000001]) if tr % 2 else 7
-                for _ in range(n)
-            ],
+            [rng.getrandbits(32) if tr % 3 else rng.choice([1, 3, 0x80000001]) if tr % 2 else 7 for _ in range(n)],
             np.uint32,
         )
         o = np.zeros((n, 16), np.uint32)
@@ -181,12 +176,7 @@ def test_bar_red() -> None:
         a = np.array([rng.random() < (0.5, 0.0, 1.0)[tr % 3] for _ in range(96)], np.uint32)
         o = np.zeros((96, 4), np.uint32)
         launch(m, "k", 1, 96, [a, o], order=ORDERS[tr % 3])
-        e = np.array(
-            [
-                [a.sum(), a.all(), (a == 0).any(), a[:64].sum() if i < 64 else (a[64:] == 0).sum()]
-                for i in range(96)
-            ]
-        )
+        e = np.array([[a.sum(), a.all(), (a == 0).any(), a[:64].sum() if i < 64 else (a[64:] == 0).sum()] for i in range(96)])
         check("bar.red", (o == e).all(), str((o[0], e[0])))
 
 
@@ -301,13 +291,9 @@ def test_grid() -> None:
     expect_error("grid.x", lambda: launch(m, "k", 1 << 31, 1, [np.zeros(2, np.uint32), 0]), "grid")
     expect_error("block", lambda: launch(m, "k", 1, 1025, [np.zeros(2, np.uint32), 0]), "block")
     expect_error("block.z", lambda: launch(m, "k", 1, (1, 1, 65), [np.zeros(2, np.uint32), 0]), "block")
-    expect_error(
-        "block wraps", lambda: launch(m, "k", 1, (65536, 65536, 1), [np.zeros(2, np.uint32), 0]), "block"
-    )
+    expect_error("block wraps", lambda: launch(m, "k", 1, (65536, 65536, 1), [np.zeros(2, np.uint32), 0]), "block")
     expect_error("smem", lambda: launch(m, "k", 1, 1, [np.zeros(2, np.uint32), 0], shared=300000), "shared")
-    m2 = module(
-        ".visible .entry k(.param .u64 po) { trap; ret; }"
-    )  # a 2^31-1 grid must not need memory per block
+    m2 = module(".visible .entry k(.param .u64 po) { trap; ret; }")  # a 2^31-1 grid must not need memory per block
 
     r0 = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for od in (0, 1, 2):
@@ -323,8 +309,7 @@ def test_grid() -> None:
     )
     check("grid memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - r0 < 400000)
     m3 = module(
-        ".visible .entry k(.param .u64 po) .maxntid 64, 1, 1 { ret; "
-        "} .visible .entry j(.param .u64 po) .reqntid 64 { ret; }"
+        ".visible .entry k(.param .u64 po) .maxntid 64, 1, 1 { ret; } .visible .entry j(.param .u64 po) .reqntid 64 { ret; }"
     )
     expect_error("maxntid", lambda: launch(m3, "k", 1, 65, [np.zeros(2, np.uint32)]), "launch bounds")
     expect_error("reqntid", lambda: launch(m3, "j", 1, 32, [np.zeros(2, np.uint32)]), "requires 64")
@@ -380,10 +365,7 @@ def test_align() -> None:
 
 def test_ldext() -> None:
     m = module(
-        (
-            ".visible .entry k(.param .u64 p) { .reg .b64 %a, %d; .reg .b32 %r; .reg .b16 %h; "
-            "ld.param.u64 %a, [p];"
-        )
+        (".visible .entry k(.param .u64 p) { .reg .b64 %a, %d; .reg .b32 %r; .reg .b16 %h; ld.param.u64 %a, [p];")
         + "".join(
             (
                 f"ld.global.{t} %{r}, [%a]; "
@@ -560,8 +542,7 @@ def test_cp_async() -> None:
         launch(m, "k", 1, 1, [b, n])
         check(
             f"cp.async {n}",
-            list(b[16:32]) == [j + 1 if j < n else 0 for j in range(16)]
-            and list(b[32:]) == list(range(1, 17)),
+            list(b[16:32]) == [j + 1 if j < n else 0 for j in range(16)] and list(b[32:]) == list(range(1, 17)),
             str(list(b)),
         )
 

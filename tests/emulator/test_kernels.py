@@ -68,9 +68,7 @@ def test_histogram(target: str, schedule: Schedule) -> None:
     module.launch("hist_bsearch", 40, 256, arguments, shared=4 * (3 * bins + 1), schedule=schedule)
     inside = x[x < edges[-1]]
     assert (counts == np.histogram(inside, edges)[0]).all()
-    assert np.allclose(
-        sums, np.histogram(inside, edges, weights=inside.astype(np.float64))[0], rtol=1e-4, atol=1e-2
-    )
+    assert np.allclose(sums, np.histogram(inside, edges, weights=inside.astype(np.float64))[0], rtol=1e-4, atol=1e-2)
     assert np.isclose(total[0], x.astype(np.float64).sum(), rtol=1e-12)
 
 
@@ -241,17 +239,13 @@ def test_floating_point_intrinsics(features: Module) -> None:
     assert (i[4] == x.view(np.int32)).all()
     assert (i[7] == (x < y)).all()
     hx, hy, one = x.astype(np.float16), y.astype(np.float16), np.float16(1)
-    fused = (hx.astype(np.longdouble) * hy.astype(np.longdouble) + np.longdouble(np.float16(0.7))).astype(
-        np.float16
-    )
+    fused = (hx.astype(np.longdouble) * hy.astype(np.longdouble) + np.longdouble(np.float16(0.7))).astype(np.float16)
     assert (i[8].astype(np.uint16) == fused.view(np.uint16)).all()
     pair = (hx + hy).view(np.uint16).astype(np.uint32) | (hy + one).view(np.uint16).astype(np.uint32) << 16
     assert (i[10].copy().view(np.uint32) == pair).all()
 
 
-def test_structs_recursion_switch_printf_and_variables(
-    features: Module, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_structs_recursion_switch_printf_and_variables(features: Module, capfd: pytest.CaptureFixture[str]) -> None:
     n = 200
     p = np.random.default_rng(3).integers(0, 7, n).astype(np.int32)
     out, chosen = np.zeros(n), np.zeros(n, np.int32)
@@ -372,9 +366,7 @@ def test_double_precision_pairs_are_quick() -> None:
     negatives, positives, counts = rng.normal(size=n), rng.normal(size=p), np.zeros(n)
     module = Module.from_cuda(KERNELS / "pairs.cu")
     schedule = Schedule(races="shared")
-    result = module.launch(
-        "count_pairs", -(-n // 256), 256, [negatives, n, positives, p, 0.25, counts], schedule=schedule
-    )
+    result = module.launch("count_pairs", -(-n // 256), 256, [negatives, n, positives, p, 0.25, counts], schedule=schedule)
     expected = np.clip((negatives[:, None] - positives) * 0.25 + 0.5, 0, 1).sum(1)
     assert np.allclose(counts, expected, rtol=1e-12)
     assert result.counters.thread_instructions > 4 * n * p

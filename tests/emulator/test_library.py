@@ -129,9 +129,7 @@ def test_large_dynamic_shared_memory_must_be_asked_for(library: Library) -> None
     with library.session(Schedule(races="shared")) as s:
         s.register(x)
         assert library.dll.reverse_numbers(pointer(x), 20_000, True) == SUCCESS
-        assert (
-            library.dll.reverse_numbers(pointer(x), 100_000, True) == INVALID_VALUE
-        )  # more than any device has
+        assert library.dll.reverse_numbers(pointer(x), 100_000, True) == INVALID_VALUE  # more than any device has
     assert torch.equal(x, expected)
 
 

@@ -17,9 +17,7 @@ def approximate_cases() -> None:
             e = decode(encode(Number("fin", int(v < 0), abs(Fraction(v))), "f32"), "f32")
             if e.kind == "inf" or z.kind == "inf":
                 return e.kind == z.kind and e.sign == z.sign
-            return abs(z.value - Fraction(v)) <= ulp * max(
-                abs(Fraction(v)), power_of_two(-126)
-            ) * power_of_two(-23)
+            return abs(z.value - Fraction(v)) <= ulp * max(abs(Fraction(v)), power_of_two(-126)) * power_of_two(-23)
 
         return c
 
@@ -35,11 +33,7 @@ def approximate_cases() -> None:
                     return CANONICAL_NAN["f32"] if s == "nan" else s
                 v = fn(x)
                 b = encode(Number("fin", int(v < 0), abs(v)), "f32", "rn", bool(z))
-                return (
-                    (lambda g: g & 0x7FFFFFFF < 0x00800001)
-                    if z and (b & 0x7FFFFFFF) <= 0x00800000
-                    else near(v, ulp)
-                )
+                return (lambda g: g & 0x7FFFFFFF < 0x00800001) if z and (b & 0x7FFFFFFF) <= 0x00800000 else near(v, ulp)
 
             case(f"{name}.approx{z}.f32", f"{name}.approx{z}.f32 %o, %a;", ("f32",), "f32", model, n=900)
 
@@ -54,28 +48,14 @@ def approximate_cases() -> None:
         "sqrt",
         lambda x: square_root(x).magnitude,
         2,
-        lambda x: (
-            x.sign << 31
-            if x.kind == "fin" and x.magnitude == 0
-            else "nan"
-            if x.sign
-            else INF
-            if x.kind == "inf"
-            else None
-        ),
+        lambda x: x.sign << 31 if x.kind == "fin" and x.magnitude == 0 else "nan" if x.sign else INF if x.kind == "inf" else None,
     )
     mk(
         "rsqrt",
         lambda x: 1 / square_root(x).magnitude,
         3,
         lambda x: (
-            (x.sign << 31 | INF)
-            if x.kind == "fin" and x.magnitude == 0
-            else "nan"
-            if x.sign
-            else 0
-            if x.kind == "inf"
-            else None
+            (x.sign << 31 | INF) if x.kind == "fin" and x.magnitude == 0 else "nan" if x.sign else 0 if x.kind == "inf" else None
         ),
     )
     mk(
@@ -99,15 +79,7 @@ def approximate_cases() -> None:
         "lg2",
         lg,
         200,
-        lambda x: (
-            (INF | N)
-            if x.kind == "fin" and x.magnitude == 0
-            else "nan"
-            if x.sign
-            else INF
-            if x.kind == "inf"
-            else None
-        ),
+        lambda x: (INF | N) if x.kind == "fin" and x.magnitude == 0 else "nan" if x.sign else INF if x.kind == "inf" else None,
     )
 
     def dv(a, b, z):
@@ -164,9 +136,7 @@ def approximate_cases() -> None:
             tol = max(v * power_of_two(-9 if t == "f16" else -7), power_of_two(-24))
             return lambda g: (
                 lambda q: (
-                    q.kind == "inf" and v >= Fraction(65504)
-                    if q.kind == "inf"
-                    else q.kind == "fin" and abs(q.value - v) <= tol
+                    q.kind == "inf" and v >= Fraction(65504) if q.kind == "inf" else q.kind == "fin" and abs(q.value - v) <= tol
                 )
             )(decode(g, t))
 

@@ -23,9 +23,7 @@ def module(text: str) -> Module:
     return result
 
 
-def launch(
-    m: Module, kernel: str, grid: Any, block: Any, arguments: list[Any], shared: int = 0, **schedule: Any
-) -> LaunchResult:
+def launch(m: Module, kernel: str, grid: Any, block: Any, arguments: list[Any], shared: int = 0, **schedule: Any) -> LaunchResult:
     return m.launch(kernel, grid, block, arguments, shared=shared, schedule=Schedule(**schedule), check=False)
 
 

@@ -140,8 +140,7 @@ def _failure(module: Module, c: Case, kernel: str) -> list[str]:
         rows = rng.sample(list(rows), ROWS)
     n = len(rows)
     inputs = [
-        np.array([r[j] & MASK_64 for r in rows], np.uint64) if j < len(c.inputs) else np.zeros(1, np.uint64)
-        for j in range(4)
+        np.array([r[j] & MASK_64 for r in rows], np.uint64) if j < len(c.inputs) else np.zeros(1, np.uint64) for j in range(4)
     ]
     results = [np.full(n, 0xDDDDDDDDDDDDDDDD, np.uint64) for _ in range(2)]
     for x in inputs:
@@ -158,9 +157,7 @@ def _failure(module: Module, c: Case, kernel: str) -> list[str]:
                 continue
             wrong += 1
             shown = x if isinstance(x, str) or callable(x) else hex(int(x))
-            first = (
-                first or f"{c.code} of {[hex(v) for v in row]}: expected {shown}, got {got:#x} (output {j})"
-            )
+            first = first or f"{c.code} of {[hex(v) for v in row]}: expected {shown}, got {got:#x} (output {j})"
     return [f"{c.name}: {wrong} of {n} rows: {first}"] if wrong else []
 
 

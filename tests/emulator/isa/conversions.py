@@ -36,13 +36,7 @@ def conversion_cases() -> None:
                     f"cvt.{d}.{s} %o, %a;",
                     (s,),
                     d,
-                    (
-                        lambda Vs, d: (
-                            lambda a: (
-                                sign_extend(Vs(a), BITS[d]) if d[0] == "s" else Vs(a) & ((1 << BITS[d]) - 1)
-                            )
-                        )
-                    )(Vs, d),
+                    (lambda Vs, d: lambda a: sign_extend(Vs(a), BITS[d]) if d[0] == "s" else Vs(a) & ((1 << BITS[d]) - 1))(Vs, d),
                     rows=[(v,) for v in edges("b64") + [random_operand("b64") for _ in range(100)]],
                 )
             lo, hi = rng_(d)
@@ -112,9 +106,7 @@ def conversion_cases() -> None:
                             return 0 if s != "f64" and BITS[d] != 64 else 1 << (BITS[d] - 1)
                         if x.kind == "inf":
                             return lo if x.sign else hi
-                        n = round_to_integer(
-                            x.magnitude, {"rni": "rn", "rzi": "rz", "rmi": "rm", "rpi": "rp"}[ri], x.sign
-                        )
+                        n = round_to_integer(x.magnitude, {"rni": "rn", "rzi": "rz", "rmi": "rm", "rpi": "rp"}[ri], x.sign)
                         return max(lo, min(hi, -n if x.sign else n))
 
                     # NaN into an 8/16-bit type from f64: 1 << (w-1), sign-extended like any result
@@ -148,12 +140,7 @@ def conversion_cases() -> None:
                     (i,),
                     s,
                     i2f,
-                    rows=[
-                        (v,)
-                        for v in edges("b64")
-                        + [t & MASK_64 for t in ties]
-                        + [random_operand("b64") for _ in range(200)]
-                    ],
+                    rows=[(v,) for v in edges("b64") + [t & MASK_64 for t in ties] + [random_operand("b64") for _ in range(200)]],
                 )
 
     def near2(d, s):  # values of s around representable values and ties of d
@@ -185,11 +172,7 @@ def conversion_cases() -> None:
                     def f2f(a, d=d, s=s, r=r, z=z, sat=sat):
                         x = decode(a, s, bool(z) and s == "f32")
                         if x.kind == "nan":
-                            return (
-                                encode(Number("fin"), d)
-                                if sat
-                                else ("nan" if d == "f32" else CANONICAL_NAN[d])
-                            )
+                            return encode(Number("fin"), d) if sat else ("nan" if d == "f32" else CANONICAL_NAN[d])
                         if sat:
                             x = saturate(x)
                         return encode(x, d, r, bool(z) and d == "f32")
@@ -218,9 +201,7 @@ def conversion_cases() -> None:
                     rows=[(v,) for v in edges("f32") + near2(d, "f32")],
                 )
                 for rl in ("", ".relu"):
-                    f1 = (lambda d, r, rl, rel: lambda a: rel(a) if rl else encode(decode(a, "f32"), d, r))(
-                        d, r, rl, rel
-                    )
+                    f1 = (lambda d, r, rl, rel: lambda a: rel(a) if rl else encode(decode(a, "f32"), d, r))(d, r, rl, rel)
                     case(
                         f"cvt.{r}{rl}.{d}x2.f32",
                         f"cvt.{r}{rl}.{d}x2.f32 %o, %a, %b;",
@@ -242,13 +223,7 @@ def conversion_cases() -> None:
                 def up(a, d=d, s=s, z=z, sat=sat):
                     x = decode(a, s, bool(z) and s == "f32")
                     if x.kind == "nan":
-                        return (
-                            encode(Number("fin"), d)
-                            if sat
-                            else "nan"
-                            if s != "f16" or d == "f64"
-                            else CANONICAL_NAN[d]
-                        )
+                        return encode(Number("fin"), d) if sat else "nan" if s != "f16" or d == "f64" else CANONICAL_NAN[d]
                     return encode(saturate(x) if sat else x, d, "rn", bool(z) and d == "f32")
 
                 case(f"cvt{z}{sat}.{d}.{s}", f"cvt{z}{sat}.{d}.{s} %o, %a;", (s,), d, up, n=1000)
@@ -275,9 +250,7 @@ def conversion_cases() -> None:
                             )
                         return encode(saturate(x) if sat else x, t)
 
-                    case(
-                        f"cvt.{ri}{z}{sat}.{t}.{t}", f"cvt.{ri}{z}{sat}.{t}.{t} %o, %a;", (t,), t, ff, n=1000
-                    )
+                    case(f"cvt.{ri}{z}{sat}.{t}.{t}", f"cvt.{ri}{z}{sat}.{t}.{t} %o, %a;", (t,), t, ff, n=1000)
     case(
         "cvt.sat.f32.f32",
         "cvt.sat.f32.f32 %o, %a;",

@@ -92,9 +92,7 @@ def float_cases() -> None:
                             f"fma{R}{z}{sat}.{t} %o, %a, %b, %c;",
                             (t,) * 3,
                             t,
-                            (lambda D, E, rr: lambda a, b, c: E(add(multiply(D(a), D(b)), D(c), rr)))(
-                                D, E, rr
-                            ),
+                            (lambda D, E, rr: lambda a, b, c: E(add(multiply(D(a), D(b)), D(c), rr)))(D, E, rr),
                             rows=rows,
                         )
                 if r:
@@ -128,20 +126,16 @@ def float_cases() -> None:
                         f"{nm}{z}{nn}.{t} %o, %a, %b;",
                         (t, t),
                         t,
-                        (
-                            lambda D, t, mx, nn, Z: (
-                                lambda a, b: encode(minimum_maximum(D(a), D(b), mx, bool(nn)), t, ftz=Z)
-                            )
-                        )(D, t, mx, nn, Z),
+                        (lambda D, t, mx, nn, Z: lambda a, b: encode(minimum_maximum(D(a), D(b), mx, bool(nn)), t, ftz=Z))(
+                            D, t, mx, nn, Z
+                        ),
                     )
                     if t == "f32":
 
                         def xs(a, b, D=D, t=t, mx=mx, nn=nn, Z=Z):
                             x, y = D(a), D(b)
                             s = x.sign ^ y.sign
-                            q = minimum_maximum(
-                                Number(x.kind, 0, x.magnitude), Number(y.kind, 0, y.magnitude), mx, bool(nn)
-                            )
+                            q = minimum_maximum(Number(x.kind, 0, x.magnitude), Number(y.kind, 0, y.magnitude), mx, bool(nn))
                             return (
                                 CANONICAL_NAN[t]
                                 if q.kind == "nan"
@@ -162,9 +156,7 @@ def float_cases() -> None:
                 lambda t, Z: (
                     lambda a: (
                         a & (1 << (BITS[t] - 1))
-                        if Z
-                        and decode(a, t).kind == "fin"
-                        and not (a >> FORMAT[t][1]) & ((1 << FORMAT[t][0]) - 1)
+                        if Z and decode(a, t).kind == "fin" and not (a >> FORMAT[t][1]) & ((1 << FORMAT[t][0]) - 1)
                         else a
                     )
                 )
@@ -276,13 +268,7 @@ def float_cases() -> None:
                     o = 0
                     for i in (0, 32):
                         p, q, s = [decode(v >> i & MASK_32, "f32", bool(z)) for v in (a, b, c)]
-                        e = (
-                            add(p, q, r)
-                            if op == "add"
-                            else multiply(p, q)
-                            if op == "mul"
-                            else add(multiply(p, q), s, r)
-                        )
+                        e = add(p, q, r) if op == "add" else multiply(p, q) if op == "mul" else add(multiply(p, q), s, r)
                         o |= encode(e, "f32", r, bool(z)) << i
                     return o
 

@@ -25,9 +25,7 @@ def half_cases() -> None:
                             lambda x: (
                                 encode(x, t, "rn", ftz)
                                 if not sat
-                                else (lambda b: encode(saturate(decode(b, t)), t, "rn", ftz))(
-                                    encode(x, t, "rn", 0)
-                                )
+                                else (lambda b: encode(saturate(decode(b, t)), t, "rn", ftz))(encode(x, t, "rn", 0))
                             )
                         )
                     )(t, ftz, sat)
@@ -91,9 +89,7 @@ def half_cases() -> None:
                             L(
                                 (
                                     lambda D, mx, nn, t, ftz: (
-                                        lambda a, b: encode(
-                                            minimum_maximum(D(a), D(b), mx, bool(nn)), t, "rn", ftz
-                                        )
+                                        lambda a, b: encode(minimum_maximum(D(a), D(b), mx, bool(nn)), t, "rn", ftz)
                                     )
                                 )(D, mx, nn, t, ftz)
                             ),
@@ -129,13 +125,7 @@ def half_cases() -> None:
                             f"set.{c}{z}.{T}.{T} %o, %a, %b;",
                             (T, T),
                             T,
-                            L(
-                                (
-                                    lambda f, t: (
-                                        lambda a, b: (0x3C00 if t == "f16" else 0x3F80) if f(a, b) else 0
-                                    )
-                                )(f, t)
-                            ),
+                            L((lambda f, t: lambda a, b: (0x3C00 if t == "f16" else 0x3F80) if f(a, b) else 0)(f, t)),
                             n=500,
                         )
                         case(
@@ -153,9 +143,7 @@ def half_cases() -> None:
                             f"set.{c}{z}.{T}.{T} %o, %a, %b;",
                             (T, T),
                             T,
-                            (lambda f, t: lambda a, b: (0x3C00 if t == "f16" else 0x3F80) if f(a, b) else 0)(
-                                f, t
-                            ),
+                            (lambda f, t: lambda a, b: (0x3C00 if t == "f16" else 0x3F80) if f(a, b) else 0)(f, t),
                             n=1350,
                         )
                 if t == "f16":
@@ -166,11 +154,7 @@ def half_cases() -> None:
                         (T,),
                         T,
                         L((lambda f: lambda a: f(a) ^ 0x8000)(fz)),
-                        rows=[
-                            (v | (v << 16 if x2 else 0),)
-                            for v in edges("f16")
-                            if decode(v, "f16").kind != "nan"
-                        ],
+                        rows=[(v | (v << 16 if x2 else 0),) for v in edges("f16") if decode(v, "f16").kind != "nan"],
                     )
                     case(
                         f"abs{z}.{T}",
@@ -178,11 +162,7 @@ def half_cases() -> None:
                         (T,),
                         T,
                         L((lambda f: lambda a: f(a) & 0x7FFF)(fz)),
-                        rows=[
-                            (v | (v << 16 if x2 else 0),)
-                            for v in edges("f16")
-                            if decode(v, "f16").kind != "nan"
-                        ],
+                        rows=[(v | (v << 16 if x2 else 0),) for v in edges("f16") if decode(v, "f16").kind != "nan"],
                     )
 
             def xs(a, b, t=t):
@@ -197,8 +177,5 @@ def half_cases() -> None:
                 (T, T),
                 T,
                 L(xs),
-                rows=[
-                    tuple(rng.choice(ok) | (rng.choice(ok) << 16 if x2 else 0) for _ in range(2))
-                    for _ in range(800)
-                ],
+                rows=[tuple(rng.choice(ok) | (rng.choice(ok) << 16 if x2 else 0) for _ in range(2)) for _ in range(800)],
             )

@@ -126,9 +126,7 @@ def integer_cases() -> None:
             lambda a, b, c: a if compare("ge", decode(c, "f32", True), Number("fin")) else b,
         )
         if w > 16:
-            case(
-                f"brev.{t}", f"brev.{t} %o, %a;", (t,), t, (lambda w: lambda a: int(f"{a:0{w}b}"[::-1], 2))(w)
-            )
+            case(f"brev.{t}", f"brev.{t} %o, %a;", (t,), t, (lambda w: lambda a: int(f"{a:0{w}b}"[::-1], 2))(w))
             case(f"popc.{t}", f"popc.{t} %o, %a;", (t,), "u32", lambda a: bin(a).count("1"))
             case(f"clz.{t}", f"clz.{t} %o, %a;", (t,), "u32", (lambda w: lambda a: w - a.bit_length())(w))
             for sg in "us":
@@ -151,9 +149,7 @@ def integer_cases() -> None:
                     p, length = b & 255, c & 255
                     msb = w - 1
                     sb = 0 if sg == "u" or length == 0 else a >> min(p + length - 1, msb) & 1
-                    return sum(
-                        (((a >> (p + i)) & 1) if i < length and p + i <= msb else sb) << i for i in range(w)
-                    )
+                    return sum((((a >> (p + i)) & 1) if i < length and p + i <= msb else sb) << i for i in range(w))
 
                 case(f"bfe.{sg}{w}", f"bfe.{sg}{w} %o, %a, %b, %c;", (t, "u32", "u32"), t, bfe, n=2500)
 
@@ -212,10 +208,7 @@ def integer_cases() -> None:
             "b32",
             (
                 lambda L: (
-                    lambda a, b, c: sum(
-                        (L >> ((a >> i & 1) << 2 | (b >> i & 1) << 1 | (c >> i & 1)) & 1) << i
-                        for i in range(32)
-                    )
+                    lambda a, b, c: sum((L >> ((a >> i & 1) << 2 | (b >> i & 1) << 1 | (c >> i & 1)) & 1) << i for i in range(32))
                 )
             )(lut),
             n=500,
@@ -257,10 +250,7 @@ def integer_cases() -> None:
         ("b32",) * 3,
         "b32",
         fns,
-        rows=[
-            (random_operand("b32") | (1 << rng.randrange(32)), rng.randrange(32), rng.randint(-34, 34))
-            for _ in range(3000)
-        ],
+        rows=[(random_operand("b32") | (1 << rng.randrange(32)), rng.randrange(32), rng.randint(-34, 34)) for _ in range(3000)],
     )
     for sg in "us":
         v24 = (lambda sg: lambda x: sign_extend(x, 24) if sg == "s" else x & 0xFFFFFF)(sg)
@@ -416,13 +406,9 @@ def integer_cases() -> None:
                 f"set.gt.{bo}.u32.s32 %o, %a, %b, {ng}%c;",
                 ("s32", "s32", "pred"),
                 "u32",
-                (
-                    lambda f, ng: (
-                        lambda a, b, c: (
-                            MASK_32 if f(sign_extend(a, 32) > sign_extend(b, 32), bool(c) != bool(ng)) else 0
-                        )
-                    )
-                )(f, ng),
+                (lambda f, ng: lambda a, b, c: MASK_32 if f(sign_extend(a, 32) > sign_extend(b, 32), bool(c) != bool(ng)) else 0)(
+                    f, ng
+                ),
                 rows=[(random_operand("s32"), random_operand("s32"), k & 1) for k in range(400)],
             )
     case(
@@ -442,15 +428,7 @@ def integer_cases() -> None:
                 (
                     lambda f, sg: (
                         lambda a, b: sum(
-                            (
-                                f(
-                                    *[
-                                        (sign_extend(v >> 16 * i, 16) if sg == "s" else v >> 16 * i & 65535)
-                                        for v in (a, b)
-                                    ]
-                                )
-                                & 65535
-                            )
+                            (f(*[(sign_extend(v >> 16 * i, 16) if sg == "s" else v >> 16 * i & 65535) for v in (a, b)]) & 65535)
                             << 16 * i
                             for i in range(2)
                         )
@@ -485,7 +463,6 @@ def integer_cases() -> None:
         ("b32", "pred"),
         lambda a, b, c, p: (a & b & ~c, (a & b & ~c) & MASK_32 != 0 or bool(p)),
         rows=[
-            (random_operand("b32"), random_operand("b32"), random_operand("b32") if k & 2 else MASK_32, k & 1)
-            for k in range(300)
+            (random_operand("b32"), random_operand("b32"), random_operand("b32") if k & 2 else MASK_32, k & 1) for k in range(300)
         ],
     )

@@ -104,15 +104,9 @@ def encode(z: Number, t: str, rounding: str = "rn", ftz: bool = False) -> int | 
     n = round_to_integer(z.magnitude * power_of_two(-q), rounding, z.sign)
     if n == 0:
         return S
-    b = (
-        ((q + m + bias - 1) << m) + n if n >= (1 << m) else n
-    )  # n may be 2^(m+1): carry moves into the exponent by itself
+    b = ((q + m + bias - 1) << m) + n if n >= (1 << m) else n  # n may be 2^(m+1): carry moves into the exponent by itself
     if b >= INF:
-        b = (
-            INF
-            if rounding in ("rn", "rna") or (rounding == "rp" and not z.sign) or (rounding == "rm" and z.sign)
-            else INF - 1
-        )
+        b = INF if rounding in ("rn", "rna") or (rounding == "rp" and not z.sign) or (rounding == "rm" and z.sign) else INF - 1
     if ftz and b < (1 << m):
         b = 0
     return S | b
@@ -126,9 +120,7 @@ def add(a: Number, b: Number, rounding: str = "rn") -> Number:
     if a.kind == "nan" or b.kind == "nan":
         return Number("nan")
     if a.kind == "inf" or b.kind == "inf":
-        return (
-            Number("nan") if a.kind == b.kind == "inf" and a.sign != b.sign else (a if a.kind == "inf" else b)
-        )
+        return Number("nan") if a.kind == b.kind == "inf" and a.sign != b.sign else (a if a.kind == "inf" else b)
     x = a.value + b.value
     if x == 0:
         return Number("fin", a.sign if (a.sign == b.sign) else int(rounding == "rm"))
@@ -181,9 +173,7 @@ def square_root(a: Number) -> Number:
 def saturate(z: Number) -> Number:
     if z.kind == "nan" or z.sign:
         return Number("fin")
-    return (
-        Number("fin", 0, min(Fraction(1), z.magnitude)) if z.kind == "fin" else Number("fin", 0, Fraction(1))
-    )
+    return Number("fin", 0, min(Fraction(1), z.magnitude)) if z.kind == "fin" else Number("fin", 0, Fraction(1))
 
 
 def order_key(z: Number) -> Fraction:

@@ -116,10 +116,5 @@ def operands(types: Sequence[str], n: int) -> list[tuple[int, ...]]:
     if len(rows) > 1200:
         n = len(rows) + 200
     while len(rows) < n:
-        rows.append(
-            tuple(
-                rng.choice(e) if rng.random() < 0.45 else random_operand(t)
-                for e, t in zip(ed, types, strict=True)
-            )
-        )
+        rows.append(tuple(rng.choice(e) if rng.random() < 0.45 else random_operand(t) for e, t in zip(ed, types, strict=True)))
     return rows

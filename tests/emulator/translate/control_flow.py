@@ -42,17 +42,11 @@ class LoopForest:
         while pending:
             inside = pending.pop()
             for component in self._components(inside):
-                cyclic = len(component) > 1 or any(
-                    (b, b) not in self._back_edges and b in self.successors[b] for b in component
-                )
+                cyclic = len(component) > 1 or any((b, b) not in self._back_edges and b in self.successors[b] for b in component)
                 if not cyclic:
                     continue
                 entries = {
-                    v
-                    for u, targets in enumerate(self.successors)
-                    if u not in component
-                    for v in targets
-                    if v in component
+                    v for u, targets in enumerate(self.successors) if u not in component for v in targets if v in component
                 }
                 loop = Loop(min(entries or component), component, len(self.loops))
                 self.loops.append(loop)

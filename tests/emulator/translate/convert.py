@@ -71,9 +71,7 @@ def _widened(f: FunctionTranslator, ins: Instruction, from_: str) -> tuple[str, 
     return x, ""
 
 
-def _float_to_float(
-    f: FunctionTranslator, ins: Instruction, to: str, from_: str, integral: str | None
-) -> None:
+def _float_to_float(f: FunctionTranslator, ins: Instruction, to: str, from_: str, integral: str | None) -> None:
     x, suffix = _widened(f, ins, from_)
     if integral:
         x = f"{_TO_INTEGRAL[integral]}{suffix}({x})"

@@ -113,13 +113,9 @@ class FunctionTranslator:
         return sum(size + 64 for _, size, _ in self.arrays) + 16 * len(self.registers) + 1024
 
     def _refuse_clusters(self) -> None:
-        m = re.search(
-            r"\.(?:reqnctapercluster|maxclusterrank|explicitcluster)\b[\s\d,]*", self.function.directives
-        )
+        m = re.search(r"\.(?:reqnctapercluster|maxclusterrank|explicitcluster)\b[\s\d,]*", self.function.directives)
         if m and re.sub(r"[\s,1]", "", re.sub(r"\.\w+", "", m.group())):
-            raise UnsupportedPTX(
-                f"line {self.function.line}: cluster of more than one block: {m.group().strip()}"
-            )
+            raise UnsupportedPTX(f"line {self.function.line}: cluster of more than one block: {m.group().strip()}")
 
     def _declare_parameters(self) -> None:
         f = self.function

@@ -17,9 +17,7 @@ def conversions(type_: str) -> tuple[str, str]:
     return ("f32_to_half", "half_to_f32") if type_[0] == "f" else ("f32_to_bfloat", "bfloat_to_f32")
 
 
-def write_each(
-    f: FunctionTranslator, ins: Instruction, operands: list[str], scalar: Callable[[list[str]], str]
-) -> None:
+def write_each(f: FunctionTranslator, ins: Instruction, operands: list[str], scalar: Callable[[list[str]], str]) -> None:
     """destination = scalar(operands), once, or for the low and the high half of a pair"""
     values = [f.value(o, ins.type) for o in operands]
     if not ins.type.endswith("x2"):

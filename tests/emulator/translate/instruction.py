@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from .function import FunctionTranslator
     from .scope import Scope
 
-_INSTRUCTION = re.compile(
-    r"(?:@(?P<not>!?)\s*(?P<guard>[\w$%]+)\s+)?(?P<opcode>[\w.:]+)\s*(?P<operands>.*)$", re.S
-)
+_INSTRUCTION = re.compile(r"(?:@(?P<not>!?)\s*(?P<guard>[\w$%]+)\s+)?(?P<opcode>[\w.:]+)\s*(?P<operands>.*)$", re.S)
 
 ROUNDING = ("rn", "rm", "rp", "rz")
 _PACKED_INTEGERS = ("u16x2", "s16x2")

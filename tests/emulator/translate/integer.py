@@ -40,9 +40,7 @@ def arithmetic(f: FunctionTranslator, ins: Instruction) -> None:
     elif op in ("div", "rem"):
         f.write(target, type_, f"integer_{op}<{c_type(type_)}>(t, {f.site()}, {x}, {y})")
     elif op == "sad":
-        difference = (
-            f"({x} < {y} ? ({unsigned})({y}) - ({unsigned})({x}) : ({unsigned})({x}) - ({unsigned})({y}))"
-        )
+        difference = f"({x} < {y} ? ({unsigned})({y}) - ({unsigned})({x}) : ({unsigned})({x}) - ({unsigned})({y}))"
         f.write(target, type_, f"({unsigned})({f.value(operands[2], type_)}) + ({unsigned}){difference}")
     elif op in ("add", "sub"):
         sign = "+" if op == "add" else "-"
@@ -139,10 +137,7 @@ def logic(f: FunctionTranslator, ins: Instruction) -> None:
         return
     size = WIDTH[ins.type]
     x = f.bits(ins.operands[1], size)
-    if sign:
-        e = f"{x} {sign} {f.bits(ins.operands[2], size)}"
-    else:
-        e = f"~{x}" if ins.opcode == "not" else f"({x} == 0)"
+    e = f"{x} {sign} {f.bits(ins.operands[2], size)}" if sign else f"~{x}" if ins.opcode == "not" else f"({x} == 0)"
     f.write(ins.operands[0], ins.type, e)
 
 
@@ -234,8 +229,7 @@ def dot_product(f: FunctionTranslator, ins: Instruction) -> None:
     second = {True: "int8_t", False: "uint8_t"}
     step, start = (8, 0) if four else (16, 16 if ins.has("hi") else 0)
     products = [
-        f"(uint32_t)((int32_t)({first[signs[0]]})({x} >> {step * i})"
-        f" * (int32_t)({second[signs[1]]})({y} >> {8 * i + start}))"
+        f"(uint32_t)((int32_t)({first[signs[0]]})({x} >> {step * i}) * (int32_t)({second[signs[1]]})({y} >> {8 * i + start}))"
         for i in range(4 if four else 2)
     ]
     f.write(ins.operands[0], "b32", f"(uint32_t)({addend}) + {' + '.join(products)}")

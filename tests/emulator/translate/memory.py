@@ -233,9 +233,7 @@ def move(f: FunctionTranslator, ins: Instruction) -> None:
     elif source.startswith("{"):  # pack
         parts = split_operands(source[1:-1])
         each = size // len(parts)
-        joined = " | ".join(
-            f"(({UNSIGNED[size]})({f.bits(p, each)}) << {8 * each * i})" for i, p in enumerate(parts)
-        )
+        joined = " | ".join(f"(({UNSIGNED[size]})({f.bits(p, each)}) << {8 * each * i})" for i, p in enumerate(parts))
         f.write(target, f"b{size * 8}", joined)
     else:
         f.write(target, f"b{size * 8}", f.bits(source, size, ins.type))

@@ -45,10 +45,7 @@ class Sites:
         return f"sites[{index}]"
 
     def definition(self) -> str:
-        rows = [
-            f"{{{json.dumps(text[:160])}, {line}, 0x{mix(i + (1 << 32)):x}ull}}"
-            for i, (line, text) in enumerate(self.texts)
-        ]
+        rows = [f"{{{json.dumps(text[:160])}, {line}, 0x{mix(i + (1 << 32)):x}ull}}" for i, (line, text) in enumerate(self.texts)]
         return f"static Site sites[] = {{{', '.join(rows)}}};"
 
 

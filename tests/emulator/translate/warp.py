@@ -33,27 +33,21 @@ def _write_with_predicate(f: FunctionTranslator, ins: Instruction, call: str) ->
     f.emit("}")
 
 
-@translates(
-    "bar barrier", "cta warp sync red arrive popc and or aligned cluster wait acquire release relaxed"
-)
+@translates("bar barrier", "cta warp sync red arrive popc and or aligned cluster wait acquire release relaxed")
 def barrier(f: FunctionTranslator, ins: Instruction) -> None:
     operands = ins.operands
     if ins.modifiers[0] == "warp":
         f.emit(_collective(f, "WARP_SYNC", operands[0], "0") + ";")
         return
     if ins.modifiers[0] == "cluster":  # a cluster is one block
-        f.emit(
-            f"block_barrier(t, CLUSTER_BARRIER, 0, NO_REDUCTION, 0, {f.site()});" if ins.has("wait") else ""
-        )
+        f.emit(f"block_barrier(t, CLUSTER_BARRIER, 0, NO_REDUCTION, 0, {f.site()});" if ins.has("wait") else "")
         return
     kind = ins.require("sync", "red", "arrive")
     if kind == "sync":
         threads = f.value(operands[1], "u32") if len(operands) > 1 else "0"
         f.emit(f"block_barrier(t, {f.value(operands[0], 'u32')}, {threads}, NO_REDUCTION, 0, {f.site()});")
     elif kind == "arrive":
-        f.emit(
-            f"barrier_arrive(t, {f.value(operands[0], 'u32')}, {f.value(operands[1], 'u32')}, {f.site()});"
-        )
+        f.emit(f"barrier_arrive(t, {f.value(operands[0], 'u32')}, {f.value(operands[1], 'u32')}, {f.site()});")
     else:
         operation = ins.require("popc", "and", "or")
         threads = f.value(operands[2], "u32") if len(operands) == 4 else "0"
