@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 NATIVE := $(wildcard csrc/*.h csrc/*.cpp csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu csrc/*/*.cuh)
+TEST_NATIVE := $(shell find tests -name "*.cpp" -o -name "*.cc" -o -name "*.h" -o -name "*.cu")
 # Fewer architectures than setup.py's default, for a quick build: their code also runs on 8.6, 8.9 and, compiled by the
 # driver, on whatever is newer.
 export TORCH_CUDA_ARCH_LIST ?= 7.5 8.0 9.0+PTX
@@ -17,7 +18,7 @@ test: $(VENV)/built
 	python -m pytest -m "not full"
 
 test-full: $(VENV)/built
-	python -m pytest
+	python -m pytest --hypothesis-profile=long
 
 gpu: $(VENV)/built
 	python -m pytest -m gpu
@@ -28,13 +29,13 @@ bench: $(VENV)/built
 lint: $(VENV)/installed
 	ruff check .
 	ruff format --check .
-	clang-format --dry-run --Werror $(NATIVE)
+	clang-format --dry-run --Werror $(NATIVE) $(TEST_NATIVE)
 	mypy
 
 format: $(VENV)/installed
 	ruff check --fix .
 	ruff format .
-	clang-format -i $(NATIVE)
+	clang-format -i $(NATIVE) $(TEST_NATIVE)
 
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)

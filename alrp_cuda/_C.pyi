@@ -5,6 +5,8 @@ built_backends: tuple[str, ...]
 cuda_architectures: str
 
 class TargetLayout:
+    classes: int
+    background: int
     def __init__(self, classes: int, background: int) -> None: ...
 
 def forward(

@@ -42,6 +42,16 @@ def check_tensor(name: str, value: object, dtypes: tuple[torch.dtype, ...]) -> N
         raise TypeError(f"{name} must have one of the dtypes {_names(dtypes)}, got {value.dtype}")
 
 
+def check_background(background: object) -> None:
+    """Raise unless ``background`` is None or a class index >= 0."""
+    if background is None:
+        return
+    if isinstance(background, bool) or not isinstance(background, numbers.Integral):
+        raise TypeError(f"background must be an int or None, got {type(background).__name__}")
+    if background < 0:
+        raise ValueError(f"background must be a class index >= 0 (negative targets are ignored anchors), got {background}")
+
+
 def check_targets(logits: Tensor, targets: Tensor, background: int | None) -> Layout:
     """Check logits against targets and tell which of the two forms the targets have.
 
@@ -57,8 +67,7 @@ def check_targets(logits: Tensor, targets: Tensor, background: int | None) -> La
     if targets.device != logits.device:
         raise ValueError(f"targets must be on the device of logits, {logits.device}, got {targets.device}")
     shape, labels = tuple(logits.shape), tuple(targets.shape)
-    if background is not None and (not isinstance(background, numbers.Integral) or isinstance(background, bool)):
-        raise TypeError(f"background must be an int or None, got {type(background).__name__}")
+    check_background(background)
     if labels == shape:
         if background is not None:
             raise ValueError(
@@ -73,8 +82,6 @@ def check_targets(logits: Tensor, targets: Tensor, background: int | None) -> La
     if targets.dtype not in INTEGER:
         raise TypeError(f"targets that are class indices must have one of the dtypes {_names(INTEGER)}, got {targets.dtype}")
     classes = shape[-1]
-    if background is not None and background < 0:
-        raise ValueError(f"background must be a class index >= 0 (negative targets are ignored anchors), got {background}")
     return Layout(classes, classes if background is None else int(background))
 
 

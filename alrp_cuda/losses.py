@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from .functional import alrp_loss, ap_loss
-from .inputs import ORDERS, check_choice, check_flag, check_number
+from .inputs import ORDERS, check_background, check_choice, check_flag, check_number
 from .ops import ALGORITHMS, backends
 from .outputs import ALRPOutput
 
@@ -15,6 +15,7 @@ class _RankingLoss(nn.Module):
         super().__init__()
         self.delta = check_number("delta", delta)
         self.eps = check_number("eps", eps)
+        check_background(background)
         self.background = background
         check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
         check_choice("backend", backend, ("auto", *backends()))

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 try:
     from . import _C
@@ -18,6 +17,7 @@ except ImportError as error:
         "alrp_cuda's kernels could not be imported: build them with `pip install --no-build-isolation .` in the source tree, "
         f"with the torch you run ({torch.__version__}); {error}"
     ) from error
+from .first_order import first_order_only
 from .inputs import Layout, bad_label, check_choice, check_positives
 
 # In the order of the enumerations in csrc/ranking.h.
@@ -125,6 +125,7 @@ class _Ranking(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         kernels = backend.kernels
         native = _C.TargetLayout(*layout)
+        inputs = logits, loc_errors
         logits, targets = logits.contiguous(), targets.contiguous()
         if told is None:
             status = kernels.count_positives(logits, targets, native).tolist()
@@ -140,16 +141,15 @@ class _Ranking(torch.autograd.Function):
         )
         if not backend.is_asynchronous or _debug:
             _raise_for(status.tolist(), layout, told)
-        ctx.save_for_backward(logits, targets, index, tables)
+        ctx.save_for_backward(logits, targets, index, tables, *inputs)
         ctx.call = kernels, native, delta, algorithm, None if loc_errors is None else loc_errors.dtype
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(rank, precision)
         return cls, loc, rank, precision
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_cls: Tensor | None, grad_loc: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        logits, targets, index, tables = ctx.saved_tensors
+        logits, targets, index, tables, *inputs = ctx.saved_tensors
         kernels, native, delta, algorithm, errors_dtype = ctx.call
         needs_logits, needs_errors = ctx.needs_input_grad[:2]
         grad_logits, grad_errors = kernels.backward(
@@ -169,7 +169,7 @@ class _Ranking(torch.autograd.Function):
             grad_logits = torch.zeros_like(logits)
         if needs_errors and grad_errors is None:
             grad_errors = torch.zeros(index.shape, dtype=errors_dtype, device=logits.device)
-        return grad_logits, grad_errors, *[None] * 8
+        return *first_order_only((grad_logits, grad_errors), tuple(inputs)), *[None] * 8
 
 
 def ranking_loss(

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from .first_order import first_order_only
 from .inputs import (
     ORDERS,
     Layout,
@@ -90,6 +90,7 @@ def split(targets: Tensor, layout: Layout, size: int) -> tuple[Tensor, Tensor]:
     labels = targets.reshape(-1)
     if labels.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch compares few of the unsigned dtypes
         labels = labels.to(torch.int64)
+        labels = labels.where(labels >= 0, torch.iinfo(torch.int64).max)  # 2^63 and above have wrapped
     if layout.classes == 0:
         if size == 0:
             labels = labels[:0]
@@ -156,18 +157,16 @@ class RankingLoss(torch.autograd.Function):
         poison = torch.where(torch.cat((scores, negatives)).isnan().any(), torch.nan, 0.0).to(flat)
         grad[index] += poison
         grad[negative] += poison
-        ctx.save_for_backward(grad.reshape(logits.shape), grad_loc / z + poison)
-        ctx.dtypes = logits.dtype, loc_errors.dtype
+        ctx.save_for_backward(grad.reshape(logits.shape), grad_loc / z + poison, logits, loc_errors)
         rank, precision = rank + poison, rank_pos / rank + poison
         ctx.mark_non_differentiable(rank, precision)
         return l_cls.sum() / z + poison, l_loc.sum() / z + poison, rank, precision
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_cls: Tensor, grad_loc: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        grad, grad_errors = ctx.saved_tensors
-        logits_dtype, errors_dtype = ctx.dtypes
-        return (grad * grad_cls).to(logits_dtype), (grad_errors * grad_loc).to(errors_dtype), *[None] * 6
+        grad, grad_errors, logits, loc_errors = ctx.saved_tensors
+        grads = (grad * grad_cls).to(logits.dtype), (grad_errors * grad_loc).to(loc_errors.dtype)
+        return *first_order_only(grads, (logits, loc_errors)), *[None] * 6
 
 
 def descending(scores: Tensor) -> Tensor:

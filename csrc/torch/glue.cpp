@@ -2,7 +2,6 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-
 #include <c10/core/DeviceGuard.h>
 
 #include <memory>

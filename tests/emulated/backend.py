@@ -1,0 +1,162 @@
+"""Kernels for alrp_cuda.ops that run on the emulated device: what csrc/torch/glue.cpp does, on registered CPU tensors."""
+
+import ctypes
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from emulator import Library, Schedule, Session
+from torch import Tensor
+
+from alrp_cuda import ops
+
+from .structures import DTYPES, Array, Gradients, Input, Labels, Output, Spec, Tables, declare
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [*sorted((ROOT / "csrc" / "cuda").glob("*.cu")), ROOT / "csrc" / "ranking.cpp", Path(__file__).with_name("c_api.cpp")]
+MAIN_TARGET = "compute_80"
+
+
+def library(target: str = MAIN_TARGET, sources: list[Path] | None = None, include: Path = ROOT / "csrc") -> Library:
+    """csrc/cuda for one virtual architecture, linked to the emulated runtime."""
+    lib = Library.build(sources or SOURCES, [include], target, ["-std=c++20"])
+    declare(lib.dll)
+    return lib
+
+
+def poisoned(size: int | tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Memory as an allocator returns it: what a kernel does not write shows."""
+    tensor = torch.empty(size, dtype=dtype)
+    tensor.view(-1).view(torch.uint8).fill_(0xA5)
+    return tensor
+
+
+class EmulatedKernels:
+    """forward, backward and count_positives as alrp_cuda._C has them.
+
+    Every call is a session of its own: a race, an access out of bounds, a read of memory never written or a failed launch
+    raises emulator.EmulatorError. `sessions` keeps what each call counted.
+    """
+
+    def __init__(self, target: str = MAIN_TARGET, schedule: Schedule | None = None) -> None:
+        self.target = target
+        self.schedule = schedule or Schedule(races="shared", count_warps=False)
+        self.sessions: list[Session] = []
+
+    @cached_property
+    def library(self) -> Library:
+        """Built when it is first needed: collecting tests must not wait for nvcc."""
+        return library(self.target)
+
+    def _session(self) -> Session:
+        session = self.library.session(self.schedule)
+        self.sessions.append(session)
+        return session
+
+    def _check(self, message: bytes | None) -> None:
+        if message is not None:
+            raise RuntimeError(message.decode())
+
+    def _input(self, s: Session, logits: Tensor, targets: Tensor, layout: Any, p: int, delta: float, algorithm: int) -> Input:
+        s.register(logits, writable=False, name="logits")
+        s.register(targets, writable=False, name="targets")
+        labels = Labels.of(targets, (layout.classes, layout.background))
+        return Input(Array.of(logits), logits.numel(), labels, p, delta, algorithm)
+
+    def _workspace(self, s: Session, problem: Input) -> Tensor:
+        size = ctypes.c_size_t()
+        self._check(self.library.dll.alrp_workspace_bytes(problem, size))
+        workspace = poisoned(size.value, torch.uint8)
+        s.register(workspace, name="workspace")
+        return workspace
+
+    def forward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        num_positives: int,
+        loss: int,
+        loc_errors: Tensor | None,
+        want_error_gradient: bool,
+        delta: float,
+        eps: float,
+        algorithm: int,
+    ) -> tuple[Tensor, ...]:
+        p = num_positives
+        values = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        cls, loc, rank, precision = (poisoned(size, values) for size in ((), (), p, p))
+        index = poisoned(p, torch.int64)
+        tables = poisoned((4 if want_error_gradient else 3) * p + 1, torch.float64)
+        status = poisoned(3, torch.int64)
+        with self._session() as s:
+            problem = self._input(s, logits, targets, layout, p, delta, algorithm)
+            outputs = {"cls": cls, "loc": loc, "rank": rank, "precision": precision, "index": index, "tables": tables}
+            for name, tensor in (outputs | {"status": status}).items():
+                s.register(tensor, name=name)
+            if loc_errors is not None:
+                s.register(loc_errors, writable=False, name="loc_errors")
+            workspace = self._workspace(s, problem)
+            output = Output(
+                DTYPES.index(values),
+                *(t.data_ptr() for t in (cls, loc, rank, precision)),
+                Tables.of(index, tables),
+                status.data_ptr(),
+            )
+            self._check(
+                self.library.dll.alrp_forward(problem, Spec(loss, eps, Array.of(loc_errors)), output, workspace.data_ptr())
+            )
+        return cls, loc, rank, precision, index, tables, status
+
+    def backward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        delta: float,
+        algorithm: int,
+        index: Tensor,
+        tables: Tensor,
+        grad_cls: Tensor | None,
+        grad_loc: Tensor | None,
+        loc_errors_dtype: torch.dtype,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        p = index.numel()
+        grad_logits = None if grad_cls is None else poisoned(tuple(logits.shape), logits.dtype)
+        grad_loc_errors = None if grad_loc is None else poisoned(p, loc_errors_dtype)
+        incoming = grad_cls if grad_cls is not None else grad_loc
+        with self._session() as s:
+            problem = self._input(s, logits, targets, layout, p, delta, algorithm)
+            s.register(index, writable=False, name="index")
+            s.register(tables, writable=False, name="tables")
+            for name, tensor in {"grad_cls": grad_cls, "grad_loc": grad_loc}.items():
+                if tensor is not None:
+                    s.register(tensor, writable=False, name=name)
+            for name, tensor in {"grad of logits": grad_logits, "grad of loc_errors": grad_loc_errors}.items():
+                if tensor is not None:
+                    s.register(tensor, name=name)
+            workspace = self._workspace(s, problem)
+            gradients = Gradients(
+                Array.of(grad_logits),
+                None if grad_cls is None else grad_cls.data_ptr(),
+                Array.of(grad_loc_errors),
+                None if grad_loc is None else grad_loc.data_ptr(),
+                0 if incoming is None else DTYPES.index(incoming.dtype),
+            )
+            self._check(self.library.dll.alrp_backward(problem, Tables.of(index, tables), gradients, workspace.data_ptr()))
+        return grad_logits, grad_loc_errors
+
+    def count_positives(self, logits: Tensor, targets: Tensor, layout: Any) -> Tensor:
+        status = poisoned(3, torch.int64)
+        with self._session() as s:
+            problem = self._input(s, logits, targets, layout, 0, 1.0, 0)
+            s.register(status, name="status")
+            workspace = self._workspace(s, problem)
+            self._check(self.library.dll.alrp_count_positives(problem, status.data_ptr(), workspace.data_ptr()))
+        return status
+
+
+def register(name: str, kernels: EmulatedKernels) -> None:
+    """Make ``backend=name`` run on the emulated device, with CPU tensors."""
+    ops.register_backend(name, ops.Backend(kernels, "cpu", is_asynchronous=True))

@@ -1,0 +1,53 @@
+// The ranking code and its CUDA backend with a C interface: what csrc/torch is to the extension, for ctypes.
+// Built with nvcc and linked to the emulated device's runtime. Every function returns null or what went
+// wrong.
+#include <cstring>
+#include <exception>
+
+#include "cuda/backend.h"
+#include "ranking.h"
+
+namespace {
+
+char message[1024];
+
+template <typename F>
+const char* guarded(F&& f) {
+  try {
+    f();
+    return nullptr;
+  } catch (const std::exception& error) {
+    std::strncpy(message, error.what(), sizeof(message) - 1);
+    return message;
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+const char* alrp_workspace_bytes(const alrp::Input* input, size_t* bytes) {
+  return guarded([&] { *bytes = alrp::workspace_bytes(alrp::cuda::CudaBackend(nullptr), *input); });
+}
+
+const char* alrp_forward(const alrp::Input* input, const alrp::Spec* spec, const alrp::Output* output,
+                         void* workspace) {
+  return guarded([&] {
+    alrp::cuda::CudaBackend backend(nullptr);
+    alrp::forward(backend, *input, *spec, *output, workspace);
+  });
+}
+
+const char* alrp_backward(const alrp::Input* input, const alrp::Tables* tables,
+                          const alrp::Gradients* gradients, void* workspace) {
+  return guarded([&] {
+    alrp::cuda::CudaBackend backend(nullptr);
+    alrp::backward(backend, *input, *tables, *gradients, workspace);
+  });
+}
+
+const char* alrp_count_positives(const alrp::Input* input, alrp::Status* status, void* workspace) {
+  return guarded([&] { alrp::cuda::CudaBackend(nullptr).count_positives(*input, status, workspace); });
+}
+
+}  // extern "C"

@@ -1,0 +1,153 @@
+// Warp-level counters. Threads run one after the other, so what a warp does together is put together here:
+// executions by several lanes are one warp-instruction if they have the same key, which names the
+// instruction and the current iteration of every loop around it (translate/control_flow.py).
+#include "state.h"
+
+// A thread runs at most so many basic blocks before the others of its warp get their turn: open records
+// then stay few, as long as lanes do the same.
+static const uint32_t STEPS_OF_A_TURN = 2048;
+static const size_t RECORDS_KEPT = 1 << 18;
+static const uint64_t SECTOR_BYTES = 32;
+static const size_t FIRST_BUCKETS = 64;
+
+void WarpTrace::clear() {
+  records_.assign(1, Record{});
+  buckets_.assign(FIRST_BUCKETS, 0);
+  nodes_.assign(1, Node{});
+}
+
+static size_t hash(uint64_t key) { return key * 0x9e3779b97f4a7c15ull >> 32; }
+
+void WarpTrace::insert(uint32_t index) {
+  if (records_.size() > buckets_.size()) {
+    buckets_.assign(buckets_.size() * 4, 0);
+    for (uint32_t i = 1; i < index; i++) insert(i);
+  }
+  uint32_t& bucket = buckets_[hash(records_[index].key) & (buckets_.size() - 1)];
+  records_[index].same_hash = bucket;
+  bucket = index;
+}
+
+Record& WarpTrace::step(Thread* t, uint64_t key, uint32_t instructions, Counters& counters) {
+  const uint32_t lane = 1u << t->lane;
+  uint32_t index = records_[t->trace_cursor].next;  // lanes mostly follow each other
+  if (records_[index].key != key || index == 0) {
+    index = buckets_[hash(key) & (buckets_.size() - 1)];
+    while (index && records_[index].key != key) index = records_[index].same_hash;
+    if (!index) {
+      index = records_.size();
+      Record record = {};
+      record.key = key;
+      record.instructions = instructions;
+      records_.push_back(record);
+      insert(index);
+      counters.warp_instructions += instructions;
+    }
+    records_[t->trace_cursor].next = index;
+  }
+  Record& record = records_[index];
+  if (record.lanes & lane) {  // the same key once more: a warp-instruction of its own
+    counters.warp_instructions += instructions;
+    record.lanes = 0;
+    record.near_sectors = 0;
+    record.far_sectors = record.addresses = 0;
+  }
+  record.lanes |= lane;
+  t->trace_cursor = index;
+  return record;
+}
+
+bool WarpTrace::add_sector(Record& record, uint64_t sector) {
+  if (!record.near_sectors) record.first_sector = sector < 32 ? 0 : sector - 32;
+  const uint64_t distance = sector - record.first_sector;
+  if (distance < 64) {
+    const uint64_t bit = 1ull << distance;
+    const bool is_new = !(record.near_sectors & bit);
+    record.near_sectors |= bit;
+    return is_new;
+  }
+  for (uint32_t i = record.far_sectors; i; i = nodes_[i].next)
+    if (nodes_[i].value == sector) return false;
+  nodes_.push_back({sector, 1, record.far_sectors});
+  record.far_sectors = nodes_.size() - 1;
+  return true;
+}
+
+uint32_t WarpTrace::add_address(Record& record, uint64_t address) {
+  for (uint32_t i = record.addresses; i; i = nodes_[i].next)
+    if (nodes_[i].value == address) return ++nodes_[i].count;
+  nodes_.push_back({address, 1, record.addresses});
+  record.addresses = nodes_.size() - 1;
+  return 1;
+}
+
+static void reset_cursors(Thread* warp, uint32_t lanes) {
+  for (uint32_t left = lanes; left; left &= left - 1) warp[__builtin_ctz(left)].trace_cursor = 0;
+}
+
+void WarpTrace::finish(Thread* warp, uint32_t lanes, Counters& counters) {
+  for (const Record& r : records_)
+    if (r.lanes != lanes) counters.divergent_warp_instructions += r.instructions;
+  clear();
+  reset_cursors(warp, lanes);
+}
+
+// Forget the records that every lane has met. Where that does not help, forget all: lanes so far apart are
+// divergent whatever comes.
+void WarpTrace::compact(Thread* warp, uint32_t lanes, Counters& counters) {
+  std::vector<Record> open;
+  for (size_t i = 1; i < records_.size(); i++)
+    if (records_[i].lanes != lanes) open.push_back(records_[i]);
+  if (open.size() > RECORDS_KEPT / 2) {
+    finish(warp, lanes, counters);
+    return;
+  }
+  records_.resize(1);
+  records_[0].next = 0;
+  buckets_.assign(FIRST_BUCKETS, 0);
+  for (Record& r : open) {
+    r.next = 0;
+    records_.push_back(r);
+    insert(records_.size() - 1);
+  }
+  reset_cursors(warp, lanes);
+}
+
+void count_warp_block(Thread* t, uint64_t key, uint32_t instructions) {
+  LaunchState& s = state_of(t);
+  WarpTrace& trace = t->block->traces[t->warp];
+  trace.step(t, key, instructions, s.counters);
+  if (trace.size() > RECORDS_KEPT)
+    trace.compact(&t->block->threads[t->warp * 32], s.lanes_of(t->warp), s.counters);
+  if (++t->trace_steps >= STEPS_OF_A_TURN) yield(t);
+}
+
+static void raise(uint64_t& worst, uint64_t value) {
+  if (value > worst) worst = value;
+}
+
+void count_warp_access(Thread* t, uint64_t key, uint32_t range, uint64_t offset, Access access, bool shared) {
+  LaunchState& s = state_of(t);
+  Counters& c = s.counters;
+  WarpTrace& trace = t->block->traces[t->warp];
+  Record& record = trace.step(t, key, 0, c);
+  // Counted from the start of the range: on a device, allocations begin at a multiple of 256 bytes.
+  const uint64_t address = (uint64_t)range << 48 | offset;
+  if (!shared && trace.add_sector(record, address / SECTOR_BYTES)) {
+    uint64_t& sectors = access == READ    ? c.global_sectors_read
+                        : access == WRITE ? c.global_sectors_written
+                                          : c.global_sectors_atomic;
+    sectors++;
+  }
+  if (access != ATOMIC) return;
+  const uint32_t in_warp = trace.add_address(record, address);
+  if (shared) {
+    raise(c.shared_atomic_warp_contention, in_warp);
+    std::vector<uint32_t>& counts = t->block->shared_atomic_counts;
+    if (counts.empty()) counts.resize(s.shared_size);
+    raise(c.shared_atomic_block_contention, ++counts[offset]);
+  } else {
+    raise(c.global_atomic_warp_contention, in_warp);
+    raise(c.global_atomic_launch_contention, ++s.global_atomic_counts[address]);
+  }
+}

@@ -1,0 +1,1 @@
+"""PTX -> C++, by instruction family."""

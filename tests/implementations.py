@@ -1,0 +1,115 @@
+"""The implementations under test behind one face, and one way to evaluate a loss with its gradients on any of them."""
+
+import contextlib
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+import alrp_cuda
+from alrp_cuda import reference
+
+
+class Fast:
+    """alrp_cuda's losses on one backend by one algorithm."""
+
+    def __init__(self, backend, algorithm):
+        self.choice = {"backend": backend, "algorithm": algorithm}
+        self.device = torch.device("cuda" if backend == "cuda" else "cpu")
+        # Where kernels read the labels on a device, what depends on their values cannot be raised without a synchronisation.
+        self.raises_for_values = backend == "cpu"
+
+    def put(self, tensor):
+        return tensor.to(self.device)
+
+    def alrp_loss(self, *args, **options):
+        return alrp_cuda.alrp_loss(*args, **self.choice, **options)
+
+    def ap_loss(self, *args, **options):
+        return alrp_cuda.ap_loss(*args, **self.choice, **options)
+
+
+class Reference:
+    """The same face on the reference."""
+
+    device = torch.device("cpu")
+    raises_for_values = True
+
+    def put(self, tensor):
+        return tensor
+
+    def alrp_loss(self, *args, **options):
+        return reference.alrp_loss(*args, **options)
+
+    def ap_loss(self, *args, **options):
+        return reference.ap_loss(*args, **options)
+
+
+@contextlib.contextmanager
+def debugging():
+    """alrp_cuda.set_debug(True), and off again."""
+    alrp_cuda.set_debug(True)
+    try:
+        yield
+    finally:
+        alrp_cuda.set_debug(False)
+
+
+def assert_value_error(losses, words, call):
+    """``call()`` meets values in a tensor that it cannot accept: a ValueError that says ``words``.
+
+    On a device the error becomes NaN in every output, and is raised only while debugging.
+    """
+    if losses.raises_for_values:
+        with pytest.raises(ValueError, match=words):
+            call()
+        return
+    for output in outputs_of(call()).values():
+        assert output.isnan().all()
+    with debugging(), pytest.raises(ValueError, match=words):
+        call()
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One of the losses: ``kind`` names the function, ``options`` its form."""
+
+    kind: str
+    options: tuple
+
+    def __call__(self, losses, logits, targets, loc_errors, **options):
+        options = dict(self.options) | options
+        if self.kind == "alrp":
+            return losses.alrp_loss(logits, targets, loc_errors, **options)
+        return losses.ap_loss(logits, targets, **options)
+
+
+LOSSES = {
+    "alrp": Loss("alrp", ()),
+    "alrp_hard": Loss("alrp", (("order", "hard"),)),
+    "ap": Loss("ap", ()),
+    "ap_interpolated": Loss("ap", (("interpolate", True),)),
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
+
+
+def outputs_of(result):
+    """The outputs of a loss by name."""
+    return result._asdict() if isinstance(result, tuple) else {"loss": result}
+
+
+def evaluate(loss, losses, logits, targets, loc_errors, *, weights=(1.0, 1.0), **options):
+    """Outputs and gradients by name, on the CPU: outputs as in ALRPOutput or "loss", "d_logits" and, for aLRP, "d_loc_errors".
+
+    ``weights`` are the gradients that come in for the classification (or only) and the localisation output.
+    """
+    logits, targets, loc_errors = (losses.put(t.detach()) for t in (logits, targets, loc_errors))
+    leaves = [logits.requires_grad_()]
+    if loss.kind == "alrp":
+        leaves.append(loc_errors.requires_grad_())
+    outputs = outputs_of(loss(losses, logits, targets, loc_errors, **options))
+    scalars = [outputs[name] for name in ("cls", "loc", "loss") if name in outputs]
+    total = sum(w * s for w, s in zip(weights, scalars, strict=False))
+    grads = torch.autograd.grad(total, leaves)
+    named = dict(zip(("d_logits", "d_loc_errors"), grads, strict=False))
+    return {name: value.detach().cpu() for name, value in (outputs | named).items()}
