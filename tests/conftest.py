@@ -13,7 +13,7 @@ from implementations import Fast, Reference
 import alrp_cuda
 from alrp_cuda import ops
 
-ALGORITHMS = ("tiled",)
+ALGORITHMS = ("tiled", "sorted")
 NOT_WAITING = "cpu not waiting"
 
 # The generated cases are the same on every run, so that a change is judged by itself; make test-full looks for new ones.

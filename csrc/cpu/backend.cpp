@@ -51,7 +51,8 @@ void CpuBackend::error_gradient(const Input& input, const Sums& sums, const Tabl
 }
 
 void CpuBackend::spread(const Input& input, const Tables& tables, const Gradients& gradients, void*) {
-  if (is_sorted_form(input) && finite(tables.share, input.p))
+  const Array incoming{const_cast<void*>(gradients.grad_cls), gradients.incoming};
+  if (is_sorted_form(input) && finite(tables.share, input.p) && finite(incoming, 1))
     sorted::spread(input, tables, gradients);
   else
     tiled::spread(input, tables, gradients);
