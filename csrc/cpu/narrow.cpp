@@ -25,7 +25,8 @@ Grid::Grid(const Knots<int64_t>& knots, int64_t most)
   highest_ = knots.at.back() + (int64_t{1} << coarse_);
   const auto span = static_cast<uint32_t>(static_cast<uint64_t>(highest_ - lowest_) >> coarse_);
   const int64_t wish = std::clamp<int64_t>(knot_count_ * kCellsPerKnot, 256, std::max<int64_t>(256, most));
-  shift_ = std::max(1, static_cast<int>(std::bit_width(span)) - static_cast<int>(std::bit_width<uint64_t>(wish)));
+  shift_ =
+      std::max(1, static_cast<int>(std::bit_width(span)) - static_cast<int>(std::bit_width<uint64_t>(wish)));
   mask_ = (uint32_t{1} << shift_) - 1;
   const uint32_t cells = (span >> shift_) + 1;
   entries_.resize(cells);
@@ -45,18 +46,27 @@ Grid::Grid(const Knots<int64_t>& knots, int64_t most)
   }
 }
 
-int64_t Grid::compare(int64_t x, uint32_t sum) const {
+int32_t Grid::compare(int64_t x, uint32_t sum) const {
   int64_t m = (sum & ~kSeveral) >> shift_;
   if (sum == (sum & ~kSeveral) && m > 0) --m;  // the knot that was counted may lie above x
   constexpr int kSteps = 8;
   for (int step = 0; step < kSteps; ++step, ++m)
-    if (m == knot_count_ || knots_[m] > x) return m;
-  return std::upper_bound(knots_ + m, knots_ + knot_count_, x) - knots_;
+    if (m == knot_count_ || knots_[m] > x) return static_cast<int32_t>(m);
+  return static_cast<int32_t>(std::upper_bound(knots_ + m, knots_ + knot_count_, x) - knots_);
+}
+
+int32_t Grid::look_up(int64_t x) const {
+  const auto y = static_cast<uint32_t>(static_cast<uint64_t>(x - lowest_) >> coarse_);
+  const uint32_t sum = y + entries_[y >> shift_];
+  if (sum >= kSeveral || !(sum & mask_)) [[unlikely]]
+    return compare(x, sum);
+  return static_cast<int32_t>(sum >> shift_);
 }
 
 namespace {
 
-// Adding it leaves a double's integer part in its low bits: conversion without an instruction that few CPUs have.
+// Adding it leaves a double's integer part in its low bits: conversion without an instruction that few CPUs
+// have.
 constexpr double kMagic = 0x1.8p52;
 
 ALRP_CLONES
@@ -80,31 +90,46 @@ bool positions_of(const float* scores, const Mark* marks, int64_t size, const Qu
   return nan;
 }
 
-bool quantise_portable(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, Quantised* out) {
+bool quantise_portable(const float* scores, const Mark* marks, int64_t size, const Quantiser& q,
+                       Quantised* out) {
   int64_t position[kBlock];
   uint8_t keep[kBlock];
   const bool nan = positions_of(scores, marks, size, q, position, keep);
+  std::fill(out->keep, out->keep + (size + 7) / 8, uint8_t{0});
   int64_t m = 0;
   for (int64_t k = 0; k < size; ++k) {  // without branches: the count advances or it does not
     out->position[m] = position[k];
-    out->column[m] = static_cast<int32_t>(k);
+    out->keep[k / 8] |= static_cast<uint8_t>(keep[k] << (k % 8));
     m += keep[k];
   }
   out->size = m;
   return nan;
 }
 
+}  // namespace
+
 #ifdef __x86_64__
-__attribute__((target("avx512f,avx512vl,avx512bw"))) bool quantise_avx512(const float* scores, const Mark* marks,
-                                                                          int64_t size, const Quantiser& q,
-                                                                          Quantised* out) {
-  const __m512d origin = _mm512_set1_pd(q.origin), scale = _mm512_set1_pd(q.scale), magic = _mm512_set1_pd(kMagic);
+// What GCC's own headers leave uninitialised on purpose.
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#define ALRP_AVX512 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq")))
+
+namespace {
+
+const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+
+__mmask8 first(int64_t count) { return static_cast<__mmask8>(count < 8 ? (1u << count) - 1 : 0xffu); }
+
+ALRP_AVX512
+bool quantise_avx512(const float* scores, const Mark* marks, int64_t size, const Quantiser& q,
+                     Quantised* out) {
+  const __m512d origin = _mm512_set1_pd(q.origin), scale = _mm512_set1_pd(q.scale),
+                magic = _mm512_set1_pd(kMagic);
   const __m512d lowest = _mm512_set1_pd(q.lowest), highest = _mm512_set1_pd(q.highest);
-  __m256i column = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   int64_t m = 0;
   unsigned nan = 0;
   for (int64_t k = 0; k < size; k += 8) {
-    const auto live = static_cast<__mmask8>(size - k < 8 ? (1u << (size - k)) - 1 : 0xffu);
+    const __mmask8 live = first(size - k);
     const __m256 s = _mm256_maskz_loadu_ps(live, scores + k);
     const __m128i mark = _mm_maskz_loadu_epi8(live, marks + k);
     const auto negative = static_cast<__mmask8>(_mm_mask_cmpeq_epi8_mask(live, mark, _mm_setzero_si128()));
@@ -116,21 +141,75 @@ __attribute__((target("avx512f,avx512vl,avx512bw"))) bool quantise_avx512(const 
         _mm512_sub_epi64(_mm512_castpd_si512(_mm512_add_pd(v, magic)), _mm512_castpd_si512(magic));
     // Compressed in a register and stored whole: the compressing store is slow on some CPUs.
     _mm512_storeu_si512(out->position + m, _mm512_maskz_compress_epi64(keep, position));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->column + m), _mm256_maskz_compress_epi32(keep, column));
+    out->keep[k / 8] = keep;
     m += __builtin_popcount(keep);
-    column = _mm256_add_epi32(column, _mm256_set1_epi32(8));
   }
   out->size = m;
   return nan != 0;
 }
 
-const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                        __builtin_cpu_supports("avx512bw");
-#endif
+ALRP_AVX512
+void expand_avx512(const float* dense, const uint8_t* keep, int64_t size, float* out) {
+  for (int64_t k = 0; k < size; k += 8) {
+    const __m256 values = _mm256_maskz_expand_ps(keep[k / 8], _mm256_loadu_ps(dense));
+    _mm256_mask_storeu_ps(out + k, first(size - k), values);
+    dense += __builtin_popcount(keep[k / 8]);
+  }
+}
+
+ALRP_AVX512
+void evaluate_avx512(const Record* records, float per_step, const int64_t* position, const int32_t* segment,
+                     int64_t size, float* value) {
+  const auto* table = reinterpret_cast<const long long*>(records);
+  const __m256 scale = _mm256_set1_ps(per_step);
+  for (int64_t k = 0; k < size; k += 8) {
+    const __mmask8 live = first(size - k);
+    const __m256i m =
+        _mm256_slli_epi32(_mm256_maskz_loadu_epi32(live, segment + k), 1);  // two words a record
+    const __m512i from = _mm512_i32gather_epi64(m, table, 8);
+    const __m512i lines = _mm512_i32gather_epi64(m, table + 1, 8);
+    const __m256 base = _mm256_castsi256_ps(_mm512_cvtepi64_epi32(lines));
+    const __m256 slope = _mm256_castsi256_ps(_mm512_cvtepi64_epi32(_mm512_srli_epi64(lines, 32)));
+    const __m512i offset = _mm512_sub_epi64(_mm512_loadu_si512(position + k), from);
+    const __m256 t = _mm256_mul_ps(_mm512_cvtepi64_ps(offset), scale);
+    _mm256_storeu_ps(value + k, _mm256_add_ps(base, _mm256_mul_ps(slope, t)));
+  }
+}
 
 }  // namespace
 
-void quantise(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, Quantised* out, bool* nan) {
+ALRP_AVX512
+void Grid::segments_avx512(const int64_t* position, int64_t size, int32_t* segment) const {
+  const auto* entries = reinterpret_cast<const int*>(entries_.data());
+  const __m512i lowest = _mm512_set1_epi64(lowest_);
+  const __m256i mask = _mm256_set1_epi32(static_cast<int>(mask_));
+  const __m128i coarse = _mm_cvtsi32_si128(coarse_), shift = _mm_cvtsi32_si128(shift_);
+  for (int64_t k = 0; k < size; k += 8) {
+    const __mmask8 live = first(size - k);
+    const __m512i x = _mm512_maskz_loadu_epi64(live, position + k);
+    const __m256i y =
+        _mm512_cvtepi64_epi32(_mm512_maskz_srl_epi64(live, _mm512_sub_epi64(x, lowest), coarse));
+    const __m256i sum = _mm256_add_epi32(y, _mm256_i32gather_epi32(entries, _mm256_srl_epi32(y, shift), 4));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(segment + k), _mm256_srl_epi32(sum, shift));
+    unsigned rare = live & (static_cast<unsigned>(_mm256_movepi32_mask(sum)) |
+                            static_cast<unsigned>(_mm256_testn_epi32_mask(sum, mask)));
+    for (; rare; rare &= rare - 1) {
+      const int64_t at = k + __builtin_ctz(rare);
+      segment[at] = look_up(position[at]);
+    }
+  }
+}
+#endif
+
+void Grid::segments(const int64_t* position, int64_t size, int32_t* segment) const {
+#ifdef __x86_64__
+  if (has_avx512) return segments_avx512(position, size, segment);
+#endif
+  for (int64_t k = 0; k < size; ++k) segment[k] = look_up(position[k]);
+}
+
+void quantise(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, Quantised* out,
+              bool* nan) {
 #ifdef __x86_64__
   if (has_avx512) {
     *nan |= quantise_avx512(scores, marks, size, q, out);
@@ -138,6 +217,29 @@ void quantise(const float* scores, const Mark* marks, int64_t size, const Quanti
   }
 #endif
   *nan |= quantise_portable(scores, marks, size, q, out);
+}
+
+void expand(const float* dense, const uint8_t* keep, int64_t size, float* out) {
+#ifdef __x86_64__
+  if (has_avx512) return expand_avx512(dense, keep, size, out);
+#endif
+  int64_t m = 0;
+  for (int64_t k = 0; k < size; ++k) {
+    const bool kept = keep[k / 8] >> (k % 8) & 1;
+    out[k] = kept ? dense[m] : 0.0f;
+    m += kept;
+  }
+}
+
+void evaluate(const Record* records, float per_step, const int64_t* position, const int32_t* segment,
+              int64_t size, float* value) {
+#ifdef __x86_64__
+  if (has_avx512) return evaluate_avx512(records, per_step, position, segment, size, value);
+#endif
+  for (int64_t k = 0; k < size; ++k) {
+    const Record& r = records[segment[k]];
+    value[k] = r.base + r.slope * (static_cast<float>(position[k] - r.from) * per_step);
+  }
 }
 
 }  // namespace alrp::cpu

@@ -46,7 +46,8 @@ Wide::Wide(const double* score, int64_t p, double delta) {
   Int offset = 0;
   for (int64_t i = 0; i < p;) {
     int64_t last = i;  // ties join, infinite ones too
-    while (last + 1 < p && (score[last + 1] == score[i] || score[last + 1] - score[last] <= 4 * delta)) ++last;
+    while (last + 1 < p && (score[last + 1] == score[i] || score[last + 1] - score[last] <= 4 * delta))
+      ++last;
     double from = -std::numeric_limits<double>::infinity();
     if (i > 0) {
       // Between the clusters, at least 2 delta from the steps of either.
@@ -65,7 +66,8 @@ Wide::Wide(const double* score, int64_t p, double delta) {
 Wide::Int Wide::units(double origin, double score) const {
   if (score == origin) return 0;
   const double difference = score - origin;
-  const double virtual_origin = difference - score;  // minus the origin that the rounded difference stands for
+  const double virtual_origin =
+      difference - score;  // minus the origin that the rounded difference stands for
   const double dropped = (score - (difference - virtual_origin)) - (origin + virtual_origin);
   const Int whole = static_cast<Int>(std::ldexp(difference, exponent_));
   return std::isfinite(dropped) ? whole + static_cast<Int>(std::ldexp(dropped, exponent_)) : whole;
@@ -76,8 +78,10 @@ Wide::Int Wide::of(double score) const {
                                 [](double s, const Cluster& cluster) { return s < cluster.from; });
   const Cluster& cluster = *(after - 1);
   if (score == cluster.origin) return cluster.offset;
-  if (half_ == 0) return score < cluster.origin ? cluster.offset - 1 : cluster.offset;  // delta = 0: H jumps at the origin
-  // Beyond the steps of the cluster the distance does not matter; limited before it is scaled, it cannot overflow.
+  if (half_ == 0)
+    return score < cluster.origin ? cluster.offset - 1 : cluster.offset;  // delta = 0: H jumps at the origin
+  // Beyond the steps of the cluster the distance does not matter; limited before it is scaled, it cannot
+  // overflow.
   const Int below = -half_ - 1, above = cluster.width + half_ + 1;
   const double difference = std::ldexp(score - cluster.origin, exponent_);
   if (!(difference > static_cast<double>(below))) return cluster.offset + below;

@@ -1,13 +1,15 @@
 // Scores as integer positions, the coordinates in which the sorted algorithm compares and sums exactly.
 //
-// A position is a fixed-point number with 2 delta = 2 half() units, so a step is 0 up to KL = x_i - half, 1 from
-// KR = x_i + half, and linear between. Integer sums do not depend on their order: results are bitwise the same for every
-// number of threads and every permutation of the negatives. Two forms:
-//   Narrow  int64, one linear map for all scores: 2 delta is about 2^33 units. For scores of at most 32 bits whose
+// A position is a fixed-point number with 2 delta = 2 half() units, so a step is 0 up to KL = x_i - half, 1
+// from KR = x_i + half, and linear between. Integer sums do not depend on their order: results are bitwise
+// the same for every number of threads and every permutation of the negatives. Two forms:
+//   Narrow  int64, one linear map for all scores: 2 delta is about 2^33 units. For scores of at most 32 bits
+//   whose
 //           positives span at most 2^15 times 2 delta.
-//   Wide    __int128, 2 delta is at least 2^62 units, for everything else. Positives are grouped in clusters whose steps
-//           do not touch; distances between clusters do not matter and are cut short, so that any spread of scores,
-//           infinities and delta = 0 fit.
+//   Wide    __int128, 2 delta is at least 2^62 units, for everything else. Positives are grouped in clusters
+//   whose steps
+//           do not touch; distances between clusters do not matter and are cut short, so that any spread of
+//           scores, infinities and delta = 0 fit.
 #pragma once
 
 #include <cstdint>

@@ -34,21 +34,24 @@ std::vector<typename Position::Int> positions_of(const Position& position, const
   return positions;
 }
 
-// Reads blocks of logits and visits their negatives above the lowest knot with position and segment.
-class NarrowReader {
+// What the two forms do with blocks of logits: read a block, bin its negatives, and write its gradients.
+class NarrowBlocks {
  public:
-  NarrowReader(const Input& input, const Narrow& position, const Knots<int64_t>& knots)
+  NarrowBlocks(const Input& input, const Narrow& position, const Knots<int64_t>& knots)
       : input_(input),
+        knots_(knots),
         grid_(knots, input.n),
         quantiser_{position.origin(), position.scale(), static_cast<double>(knots.at.front()),
                    static_cast<double>(grid_.highest())} {}
 
   struct Buffer {
-    Mark marks[kBlock];
     int64_t begin, size;
     bool nan = false;  // ever set
+    Mark marks[kBlock];
     float scores[kBlock];
     Quantised quantised;
+    int32_t segment[kBlock + kSlack];
+    float value[kBlock + kSlack];
   };
 
   void read(int64_t b, Buffer* buffer) const {
@@ -65,24 +68,57 @@ class NarrowReader {
         std::transform(from, from + buffer->size, buffer->scores, [](T s) { return static_cast<float>(s); });
       quantise(scores, buffer->marks, buffer->size, quantiser_, &buffer->quantised, &buffer->nan);
     });
+    grid_.segments(buffer->quantised.position, buffer->quantised.size, buffer->segment);
   }
 
-  template <typename F>
-  void visit(const Buffer& buffer, F&& f) const {
-    const Quantised& quantised = buffer.quantised;
-    for (int64_t k = 0; k < quantised.size; ++k)
-      f(quantised.column[k], quantised.position[k], grid_.segment(quantised.position[k]));
+  void bin(const Buffer& buffer, Bin<Narrow::Sum>* bins) const {
+    for (int64_t k = 0; k < buffer.quantised.size; ++k) {
+      Bin<Narrow::Sum>& bin = bins[buffer.segment[k]];
+      bin.positions += static_cast<Narrow::Sum>(buffer.quantised.position[k]);
+      ++bin.count;
+    }
+  }
+
+  // The spread in the layout that write() looks values up in.
+  class Values {
+   public:
+    Values(const NarrowBlocks& blocks, const Spread<int64_t>& spread, double scale) {
+      const Knots<int64_t>& knots = blocks.knots_;
+      const auto width = static_cast<double>(2 * knots.half);
+      per_step = static_cast<float>(1 / width);
+      records.assign(knots.segments(), {0, 0, 0});
+      for (int64_t m = 1; m < knots.segments(); ++m)
+        records[m] = {knots.at[m - 1], static_cast<float>(spread.base[m] * scale),
+                      static_cast<float>(spread.slope[m] * width * scale)};
+    }
+    std::vector<Record> records;
+    float per_step;
+  };
+
+  template <typename T>
+  void write(const Values& values, Buffer* buffer, T* out) const {
+    const Quantised& quantised = buffer->quantised;
+    evaluate(values.records.data(), values.per_step, quantised.position, buffer->segment, quantised.size,
+             buffer->value);
+    if constexpr (std::is_same_v<T, float>) {
+      expand(buffer->value, quantised.keep, buffer->size, out);
+    } else {
+      expand(buffer->value, quantised.keep, buffer->size, buffer->scores);
+      std::transform(buffer->scores, buffer->scores + buffer->size, out,
+                     [](float g) { return narrow<T>(g); });
+    }
   }
 
  private:
   const Input& input_;
+  const Knots<int64_t>& knots_;
   Grid grid_;
   Quantiser quantiser_;
 };
 
-class WideReader {
+class WideBlocks {
  public:
-  WideReader(const Input& input, const Wide& position, const Knots<int128>& knots)
+  WideBlocks(const Input& input, const Wide& position, const Knots<int128>& knots)
       : input_(input), position_(position), knots_(knots) {}
 
   struct Buffer : Block {
@@ -94,6 +130,29 @@ class WideReader {
     buffer->nan |= buffer->Block::nan;
   }
 
+  void bin(const Buffer& buffer, Bin<Wide::Sum>* bins) const {
+    visit(buffer, [bins](int64_t, int128 x, int64_t segment) {
+      bins[segment].positions += static_cast<Wide::Sum>(x);
+      ++bins[segment].count;
+    });
+  }
+
+  struct Values {
+    Values(const WideBlocks&, const Spread<int128>& of, double by) : spread(of), scale(by) {}
+    const Spread<int128>& spread;
+    double scale;
+  };
+
+  template <typename T>
+  void write(const Values& values, Buffer* buffer, T* out) const {
+    std::fill(out, out + buffer->size, T(0));
+    visit(*buffer, [&](int64_t column, int128 x, int64_t segment) {
+      out[column] = narrow<T>(values.spread(knots_, x, segment) * values.scale);
+    });
+  }
+
+ private:
+  // The negatives above the lowest knot.
   template <typename F>
   void visit(const Buffer& buffer, F&& f) const {
     for (int64_t k = 0; k < buffer.negative_count; ++k) {
@@ -104,65 +163,17 @@ class WideReader {
     }
   }
 
- private:
   const Input& input_;
   const Wide& position_;
   const Knots<int128>& knots_;
 };
 
-NarrowReader reader(const Input& input, const Narrow& position, const Knots<int64_t>& knots) {
+NarrowBlocks blocks_of(const Input& input, const Narrow& position, const Knots<int64_t>& knots) {
   return {input, position, knots};
 }
 
-WideReader reader(const Input& input, const Wide& position, const Knots<int128>& knots) {
+WideBlocks blocks_of(const Input& input, const Wide& position, const Knots<int128>& knots) {
   return {input, position, knots};
-}
-
-// The values of a Spread as float, in the layout of one look-up: 16 bytes a segment.
-class NarrowValues {
- public:
-  NarrowValues(const Knots<int64_t>& knots, const Spread<int64_t>& spread, double scale)
-      : records_(knots.segments()), per_step_(static_cast<float>(1 / static_cast<double>(2 * knots.half))) {
-    records_[0] = {0, 0, 0};
-    // Slopes are kept per step, not per unit: a small gradient must not fall among float's subnormal numbers.
-    for (int64_t m = 1; m < knots.segments(); ++m)
-      records_[m] = {knots.at[m - 1], static_cast<float>(spread.base[m] * scale),
-                     static_cast<float>(spread.slope[m] * static_cast<double>(2 * knots.half) * scale)};
-  }
-
-  float operator()(int64_t x, int64_t segment) const {
-    const Record& r = records_[segment];
-    return r.base + r.slope * (static_cast<float>(x - r.from) * per_step_);
-  }
-
- private:
-  struct Record {
-    int64_t from;
-    float base, slope;
-  };
-  std::vector<Record> records_;
-  float per_step_;
-};
-
-class WideValues {
- public:
-  WideValues(const Knots<int128>& knots, const Spread<int128>& spread, double scale)
-      : knots_(knots), spread_(spread), scale_(scale) {}
-
-  double operator()(int128 x, int64_t segment) const { return spread_(knots_, x, segment) * scale_; }
-
- private:
-  const Knots<int128>& knots_;
-  const Spread<int128>& spread_;
-  double scale_;
-};
-
-NarrowValues values(const Knots<int64_t>& knots, const Spread<int64_t>& spread, double scale) {
-  return {knots, spread, scale};
-}
-
-WideValues values(const Knots<int128>& knots, const Spread<int128>& spread, double scale) {
-  return {knots, spread, scale};
 }
 
 }  // namespace
@@ -172,7 +183,7 @@ void count(const Input& input, const double* score, double* n_fp, Status* status
     using Position = std::decay_t<decltype(position)>;
     using Sum = typename Position::Sum;
     const Knots knots(positions_of(position, score, input.p), position.half());
-    const auto blocks = reader(input, position, knots);
+    const auto blocks = blocks_of(input, position, knots);
     std::vector<Bin<Sum>> total(knots.segments(), {0, 0});
     std::mutex mutex;
     at::parallel_for(0, block_count(input.n), kGrainBlocks, [&](int64_t first, int64_t last) {
@@ -180,10 +191,7 @@ void count(const Input& input, const double* score, double* n_fp, Status* status
       std::vector<Bin<Sum>> bins(knots.segments(), {0, 0});
       for (int64_t b = first; b < last; ++b) {
         blocks.read(b, &buffer);
-        blocks.visit(buffer, [bins = bins.data()](int32_t, auto x, int64_t segment) {
-          bins[segment].positions += static_cast<Sum>(x);
-          ++bins[segment].count;
-        });
+        blocks.bin(buffer, bins.data());
       }
       const std::lock_guard lock(mutex);  // integers: the order of threads does not matter
       status->nan |= buffer.nan;
@@ -227,7 +235,8 @@ void error_gradient(const Input& input, const Sums& sums, const Tables& tables) 
     const auto positions = positions_of(position, tables.score, p);
     const Knots knots(positions, position.half());
     std::vector<double> weight(p);
-    for (int64_t r = 0; r < p; ++r) weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
+    for (int64_t r = 0; r < p; ++r)
+      weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
     const Spread spread(knots, weight.data());
     const double self = position.half() ? 0.5 : 1.0;  // H(0), where k = i has 1
     for (int64_t r = 0, m = 0; r < p; ++r) {
@@ -243,9 +252,9 @@ void spread(const Input& input, const Tables& tables, const Gradients& gradients
   const double rest = *tables.poison * scale;  // the gradient of a negative below all knots: 0, or NaN
   with_positions(input, tables.score, [&](const auto& position) {
     const Knots knots(positions_of(position, tables.score, input.p), position.half());
-    const auto blocks = reader(input, position, knots);
+    const auto blocks = blocks_of(input, position, knots);
     const Spread spread(knots, tables.share);
-    const auto value = values(knots, spread, scale);
+    const typename std::decay_t<decltype(blocks)>::Values values(blocks, spread, scale);
     with_dtype(gradients.logits.dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
       at::parallel_for(0, block_count(input.n), kGrainBlocks, [&](int64_t first, int64_t last) {
@@ -253,14 +262,12 @@ void spread(const Input& input, const Tables& tables, const Gradients& gradients
         for (int64_t b = first; b < last; ++b) {
           blocks.read(b, &buffer);
           T* out = static_cast<T*>(gradients.logits.data) + buffer.begin;
-          std::fill(out, out + buffer.size, T(0));
-          if (rest != 0)
+          if (rest == 0) {
+            blocks.write(values, &buffer, out);
+          } else {
             for (int64_t k = 0; k < buffer.size; ++k)
-              if (buffer.marks[k] == Mark::kNegative) out[k] = narrow<T>(rest);
-          if (*tables.poison != 0) continue;
-          blocks.visit(buffer, [&value, out](int32_t column, auto x, int64_t segment) {
-            out[column] = narrow<T>(value(x, segment));
-          });
+              out[k] = narrow<T>(buffer.marks[k] == Mark::kNegative ? rest : 0.0);
+          }
         }
       });
     });
