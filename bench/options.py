@@ -27,7 +27,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--loss", choices=LOSSES, default="alrp")
-    parser.add_argument("--algorithm", choices=("auto", "tiled"), default="auto", help="which form of ours")
+    parser.add_argument("--algorithm", choices=("auto", "tiled", "sorted"), default="auto", help="which form of ours")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the logits")
     parser.add_argument(

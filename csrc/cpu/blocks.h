@@ -23,6 +23,15 @@ inline int64_t block_count(int64_t n) { return (n + kBlock - 1) / kBlock; }
 // Marks of logits [begin, begin + size).
 void read_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks);
 
+// Marks that tell negatives from the rest: labels of one byte are such marks as they lie in memory, others go
+// through `own`.
+inline const Mark* negative_marks(const Labels& labels, int64_t begin, int64_t size, Mark* own) {
+  static_assert(static_cast<int>(Mark::kNegative) == 0);
+  if (labels.classes == 0 && labels.bytes == 1) return static_cast<const Mark*>(labels.data) + begin;
+  read_marks(labels, begin, size, own);
+  return own;
+}
+
 // The b-th block with its negatives.
 void read_block(const Input& input, int64_t b, Block* block);
 

@@ -65,20 +65,23 @@ int32_t Grid::look_up(int64_t x) const {
 
 namespace {
 
-// Adding it leaves a double's integer part in its low bits: conversion without an instruction that few CPUs
-// have.
+// A double near it holds an integer in its low bits: conversion without an instruction that few CPUs have.
+// Positions and limits keep this bias until they are stored.
 constexpr double kMagic = 0x1.8p52;
+
+double biased(int64_t position) { return static_cast<double>(position) + kMagic; }
 
 ALRP_CLONES
 bool positions_of(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, int64_t* position,
                   uint8_t* keep) {
-  const double origin = q.origin, scale = q.scale, lowest = q.lowest, highest = q.highest;
+  const double scale = q.scale, offset = q.offset + kMagic, lowest = biased(q.lowest),
+               highest = biased(q.highest);
   const auto magic = std::bit_cast<int64_t>(kMagic);
   for (int64_t k = 0; k < size; ++k) {
-    double v = (static_cast<double>(scores[k]) - origin) * scale;
+    double v = static_cast<double>(scores[k]) * scale + offset;
     v = v > lowest ? v : lowest;  // NaN too
     v = v < highest ? v : highest;
-    position[k] = std::bit_cast<int64_t>(v + kMagic) - magic;
+    position[k] = std::bit_cast<int64_t>(v) - magic;
     keep[k] = static_cast<uint8_t>(v > lowest);
   }
   uint8_t nan = 0;
@@ -123,9 +126,9 @@ __mmask8 first(int64_t count) { return static_cast<__mmask8>(count < 8 ? (1u << 
 ALRP_AVX512
 bool quantise_avx512(const float* scores, const Mark* marks, int64_t size, const Quantiser& q,
                      Quantised* out) {
-  const __m512d origin = _mm512_set1_pd(q.origin), scale = _mm512_set1_pd(q.scale),
-                magic = _mm512_set1_pd(kMagic);
-  const __m512d lowest = _mm512_set1_pd(q.lowest), highest = _mm512_set1_pd(q.highest);
+  const __m512d scale = _mm512_set1_pd(q.scale), offset = _mm512_set1_pd(q.offset + kMagic);
+  const __m512d lowest = _mm512_set1_pd(biased(q.lowest)), highest = _mm512_set1_pd(biased(q.highest));
+  const __m512i magic = _mm512_castpd_si512(_mm512_set1_pd(kMagic));
   int64_t m = 0;
   unsigned nan = 0;
   for (int64_t k = 0; k < size; k += 8) {
@@ -134,11 +137,10 @@ bool quantise_avx512(const float* scores, const Mark* marks, int64_t size, const
     const __m128i mark = _mm_maskz_loadu_epi8(live, marks + k);
     const auto negative = static_cast<__mmask8>(_mm_mask_cmpeq_epi8_mask(live, mark, _mm_setzero_si128()));
     nan |= _mm256_mask_cmp_ps_mask(negative, s, s, _CMP_UNORD_Q);
-    __m512d v = _mm512_mul_pd(_mm512_sub_pd(_mm512_cvtps_pd(s), origin), scale);
+    __m512d v = _mm512_fmadd_pd(_mm512_cvtps_pd(s), scale, offset);
     v = _mm512_min_pd(v, highest);  // of NaN: highest; whoever is NaN spoils every result anyway
     const __mmask8 keep = _mm512_mask_cmp_pd_mask(negative, v, lowest, _CMP_GT_OQ);
-    const __m512i position =
-        _mm512_sub_epi64(_mm512_castpd_si512(_mm512_add_pd(v, magic)), _mm512_castpd_si512(magic));
+    const __m512i position = _mm512_sub_epi64(_mm512_castpd_si512(v), magic);
     // Compressed in a register and stored whole: the compressing store is slow on some CPUs.
     _mm512_storeu_si512(out->position + m, _mm512_maskz_compress_epi64(keep, position));
     out->keep[k / 8] = keep;
@@ -157,22 +159,31 @@ void expand_avx512(const float* dense, const uint8_t* keep, int64_t size, float*
   }
 }
 
+// Records of four elements: their first and their second words. Four loads of 16 bytes; a gather is slower.
+ALRP_AVX512
+inline void load_records(const Record* records, const int32_t* segment, __m256i* from, __m256i* line) {
+  const auto at = [&](int k) { return reinterpret_cast<const __m128i*>(records + segment[k]); };
+  const __m256i even =
+      _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(at(0))), _mm_loadu_si128(at(2)), 1);
+  const __m256i odd =
+      _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(at(1))), _mm_loadu_si128(at(3)), 1);
+  *from = _mm256_unpacklo_epi64(even, odd);
+  *line = _mm256_unpackhi_epi64(even, odd);
+}
+
 ALRP_AVX512
 void evaluate_avx512(const Record* records, float per_step, const int64_t* position, const int32_t* segment,
                      int64_t size, float* value) {
-  const auto* table = reinterpret_cast<const long long*>(records);
-  const __m256 scale = _mm256_set1_ps(per_step);
-  for (int64_t k = 0; k < size; k += 8) {
-    const __mmask8 live = first(size - k);
-    const __m256i m =
-        _mm256_slli_epi32(_mm256_maskz_loadu_epi32(live, segment + k), 1);  // two words a record
-    const __m512i from = _mm512_i32gather_epi64(m, table, 8);
-    const __m512i lines = _mm512_i32gather_epi64(m, table + 1, 8);
-    const __m256 base = _mm256_castsi256_ps(_mm512_cvtepi64_epi32(lines));
-    const __m256 slope = _mm256_castsi256_ps(_mm512_cvtepi64_epi32(_mm512_srli_epi64(lines, 32)));
-    const __m512i offset = _mm512_sub_epi64(_mm512_loadu_si512(position + k), from);
-    const __m256 t = _mm256_mul_ps(_mm512_cvtepi64_ps(offset), scale);
-    _mm256_storeu_ps(value + k, _mm256_add_ps(base, _mm256_mul_ps(slope, t)));
+  const __m128 scale = _mm_set1_ps(per_step);
+  for (int64_t k = 0; k < size; k += 4) {  // segments beyond the size are 0: see Grid::segments
+    __m256i from, line;
+    load_records(records, segment + k, &from, &line);
+    const __m256i offset =
+        _mm256_sub_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(position + k)), from);
+    const __m128 base = _mm_castsi128_ps(_mm256_cvtepi64_epi32(line));
+    const __m128 slope = _mm_castsi128_ps(_mm256_cvtepi64_epi32(_mm256_srli_epi64(line, 32)));
+    _mm_storeu_ps(value + k,
+                  _mm_add_ps(base, _mm_mul_ps(slope, _mm_mul_ps(_mm256_cvtepi64_ps(offset), scale))));
   }
 }
 
@@ -190,7 +201,7 @@ void Grid::segments_avx512(const int64_t* position, int64_t size, int32_t* segme
     const __m256i y =
         _mm512_cvtepi64_epi32(_mm512_maskz_srl_epi64(live, _mm512_sub_epi64(x, lowest), coarse));
     const __m256i sum = _mm256_add_epi32(y, _mm256_i32gather_epi32(entries, _mm256_srl_epi32(y, shift), 4));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(segment + k), _mm256_srl_epi32(sum, shift));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(segment + k), _mm256_maskz_srl_epi32(live, sum, shift));
     unsigned rare = live & (static_cast<unsigned>(_mm256_movepi32_mask(sum)) |
                             static_cast<unsigned>(_mm256_testn_epi32_mask(sum, mask)));
     for (; rare; rare &= rare - 1) {

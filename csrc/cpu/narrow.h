@@ -10,6 +10,9 @@
 
 namespace alrp::cpu {
 
+// Dense arrays are read and written whole vectors at a time.
+constexpr int64_t kSlack = 8;
+
 // A table of cells of equal width over the range of the knots, in which one look-up finds a segment.
 //
 // With y the coarse position (30 bits), sum = y + entry[y >> shift] has the segment above its low `shift`
@@ -24,7 +27,7 @@ class Grid {
   // A position above every knot that still has a cell; all positions from here on are alike.
   int64_t highest() const { return highest_; }
 
-  // Segments of `size` positions from the lowest knot to highest().
+  // Segments of `size` positions from the lowest knot to highest(); up to kSlack more are set to 0.
   void segments(const int64_t* position, int64_t size, int32_t* segment) const;
 
  private:
@@ -41,9 +44,6 @@ class Grid {
   std::vector<uint32_t> entries_;
 };
 
-// Dense arrays are written whole vectors at a time.
-constexpr int64_t kSlack = 8;
-
 // The negatives of a block that lie above the lowest knot, dense, and where they come from: bit k % 8 of
 // keep[k / 8].
 struct Quantised {
@@ -52,12 +52,14 @@ struct Quantised {
   int64_t size;
 };
 
-// From scores to positions: round((score - origin) * scale), limited to [lowest, highest].
+// From scores to positions: round(score * scale + offset), at most highest.
 struct Quantiser {
-  double origin, scale, lowest, highest;
+  double scale, offset;
+  int64_t lowest, highest;
 };
 
-// The negatives among `size` scores that lie above q.lowest. `nan` is set if a negative is NaN.
+// The negatives (marks of 0) among `size` scores whose position lies above q.lowest. `nan` is set if a
+// negative is NaN.
 void quantise(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, Quantised* out,
               bool* nan);
 

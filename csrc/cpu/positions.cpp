@@ -21,24 +21,21 @@ int exponent_for(double delta, int bits) {
   return bits - exponent;
 }
 
-constexpr double kMostSteps = 1 << 15;  // span of the positives, in 2 delta, that Narrow takes
+constexpr double kMostSteps = 1 << 15;     // span of the positives, in 2 delta, that Narrow takes
+constexpr double kMostDistance = 1 << 16;  // of the lowest positive from 0, likewise
 
 }  // namespace
 
 bool Narrow::fits(const double* score, int64_t p, int64_t n, double delta) {
-  const int exponent = delta > 0 ? exponent_for(delta, narrow_bits(n)) : 0;
-  return delta > 0 && n < (int64_t{1} << 40) && std::abs(exponent) < 900 && std::isfinite(score[0]) &&
-         std::isfinite(score[p - 1]) && score[p - 1] - score[0] <= kMostSteps * 2 * delta;
+  return delta > 0 && std::abs(exponent_for(delta, narrow_bits(n))) < 900 && std::isfinite(score[0]) &&
+         std::isfinite(score[p - 1]) && score[p - 1] - score[0] <= kMostSteps * 2 * delta &&
+         std::abs(score[0]) <= kMostDistance * 2 * delta;
 }
 
 Narrow::Narrow(const double* score, int64_t, int64_t n, double delta)
-    : origin_(score[0]),
-      scale_(std::ldexp(1.0, exponent_for(delta, narrow_bits(n)))),
+    : scale_(std::ldexp(1.0, exponent_for(delta, narrow_bits(n)))),
+      offset_(-std::nearbyint(score[0] * scale_)),
       half_(static_cast<Int>(std::nearbyint(delta * scale_))) {}
-
-Narrow::Int Narrow::of_difference(double difference) const {
-  return static_cast<Int>(std::nearbyint(difference * scale_));
-}
 
 Wide::Wide(const double* score, int64_t p, double delta) {
   exponent_ = delta > 0 ? exponent_for(delta, 62) : 0;

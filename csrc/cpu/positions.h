@@ -12,6 +12,7 @@
 //           scores, infinities and delta = 0 fit.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -31,17 +32,16 @@ class Narrow {
   Narrow(const double* score, int64_t p, int64_t n, double delta);
 
   Int half() const { return half_; }
-  Int of(double score) const { return of_difference(score - origin_); }
+  Int of(double score) const { return static_cast<Int>(std::nearbyint(score * scale_ + offset_)); }
 
-  // For vectorised callers: position = round((score - origin) * scale).
-  double origin() const { return origin_; }
+  // For vectorised callers: position = round(score * scale + offset). The product is exact, so the sum is
+  // rounded once.
   double scale() const { return scale_; }
+  double offset() const { return offset_; }
 
  private:
-  Int of_difference(double difference) const;
-
-  double origin_;
-  double scale_;
+  double scale_;   // a power of two
+  double offset_;  // an integer: the lowest positive lies near 0
   Int half_;
 };
 

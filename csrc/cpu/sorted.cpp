@@ -41,13 +41,13 @@ class NarrowBlocks {
       : input_(input),
         knots_(knots),
         grid_(knots, input.n),
-        quantiser_{position.origin(), position.scale(), static_cast<double>(knots.at.front()),
-                   static_cast<double>(grid_.highest())} {}
+        quantiser_{position.scale(), position.offset(), knots.at.front(), grid_.highest()} {}
 
   struct Buffer {
     int64_t begin, size;
-    bool nan = false;  // ever set
-    Mark marks[kBlock];
+    bool nan = false;   // ever set
+    const Mark* marks;  // told apart as far as negative or not
+    Mark own_marks[kBlock];
     float scores[kBlock];
     Quantised quantised;
     int32_t segment[kBlock + kSlack];
@@ -57,7 +57,7 @@ class NarrowBlocks {
   void read(int64_t b, Buffer* buffer) const {
     buffer->begin = b * kBlock;
     buffer->size = std::min(kBlock, input_.n - buffer->begin);
-    read_marks(input_.labels, buffer->begin, buffer->size, buffer->marks);
+    buffer->marks = negative_marks(input_.labels, buffer->begin, buffer->size, buffer->own_marks);
     with_dtype(input_.logits.dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
       const T* from = static_cast<const T*>(input_.logits.data) + buffer->begin;
