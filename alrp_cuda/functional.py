@@ -36,7 +36,8 @@ def alrp_loss(
             (in L_loc only; the gradient of scores uses the smooth S_i).
         eps: a positive with N_FP(i) <= eps sends no gradient; finite, >= 0.
         background: class index that means background, default C; only with class indices.
-        algorithm: "tiled" compares pair by pair; "auto" chooses the fastest.
+        algorithm: "sorted" takes O((P + N) log P) time, "tiled" compares pair by pair, O(P N); "auto" is the faster one. Both
+            are exact.
         backend: "auto" goes by the logits' device; else a name of :func:`alrp_cuda.backends`.
 
     Returns:

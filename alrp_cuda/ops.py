@@ -92,10 +92,16 @@ def choose_backend(name: str, logits: Tensor) -> Backend:
     return _backends[name]
 
 
-def choose_algorithm(name: str) -> int:
-    """Index of the algorithm of that name; "auto" is the fastest exact one."""
-    check_choice("algorithm", name, ("auto", *ALGORITHMS))
-    return ALGORITHMS.index("sorted" if name == "auto" else name)
+def choose_algorithm(name: str, dtype: torch.dtype, positives: int, delta: float) -> int:
+    """Index of the algorithm of that name; "auto" is the faster one for this many positives.
+
+    The sorted form costs as much as the tiled one with a few positives, or with some hundred where it needs its wide
+    positions (csrc/cpu/positions.h).
+    """
+    if name == "auto":
+        wide = dtype == torch.float64 or delta == 0
+        name = "sorted" if positives > (128 if wide else 4) else "tiled"
+    return ALGORITHMS.index(name)
 
 
 def _raise_for(status: list[int], layout: Layout, told: tuple[str, int] | None) -> None:
@@ -118,7 +124,7 @@ class _Ranking(torch.autograd.Function):
         layout: Layout,
         backend: Backend,
         loss: int,
-        algorithm: int,
+        algorithm_name: str,
         delta: float,
         eps: float,
         told: tuple[str, int] | None,
@@ -133,6 +139,7 @@ class _Ranking(torch.autograd.Function):
             count = status[0]
         else:
             count = told[1]
+        algorithm = choose_algorithm(algorithm_name, logits.dtype, count, delta)
         if loc_errors is not None:
             loc_errors = loc_errors.contiguous()
         want_error_gradient = ctx.needs_input_grad[1]
@@ -186,8 +193,9 @@ def ranking_loss(
     told: tuple[str, int] | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(cls, loc, rank, precision) of one of LOSSES; ``told``: the argument that gave P, and P."""
+    check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
     chosen = choose_backend(backend, logits)
     result: tuple[Tensor, Tensor, Tensor, Tensor] = _Ranking.apply(
-        logits, loc_errors, targets, layout, chosen, LOSSES.index(loss), choose_algorithm(algorithm), delta, eps, told
+        logits, loc_errors, targets, layout, chosen, LOSSES.index(loss), algorithm, delta, eps, told
     )
     return result
