@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <vector>
 
 #include "array.h"
@@ -84,21 +83,26 @@ void CpuBackend::positives(const Input& input, const Tables& tables, int64_t* pl
   for (const Found& found : chunks)
     flat.insert(flat.end(), found.index.begin(),
                 found.index.begin() + std::min<int64_t>(found.index.size(), input.p - flat.size()));
-  std::vector<double> score(flat.size());
+  struct Scored {
+    double score;
+    int64_t place;  // in flat order
+  };
+  std::vector<Scored> sorted(flat.size());
   for (size_t k = 0; k < flat.size(); ++k) {
-    score[k] = load(input.logits, flat[k]);
-    if (score[k] != score[k]) {
+    sorted[k] = {load(input.logits, flat[k]), static_cast<int64_t>(k)};
+    if (sorted[k].score != sorted[k].score) {
       status->nan = 1;
-      score[k] = 0;  // keeps the sort's order strict; every result is NaN
+      sorted[k].score = 0;  // keeps the sort's order strict; every result is NaN
     }
   }
+  std::sort(sorted.begin(), sorted.end(), [](const Scored& a, const Scored& b) {
+    return a.score != b.score ? a.score < b.score : a.place > b.place;
+  });
   const auto found = static_cast<int64_t>(flat.size());
-  std::iota(place, place + found, int64_t{0});
-  std::sort(place, place + found,
-            [&](int64_t a, int64_t b) { return score[a] != score[b] ? score[a] < score[b] : a > b; });
   for (int64_t r = 0; r < found; ++r) {
-    tables.index[r] = flat[place[r]];
-    tables.score[r] = score[place[r]];
+    place[r] = sorted[r].place;
+    tables.index[r] = flat[sorted[r].place];
+    tables.score[r] = sorted[r].score;
   }
   for (int64_t r = found; r < input.p; ++r) {
     place[r] = r;
