@@ -8,7 +8,6 @@ import torch
 from .cases import DTYPES, REGIMES
 from .contenders import LOSSES
 
-
 EMULATED_SIZES = "--device emulated has other defaults: 1e5 logits, 50 positives"
 
 
@@ -46,7 +45,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw time against N and P there")
     emulated = parser.add_argument_group("only with --device emulated")
     emulated.add_argument("--classes", type=count, default=0, metavar="C", help="class-index labels over rows of C logits")
-    emulated.add_argument("--write-costs", action="store_true", help="count the cases of tests/test_costs.py, write what it holds")
+    emulated.add_argument("--write-costs", action="store_true", help="write what tests/test_costs.py holds kernels to")
     # The emulated device takes a million times as long as what it stands in for.
     if parser.parse_known_args(argv)[0].device == "emulated":
         parser.set_defaults(logits=[10**5], positives=[50])

@@ -11,7 +11,7 @@ from . import walls
 from .counting import MissingRequirement, count, toolchain
 from .inputs import Case
 from .report import print_costs, print_model
-from .roofline import GPUS, floor_microseconds, modelled
+from .roofline import GPUS, floor_microseconds, times
 
 WAIT = "the first run after a change of csrc/cuda compiles its kernels: about 2 minutes"
 
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace, command: str) -> int:
             {
                 **vars(case),
                 "passes": walls.as_table(passes),
-                "modelled_us": dict(zip(names, modelled(k for one in passes.values() for k in one.kernels.values()), strict=True)),
+                "modelled_us": dict(zip(names, times(passes), strict=True)),
                 "floor_us": dict(zip(names, floor_microseconds(case, passes), strict=True)),
             }
             for case, passes in counted

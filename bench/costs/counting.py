@@ -51,7 +51,7 @@ class MissingRequirement(RuntimeError):
 def _emulated() -> Any:
     """The tests' emulated device; no other part of the benchmark needs the tests, nvcc or a host compiler."""
     if not (TESTS / "emulated").is_dir():
-        raise MissingRequirement(f"the emulated device is part of the tests, and {TESTS} holds none: run in a clone of the repository")
+        raise MissingRequirement(f"the emulated device is part of the tests, and there is no {TESTS}: run in a clone")
     if str(TESTS) not in sys.path:
         sys.path.append(str(TESTS))
     import emulated

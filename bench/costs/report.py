@@ -7,7 +7,7 @@ from rich.table import Table
 
 from .counting import Figures, Passes
 from .inputs import Case
-from .roofline import FORMULA, GPUS, floor, floor_microseconds, modelled, traffic_read, traffic_written
+from .roofline import FORMULA, GPUS, floor, floor_microseconds, modelled, times, traffic_read, traffic_written
 
 COLUMNS = ("launches", "syncs", "read, B", "written, B", "instructions", "atomics", "divergent")
 
@@ -32,14 +32,12 @@ def print_costs(console: Console, case: Case, passes: Passes) -> None:
     table.add_column("kernel", no_wrap=True)
     for name in (*COLUMNS, *(f"{gpu.name}, us" for gpu in GPUS)):
         table.add_column(name, justify="right", no_wrap=True)
-    everything: list[Figures] = []
     for name, one in passes.items():
         for kernel, figures in one.kernels.items():
             table.add_row(name, kernel, *_counts(case, figures), *_times(modelled([figures])))
-        everything += one.kernels.values()
         rows = _counts(case, one.total)
         rows[1] = str(one.total.get("host_syncs", 0))
-        table.add_row(name, "all", *rows, *_times(modelled(one.kernels.values())), style="bold")
+        table.add_row(name, "all", *rows, *_times(times({name: one})), style="bold")
         table.add_row(name, "floor", *_floor(case, [name]), *_times(floor_microseconds(case, {name: one})), style="dim")
         table.add_section()
     whole: Figures = {}
@@ -48,7 +46,7 @@ def print_costs(console: Console, case: Case, passes: Passes) -> None:
             whole[key] = whole.get(key, 0) + value
     rows = _counts(case, whole)
     rows[1] = str(whole.get("host_syncs", 0))
-    table.add_row("loss", "all", *rows, *_times(modelled(everything)), style="bold green")
+    table.add_row("loss", "all", *rows, *_times(times(passes)), style="bold green")
     table.add_row("loss", "floor", *_floor(case, list(passes)), *_times(floor_microseconds(case, passes)), style="dim")
     console.print()
     title = f"{case}: launches and host synchronisations; bytes, thread-instructions and atomics for each logit; modelled times"

@@ -37,7 +37,7 @@ GPUS = (
 )
 
 FORMULA = f"""\
-kernel: max(traffic / DRAM bandwidth, warp-instructions / (SMs x {SCHEDULERS} schedulers x clock)); a pass: the sum over its kernels.
+a kernel: max(traffic / DRAM bandwidth, warp-instructions / (SMs x {SCHEDULERS} schedulers x clock)); all: the sum over kernels.
 traffic: {SECTOR} bytes for each sector a warp-instruction reads or writes, twice that for atomics: no cache is assumed.
 floor: each logit and label read once by each pass, each gradient written once, at DRAM bandwidth.
 Not in it: caches, latency, launches (a few us each), idle SMs of small grids, arithmetic units narrower than a warp (doubles
@@ -56,6 +56,11 @@ def modelled(kernels: Iterable[Figures]) -> list[float]:
     """Microseconds on each of GPUS for kernels that run one after another."""
     rows = [(traffic_read(figures) + traffic_written(figures), figures.get("warp_instructions", 0)) for figures in kernels]
     return [sum(gpu.microseconds(*row) for row in rows) for gpu in GPUS]
+
+
+def times(passes: Passes) -> list[float]:
+    """Microseconds on each of GPUS for all kernels of some passes."""
+    return modelled(figures for one in passes.values() for figures in one.kernels.values())
 
 
 def floor(case: Case, name: str) -> Figures:
