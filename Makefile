@@ -22,7 +22,7 @@ test-full: $(VENV)/built
 
 # On a machine with a GPU: its tests, compute-sanitizer and the benchmark, with a report in runs/.
 gpu-check: $(VENV)/built
-	python tests/gpu_check.py
+	python -m tests.gpu_check
 
 bench: $(VENV)/built
 	python -m bench
