@@ -1,4 +1,4 @@
-# make demo | test | bench | lint | test-full | gpu | format: each makes .venv, installs what it needs and builds the extension.
+# make demo | test | bench | lint | test-full | gpu-check | costs | format: each makes .venv, installs what it needs and builds the extension.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ TEST_NATIVE := $(shell find tests -name "*.cpp" -o -name "*.cc" -o -name "*.h" -
 export TORCH_CUDA_ARCH_LIST ?= 7.5 8.0 9.0+PTX
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-full gpu bench lint format clean
+.PHONY: demo test test-full gpu-check bench costs lint format clean
 
 demo: $(VENV)/built
 	python examples/digits.py
@@ -20,11 +20,17 @@ test: $(VENV)/built
 test-full: $(VENV)/built
 	python -m pytest --hypothesis-profile=long
 
-gpu: $(VENV)/built
-	python -m pytest -m gpu
+# On a machine with a GPU: its tests, compute-sanitizer and the benchmark, with a report in runs/.
+gpu-check: $(VENV)/built
+	python -m tests.gpu_check
 
 bench: $(VENV)/built
 	python -m bench
+
+# After a change of csrc/cuda that is meant to cost more or less: writes what tests/test_costs.py and test_compile.py hold.
+costs: $(VENV)/built
+	python -m bench --device emulated --write-costs
+	python tests/compilation.py --write
 
 lint: $(VENV)/installed
 	ruff check .
