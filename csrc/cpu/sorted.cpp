@@ -21,11 +21,16 @@ constexpr int64_t kGrainBlocks = 8;
 // Calls f with the positions that fit these positives: Narrow where it may, else Wide.
 template <typename F>
 void with_positions(const Input& input, const double* score, F&& f) {
-  if (input.logits.dtype != Dtype::kFloat64 && Narrow::fits(score, input.p, input.n, input.delta))
-    f(Narrow(score, input.p, input.n, input.delta));
+  if (input.logits.dtype != Dtype::kFloat64 &&
+      Narrow::fits(score[0], score[input.p - 1], input.n, input.delta))
+    f(Narrow::make(score[0], input.n, input.delta));
   else
-    f(Wide(score, input.p, input.delta));
+    f(WidePositions(score, input.p, input.delta));
 }
+
+int64_t half_of(const Narrow& position) { return position.half; }
+
+int128 half_of(const WidePositions& position) { return position.half(); }
 
 template <typename Position>
 std::vector<typename Position::Int> positions_of(const Position& position, const double* score, int64_t p) {
@@ -40,7 +45,7 @@ class NarrowReader {
   NarrowReader(const Input& input, const Narrow& position, const Knots<int64_t>& knots)
       : input_(input),
         grid_(knots, input.n),
-        quantiser_{position.origin(), position.scale(), static_cast<double>(knots.at.front()),
+        quantiser_{position.origin, position.scale, static_cast<double>(knots.at.front()),
                    static_cast<double>(grid_.highest())} {}
 
   struct Buffer {
@@ -82,7 +87,7 @@ class NarrowReader {
 
 class WideReader {
  public:
-  WideReader(const Input& input, const Wide& position, const Knots<int128>& knots)
+  WideReader(const Input& input, const WidePositions& position, const Knots<int128>& knots)
       : input_(input), position_(position), knots_(knots) {}
 
   struct Buffer : Block {
@@ -106,7 +111,7 @@ class WideReader {
 
  private:
   const Input& input_;
-  const Wide& position_;
+  const WidePositions& position_;
   const Knots<int128>& knots_;
 };
 
@@ -114,7 +119,7 @@ NarrowReader reader(const Input& input, const Narrow& position, const Knots<int6
   return {input, position, knots};
 }
 
-WideReader reader(const Input& input, const Wide& position, const Knots<int128>& knots) {
+WideReader reader(const Input& input, const WidePositions& position, const Knots<int128>& knots) {
   return {input, position, knots};
 }
 
@@ -171,7 +176,7 @@ void count(const Input& input, const double* score, double* n_fp, Status* status
   with_positions(input, score, [&](const auto& position) {
     using Position = std::decay_t<decltype(position)>;
     using Sum = typename Position::Sum;
-    const Knots knots(positions_of(position, score, input.p), position.half());
+    const Knots knots(positions_of(position, score, input.p), half_of(position));
     const auto blocks = reader(input, position, knots);
     std::vector<Bin<Sum>> total(knots.segments(), {0, 0});
     std::mutex mutex;
@@ -203,8 +208,8 @@ void pair_sums(const Input& input, const Spec& spec, const double* score, const 
     auto mirrored = positions_of(position, score, p);
     std::reverse(mirrored.begin(), mirrored.end());
     for (auto& x : mirrored) x = -x;
-    const Knots knots(mirrored, position.half());
-    const double self = position.half() ? 0.5 : 1.0;  // H(0)
+    const Knots knots(mirrored, half_of(position));
+    const double self = half_of(position) ? 0.5 : 1.0;  // H(0)
     const auto sum = [&](const std::vector<double>& weight, double* out) {
       const Spread spread(knots, weight.data());
       for (int64_t i = 0, m = 0; i < p; ++i) {
@@ -225,11 +230,11 @@ void error_gradient(const Input& input, const Sums& sums, const Tables& tables) 
   const int64_t p = input.p;
   with_positions(input, tables.score, [&](const auto& position) {
     const auto positions = positions_of(position, tables.score, p);
-    const Knots knots(positions, position.half());
+    const Knots knots(positions, half_of(position));
     std::vector<double> weight(p);
     for (int64_t r = 0; r < p; ++r) weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
     const Spread spread(knots, weight.data());
-    const double self = position.half() ? 0.5 : 1.0;  // H(0), where k = i has 1
+    const double self = half_of(position) ? 0.5 : 1.0;  // H(0), where k = i has 1
     for (int64_t r = 0, m = 0; r < p; ++r) {
       while (m < static_cast<int64_t>(knots.at.size()) && knots.at[m] <= positions[r]) ++m;
       tables.error_gradient[sums.place[r]] =
@@ -242,7 +247,7 @@ void spread(const Input& input, const Tables& tables, const Gradients& gradients
   const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
   const double rest = *tables.poison * scale;  // the gradient of a negative below all knots: 0, or NaN
   with_positions(input, tables.score, [&](const auto& position) {
-    const Knots knots(positions_of(position, tables.score, input.p), position.half());
+    const Knots knots(positions_of(position, tables.score, input.p), half_of(position));
     const auto blocks = reader(input, position, knots);
     const Spread spread(knots, tables.share);
     const auto value = values(knots, spread, scale);
