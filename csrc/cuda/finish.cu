@@ -168,7 +168,7 @@ __device__ void spread_errors(const SortedTables& t, Int half, const Sums& sums,
 // The tables of spread: the shares' prefix sums.
 template <typename Int>
 __device__ void spread_shares(const SortedTables& t, Int half, const double* share) {
-  constexpr double kMost = 1e30;  // beyond it, sums might not fit float
+  constexpr double kMost = 1e15;  // beyond it, sums times the incoming gradient might not fit float
   const int p = static_cast<int>(t.p);
   bool strange = false;
 #pragma unroll 1

@@ -363,7 +363,7 @@ __global__ void __launch_bounds__(kBlock, 2)
                   const void* grad_cls, Dtype incoming, Array gradient) {
   const Plan& plan = *t.plan;
   const double scale = load_scalar(grad_cls, incoming);
-  constexpr double kMost = 1e6;  // with shares below 1e30 every product fits float
+  constexpr double kMost = 1e15;  // with shares below 1e15 every product fits float
   if (plan.form != Form::kNarrow || *tables.poison != 0 || !plan.spreads || !(fabs(scale) < kMost)) {
     spread_rare(logits, labels, n, t, plan, delta, tables, scale, gradient);
     return;
