@@ -35,8 +35,8 @@ void forward(Backend& backend, const Input& input, const Spec& spec, const Outpu
   if (!has_errors(spec.loss)) sums.s = nullptr;
   const Tables& tables = output.tables;
   backend.positives(input, tables, sums.place, output.status, work.scratch);
-  backend.count(input, tables.score, sums.n_fp, output.status, work.scratch);
-  backend.pair_sums(input, spec, tables.score, sums);
+  backend.count(input, tables, sums.n_fp, output.status, work.scratch);
+  backend.pair_sums(input, spec, tables, sums);
   backend.terms(input, spec, sums, output);
   if (tables.error_gradient && spec.loss == Loss::kALRP) backend.error_gradient(input, sums, tables);
 }

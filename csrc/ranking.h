@@ -62,6 +62,7 @@ struct Tables {
   double* gradient;  // (p) of the positives' scores
   double* error_gradient;  // (p) dL_loc/dE in the order of the flat index; null if not wanted
   double* poison;          // (1) 0, or NaN where every gradient is NaN
+  void* device;  // table_bytes() of the backend's own, P-sized: what its stages leave for later ones
 };
 
 // Results of forward, float64 for float64 logits, else float32 (`values`).
@@ -99,13 +100,18 @@ struct Gradients {
   Dtype incoming;
 };
 
-// The two products and what is P-sized, on one device. Calls are asynchronous where the device is.
+// The two products and what is P-sized, on one device. Calls are asynchronous where the device is. A backend
+// may do the work of a stage in a later one, as long as what the stages leave for the caller is there after
+// the last.
 class Backend {
  public:
   virtual ~Backend() = default;
 
   // Bytes of scratch that the calls below share; they run one after the other.
   virtual size_t scratch_bytes(const Input& input) const = 0;
+
+  // Bytes of tables.device, a function of the input's sizes, dtypes and delta.
+  virtual size_t table_bytes(const Input&) const { return 0; }
 
   // status.found and .invalid of the labels alone, for a caller who does not know p (input.p is not read).
   virtual void count_positives(const Input& input, Status* status, void* scratch) = 0;
@@ -115,11 +121,11 @@ class Backend {
                          void* scratch) = 0;
 
   // count: n_fp[i] = sum over negatives j of H(s_j - score[i]); status.nan.
-  virtual void count(const Input& input, const double* score, double* n_fp, Status* status,
+  virtual void count(const Input& input, const Tables& tables, double* n_fp, Status* status,
                      void* scratch) = 0;
 
   // rank_pos[i] = 1 + sum over k != i of H(x_ik); s[i] = sum over k != i of E_k H(x_ik).
-  virtual void pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums) = 0;
+  virtual void pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) = 0;
 
   // Losses, rank, precision; tables.share, .gradient, .poison; .error_gradient for the hard order.
   virtual void terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) = 0;

@@ -21,7 +21,7 @@ struct Step {
       scale;  // 1 / (2 delta), limited to finite numbers so that a tie (x = 0) stays 1/2 for every delta > 0
 };
 
-inline Step make_step(double delta) {
+ALRP_HD Step make_step(double delta) {
   const double scale = delta > 0 ? 0.5 / delta : 0.0;
   return {delta, scale < DBL_MAX ? scale : DBL_MAX};
 }

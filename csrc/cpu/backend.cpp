@@ -29,18 +29,19 @@ size_t CpuBackend::scratch_bytes(const Input& input) const {
   return is_sorted_form(input) ? 0 : tiled::scratch_bytes(input);
 }
 
-void CpuBackend::count(const Input& input, const double* score, double* n_fp, Status* status, void* scratch) {
+void CpuBackend::count(const Input& input, const Tables& tables, double* n_fp, Status* status,
+                       void* scratch) {
   if (is_sorted_form(input))
-    sorted::count(input, score, n_fp, status);
+    sorted::count(input, tables.score, n_fp, status);
   else
-    tiled::count(input, score, n_fp, status, scratch);
+    tiled::count(input, tables.score, n_fp, status, scratch);
 }
 
-void CpuBackend::pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums) {
+void CpuBackend::pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) {
   if (is_sorted_form(input) && (!sums.s || finite(spec.loc_errors, input.p)))
-    sorted::pair_sums(input, spec, score, sums);
+    sorted::pair_sums(input, spec, tables.score, sums);
   else
-    tiled::pair_sums(input, spec, score, sums);
+    tiled::pair_sums(input, spec, tables.score, sums);
 }
 
 void CpuBackend::error_gradient(const Input& input, const Sums& sums, const Tables& tables) {

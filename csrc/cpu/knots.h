@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "../positions.h"
+
 namespace alrp::cpu {
 
 template <typename Int>
@@ -35,13 +37,6 @@ struct Knots {
   int64_t segment(Int x) const { return std::upper_bound(at.begin(), at.end(), x) - at.begin(); }
 };
 
-// What falls in a segment: how many, and the sum of their positions modulo the width of Sum.
-template <typename Sum>
-struct Bin {
-  Sum positions;
-  uint64_t count;
-};
-
 // count: n_fp[i] = sum over the binned x of clamp((x - KL_i) / (KR_i - KL_i), 0, 1), exact but for the last
 // division.
 template <typename Int, typename Sum>
@@ -51,17 +46,9 @@ void count_from_bins(const Knots<Int>& knots, const std::vector<Bin<Sum>>& bins,
   for (size_t m = 0; m < bins.size(); ++m)
     below[m + 1] = {below[m].positions + bins[m].positions, below[m].count + bins[m].count};
   const uint64_t total = below.back().count;
-  const auto width = static_cast<double>(2 * knots.half);
-  for (size_t i = 0; i < knots.left.size(); ++i) {
-    const Bin<Sum>& begin = below[knots.left[i] + 1];  // of the segments that the ramp covers
-    const Bin<Sum>& end = below[knots.right[i] + 1];
-    n_fp[i] = static_cast<double>(total - end.count);
-    if (begin.count == end.count) continue;
-    // Wraps around to the true sum, which fits: count times the width at the most.
-    const Sum offsets = end.positions - begin.positions -
-                        static_cast<Sum>(end.count - begin.count) * static_cast<Sum>(knots.at[knots.left[i]]);
-    n_fp[i] += static_cast<double>(offsets) / width;
-  }
+  for (size_t i = 0; i < knots.left.size(); ++i)
+    n_fp[i] = count_of(below[knots.left[i] + 1], below[knots.right[i] + 1], total, knots.at[knots.left[i]],
+                       knots.half);
 }
 
 // spread: sum over i of weight[i] clamp((x - KL_i) / (KR_i - KL_i), 0, 1) as a function of x, linear in each

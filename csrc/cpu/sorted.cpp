@@ -21,11 +21,16 @@ constexpr int64_t kGrainBlocks = 8;
 // Calls f with the positions that fit these positives: Narrow where it may, else Wide.
 template <typename F>
 void with_positions(const Input& input, const double* score, F&& f) {
-  if (input.logits.dtype != Dtype::kFloat64 && Narrow::fits(score, input.p, input.n, input.delta))
-    f(Narrow(score, input.p, input.n, input.delta));
+  if (input.logits.dtype != Dtype::kFloat64 &&
+      Narrow::fits(score[0], score[input.p - 1], input.n, input.delta))
+    f(Narrow::make(score[0], input.n, input.delta));
   else
-    f(Wide(score, input.p, input.delta));
+    f(WidePositions(score, input.p, input.delta));
 }
+
+int64_t half_of(const Narrow& position) { return position.half; }
+
+int128 half_of(const WidePositions& position) { return position.half(); }
 
 template <typename Position>
 std::vector<typename Position::Int> positions_of(const Position& position, const double* score, int64_t p) {
@@ -41,7 +46,7 @@ class NarrowBlocks {
       : input_(input),
         knots_(knots),
         grid_(knots, input.n),
-        quantiser_{position.scale(), position.offset(), knots.at.front(), grid_.highest()} {}
+        quantiser_{position.scale, position.offset, knots.at.front(), grid_.highest()} {}
 
   struct Buffer {
     int64_t begin, size;
@@ -118,7 +123,7 @@ class NarrowBlocks {
 
 class WideBlocks {
  public:
-  WideBlocks(const Input& input, const Wide& position, const Knots<int128>& knots)
+  WideBlocks(const Input& input, const WidePositions& position, const Knots<int128>& knots)
       : input_(input), position_(position), knots_(knots) {}
 
   struct Buffer : Block {
@@ -164,7 +169,7 @@ class WideBlocks {
   }
 
   const Input& input_;
-  const Wide& position_;
+  const WidePositions& position_;
   const Knots<int128>& knots_;
 };
 
@@ -172,7 +177,7 @@ NarrowBlocks blocks_of(const Input& input, const Narrow& position, const Knots<i
   return {input, position, knots};
 }
 
-WideBlocks blocks_of(const Input& input, const Wide& position, const Knots<int128>& knots) {
+WideBlocks blocks_of(const Input& input, const WidePositions& position, const Knots<int128>& knots) {
   return {input, position, knots};
 }
 
@@ -182,7 +187,7 @@ void count(const Input& input, const double* score, double* n_fp, Status* status
   with_positions(input, score, [&](const auto& position) {
     using Position = std::decay_t<decltype(position)>;
     using Sum = typename Position::Sum;
-    const Knots knots(positions_of(position, score, input.p), position.half());
+    const Knots knots(positions_of(position, score, input.p), half_of(position));
     const auto blocks = blocks_of(input, position, knots);
     std::vector<Bin<Sum>> total(knots.segments(), {0, 0});
     std::mutex mutex;
@@ -211,8 +216,8 @@ void pair_sums(const Input& input, const Spec& spec, const double* score, const 
     auto mirrored = positions_of(position, score, p);
     std::reverse(mirrored.begin(), mirrored.end());
     for (auto& x : mirrored) x = -x;
-    const Knots knots(mirrored, position.half());
-    const double self = position.half() ? 0.5 : 1.0;  // H(0)
+    const Knots knots(mirrored, half_of(position));
+    const double self = half_of(position) ? 0.5 : 1.0;  // H(0)
     const auto sum = [&](const std::vector<double>& weight, double* out) {
       const Spread spread(knots, weight.data());
       for (int64_t i = 0, m = 0; i < p; ++i) {
@@ -233,12 +238,12 @@ void error_gradient(const Input& input, const Sums& sums, const Tables& tables) 
   const int64_t p = input.p;
   with_positions(input, tables.score, [&](const auto& position) {
     const auto positions = positions_of(position, tables.score, p);
-    const Knots knots(positions, position.half());
+    const Knots knots(positions, half_of(position));
     std::vector<double> weight(p);
     for (int64_t r = 0; r < p; ++r)
       weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
     const Spread spread(knots, weight.data());
-    const double self = position.half() ? 0.5 : 1.0;  // H(0), where k = i has 1
+    const double self = half_of(position) ? 0.5 : 1.0;  // H(0), where k = i has 1
     for (int64_t r = 0, m = 0; r < p; ++r) {
       while (m < static_cast<int64_t>(knots.at.size()) && knots.at[m] <= positions[r]) ++m;
       tables.error_gradient[sums.place[r]] =
@@ -251,7 +256,7 @@ void spread(const Input& input, const Tables& tables, const Gradients& gradients
   const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
   const double rest = *tables.poison * scale;  // the gradient of a negative below all knots: 0, or NaN
   with_positions(input, tables.score, [&](const auto& position) {
-    const Knots knots(positions_of(position, tables.score, input.p), position.half());
+    const Knots knots(positions_of(position, tables.score, input.p), half_of(position));
     const auto blocks = blocks_of(input, position, knots);
     const Spread spread(knots, tables.share);
     const typename std::decay_t<decltype(blocks)>::Values values(blocks, spread, scale);

@@ -12,11 +12,12 @@ class CudaBackend final : public Backend {
   explicit CudaBackend(cudaStream_t stream) : stream_(stream) {}
 
   size_t scratch_bytes(const Input& input) const override;
+  size_t table_bytes(const Input& input) const override;
   void count_positives(const Input& input, Status* status, void* scratch) override;
   void positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
                  void* scratch) override;
-  void count(const Input& input, const double* score, double* n_fp, Status* status, void* scratch) override;
-  void pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums) override;
+  void count(const Input& input, const Tables& tables, double* n_fp, Status* status, void* scratch) override;
+  void pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) override;
   void terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) override;
   void error_gradient(const Input& input, const Sums& sums, const Tables& tables) override;
   void spread(const Input& input, const Tables& tables, const Gradients& gradients, void* scratch) override;
@@ -25,6 +26,21 @@ class CudaBackend final : public Backend {
  private:
   size_t positives_scratch_bytes(const Input& input) const;  // positives.cu
   size_t count_scratch_bytes(const Input& input) const;      // tiled.cu
+
+  // The sorted form: it finds, sorts and prepares in `positives`, and has the P-sized stages after count in
+  // `terms`.
+  static bool is_sorted_form(const Input& input) {
+    return input.algorithm == Algorithm::kSorted && input.p > 0;
+  }
+  size_t sorted_scratch_bytes(const Input& input) const;  // prepare.cu
+  void sorted_positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
+                        void* scratch);
+  void sort_positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
+                      void* scratch);                                           // positives.cu
+  void sorted_count(const Input& input, const Tables& tables, Status* status);  // stream.cu
+  void sorted_spread(const Input& input, const Tables& tables, const Gradients& gradients);
+  void sorted_terms(const Input& input, const Spec& spec, const Sums& sums,
+                    const Output& output);  // finish.cu
 
   cudaStream_t stream_;
 };

@@ -10,6 +10,7 @@
 #include "../arena.h"
 #include "array.cuh"
 #include "backend.h"
+#include "keys.cuh"
 #include "launch.h"
 
 namespace alrp::cuda {
@@ -108,16 +109,6 @@ struct Scratch {
   }
 };
 
-// Unsigned integers in the order of doubles; -0.0 and 0.0 have one key.
-__device__ uint64_t key_of(double score) {
-  const auto bits = static_cast<uint64_t>(__double_as_longlong(score == 0 ? 0.0 : score));
-  return bits >> 63 ? ~bits : bits | uint64_t{1} << 63;
-}
-
-__device__ double score_of(uint64_t key) {
-  return __longlong_as_double(static_cast<long long>(key >> 63 ? key ^ uint64_t{1} << 63 : ~key));
-}
-
 // keys: the p positives in *descending* flat order, so that the stable sort leaves ties in it.
 //   in      flat (p), of which status.found are set; launch  p threads
 //   out     keys, places (p); what was not found sorts last; a NaN counts as 0 and is reported
@@ -161,6 +152,14 @@ void CudaBackend::count_positives(const Input& input, Status* status, void* scra
 
 void CudaBackend::positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
                             void* scratch) {
+  if (is_sorted_form(input))
+    sorted_positives(input, tables, place, status, scratch);
+  else
+    sort_positives(input, tables, place, status, scratch);
+}
+
+void CudaBackend::sort_positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
+                                 void* scratch) {
   Scratch work(input, scratch, stream_);
   check(cudaMemsetAsync(status, 0, sizeof(Status), stream_), "memset of status");
   if (input.n)

@@ -136,16 +136,18 @@ size_t CudaBackend::count_scratch_bytes(const Input& input) const {
 }
 
 size_t CudaBackend::scratch_bytes(const Input& input) const {
-  return std::max(positives_scratch_bytes(input), count_scratch_bytes(input));
+  return std::max(positives_scratch_bytes(input),
+                  is_sorted_form(input) ? sorted_scratch_bytes(input) : count_scratch_bytes(input));
 }
 
-void CudaBackend::count(const Input& input, const double* score, double* n_fp, Status* status,
+void CudaBackend::count(const Input& input, const Tables& tables, double* n_fp, Status* status,
                         void* scratch) {
+  if (is_sorted_form(input)) return sorted_count(input, tables, status);
   const int64_t p = input.p, parts = part_count(input);
   auto* partial = static_cast<double*>(scratch);
   const int64_t part_size = blocks_for((input.n + parts - 1) / parts) * kThreads;
   const dim3 grid(static_cast<unsigned>(std::max<int64_t>(1, blocks_for(p))), static_cast<unsigned>(parts));
-  count_tiled<<<grid, kThreads, 0, stream_>>>(input.logits, input.labels, input.n, score, p,
+  count_tiled<<<grid, kThreads, 0, stream_>>>(input.logits, input.labels, input.n, tables.score, p,
                                               make_step(input.delta), part_size, partial, status);
   check_launch("count_tiled");
   if (p == 0) return;
@@ -153,15 +155,15 @@ void CudaBackend::count(const Input& input, const double* score, double* n_fp, S
   check_launch("sum_parts");
 }
 
-void CudaBackend::pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums) {
-  if (input.p == 0) return;
+void CudaBackend::pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) {
+  if (input.p == 0 || is_sorted_form(input)) return;  // sorted: part of terms
   sum_pairs<<<static_cast<unsigned>(blocks_for(input.p)), kThreads, 0, stream_>>>(
-      score, sums.place, spec.loc_errors, input.p, make_step(input.delta), sums.rank_pos, sums.s);
+      tables.score, sums.place, spec.loc_errors, input.p, make_step(input.delta), sums.rank_pos, sums.s);
   check_launch("sum_pairs");
 }
 
 void CudaBackend::error_gradient(const Input& input, const Sums& sums, const Tables& tables) {
-  if (input.p == 0) return;
+  if (input.p == 0 || is_sorted_form(input)) return;  // sorted: part of terms
   spread_errors<<<static_cast<unsigned>(blocks_for(input.p)), kThreads, 0, stream_>>>(
       tables.score, sums.place, sums.rank_pos, sums.n_fp, input.p, make_step(input.delta), tables.poison,
       tables.error_gradient);
@@ -170,6 +172,7 @@ void CudaBackend::error_gradient(const Input& input, const Sums& sums, const Tab
 
 void CudaBackend::spread(const Input& input, const Tables& tables, const Gradients& gradients, void*) {
   if (input.n == 0) return;
+  if (is_sorted_form(input)) return sorted_spread(input, tables, gradients);
   spread_tiled<<<static_cast<unsigned>(blocks_for(input.n)), kThreads, 0, stream_>>>(
       input.logits, input.labels, input.n, tables.score, tables.share, input.p, make_step(input.delta),
       tables.poison, gradients.grad_cls, gradients.incoming, gradients.logits);

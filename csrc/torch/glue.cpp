@@ -92,15 +92,24 @@ at::Tensor workspace_of(const Backend& backend, const Input& input, const at::Te
                    logits.options().dtype(at::kByte));
 }
 
-Tables tables_of(const at::Tensor& index, const at::Tensor& tables, int64_t p) {
+// Doubles that hold the backend's own tables; they come first, for alignment.
+int64_t device_size(const Backend& backend, const Input& input) {
+  return static_cast<int64_t>((backend.table_bytes(input) + sizeof(double) - 1) / sizeof(double));
+}
+
+Tables tables_of(const Backend& backend, const Input& input, const at::Tensor& index,
+                 const at::Tensor& tables) {
+  const int64_t p = input.p, device = device_size(backend, input);
   auto* data = tables.mutable_data_ptr<double>();
-  const bool has_error_gradient = tables.numel() == 4 * p + 1 && p > 0;
+  auto* rows = data + device;
+  const bool has_error_gradient = tables.numel() - device == 4 * p + 1 && p > 0;
   return {index.mutable_data_ptr<int64_t>(),
-          data,
-          data + p,
-          data + 2 * p,
-          has_error_gradient ? data + 3 * p : nullptr,
-          data + tables.numel() - 1};
+          rows,
+          rows + p,
+          rows + 2 * p,
+          has_error_gradient ? rows + 3 * p : nullptr,
+          data + tables.numel() - 1,
+          data};
 }
 
 }  // namespace
@@ -123,14 +132,15 @@ ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, Targe
   at::Tensor cls = at::empty({}, values), loc = at::empty({}, values);
   at::Tensor rank = at::empty({p}, values), precision = at::empty({p}, values);
   at::Tensor index = at::empty({p}, logits.options().dtype(at::kLong));
-  at::Tensor tables = at::empty({(want_error_gradient ? 4 : 3) * p + 1}, logits.options().dtype(at::kDouble));
   at::Tensor status = at::empty({3}, logits.options().dtype(at::kLong));
   const auto backend = backend_of(logits);
+  at::Tensor tables = at::empty({device_size(*backend, input) + (want_error_gradient ? 4 : 3) * p + 1},
+                                logits.options().dtype(at::kDouble));
   const at::Tensor workspace = workspace_of(*backend, input, logits);
   alrp::forward(
       *backend, input, spec,
       {dtype_of(cls.scalar_type()), cls.data_ptr(), loc.data_ptr(), rank.data_ptr(), precision.data_ptr(),
-       tables_of(index, tables, p), reinterpret_cast<Status*>(status.data_ptr())},
+       tables_of(*backend, input, index, tables), reinterpret_cast<Status*>(status.data_ptr())},
       workspace.data_ptr());
   return {cls, loc, rank, precision, index, tables, status};
 }
@@ -142,6 +152,7 @@ std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward(
   const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
   const int64_t p = index.numel();
   const Input input = input_of(logits, targets, layout, p, delta, algorithm);
+  const auto backend = backend_of(logits);
   std::optional<at::Tensor> grad_logits, grad_loc_errors;
   Gradients gradients{};
   if (grad_cls) {
@@ -151,15 +162,15 @@ std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward(
     gradients.incoming = dtype_of(grad_cls->scalar_type());
   }
   if (grad_loc) {
-    TORCH_CHECK_VALUE(tables.numel() == 4 * p + 1, "forward was not asked for the gradient of loc_errors");
+    TORCH_CHECK_VALUE(p == 0 || tables_of(*backend, input, index, tables).error_gradient,
+                      "forward was not asked for the gradient of loc_errors");
     grad_loc_errors = at::empty({p}, logits.options().dtype(loc_errors_dtype));
     gradients.loc_errors = array_of(*grad_loc_errors);
     gradients.grad_loc = grad_loc->const_data_ptr();
     gradients.incoming = dtype_of(grad_loc->scalar_type());
   }
-  const auto backend = backend_of(logits);
   const at::Tensor workspace = workspace_of(*backend, input, logits);
-  alrp::backward(*backend, input, tables_of(index, tables, p), gradients, workspace.data_ptr());
+  alrp::backward(*backend, input, tables_of(*backend, input, index, tables), gradients, workspace.data_ptr());
   return {grad_logits, grad_loc_errors};
 }
 

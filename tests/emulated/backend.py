@@ -71,6 +71,11 @@ class EmulatedKernels:
         s.register(workspace, name="workspace")
         return workspace
 
+    def _device_size(self, problem: Input) -> int:
+        size = ctypes.c_size_t()
+        self._check(self.library.dll.alrp_table_bytes(problem, size))
+        return -(-size.value // 8)
+
     def forward(
         self,
         logits: Tensor,
@@ -88,10 +93,11 @@ class EmulatedKernels:
         values = torch.float64 if logits.dtype == torch.float64 else torch.float32
         cls, loc, rank, precision = (poisoned(size, values) for size in ((), (), p, p))
         index = poisoned(p, torch.int64)
-        tables = poisoned((4 if want_error_gradient else 3) * p + 1, torch.float64)
         status = poisoned(3, torch.int64)
         with self._session() as s:
             problem = self._input(s, logits, targets, layout, p, delta, algorithm)
+            device = self._device_size(problem)
+            tables = poisoned(device + (4 if want_error_gradient else 3) * p + 1, torch.float64)
             outputs = {"cls": cls, "loc": loc, "rank": rank, "precision": precision, "index": index, "tables": tables}
             for name, tensor in (outputs | {"status": status}).items():
                 s.register(tensor, name=name)
@@ -101,7 +107,7 @@ class EmulatedKernels:
             output = Output(
                 DTYPES.index(values),
                 *(t.data_ptr() for t in (cls, loc, rank, precision)),
-                Tables.of(index, tables),
+                Tables.of(index, tables, device),
                 status.data_ptr(),
             )
             self._check(
@@ -144,7 +150,8 @@ class EmulatedKernels:
                 None if grad_loc is None else grad_loc.data_ptr(),
                 0 if incoming is None else DTYPES.index(incoming.dtype),
             )
-            self._check(self.library.dll.alrp_backward(problem, Tables.of(index, tables), gradients, workspace.data_ptr()))
+            own = Tables.of(index, tables, self._device_size(problem))
+            self._check(self.library.dll.alrp_backward(problem, own, gradients, workspace.data_ptr()))
         return grad_logits, grad_loc_errors
 
     def count_positives(self, logits: Tensor, targets: Tensor, layout: Any) -> Tensor:

@@ -30,6 +30,10 @@ const char* alrp_workspace_bytes(const alrp::Input* input, size_t* bytes) {
   return guarded([&] { *bytes = alrp::workspace_bytes(alrp::cuda::CudaBackend(nullptr), *input); });
 }
 
+const char* alrp_table_bytes(const alrp::Input* input, size_t* bytes) {
+  return guarded([&] { *bytes = alrp::cuda::CudaBackend(nullptr).table_bytes(*input); });
+}
+
 const char* alrp_forward(const alrp::Input* input, const alrp::Spec* spec, const alrp::Output* output,
                          void* workspace) {
   return guarded([&] {

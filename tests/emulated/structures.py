@@ -58,15 +58,16 @@ class Spec(Structure):
 
 
 class Tables(Structure):
-    _fields_ = [(name, c_void_p) for name in ("index", "score", "share", "gradient", "error_gradient", "poison")]
+    _fields_ = [(name, c_void_p) for name in ("index", "score", "share", "gradient", "error_gradient", "poison", "device")]
 
     @classmethod
-    def of(cls, index: torch.Tensor, tables: torch.Tensor) -> "Tables":
+    def of(cls, index: torch.Tensor, tables: torch.Tensor, device: int) -> "Tables":
+        """``device``: how many elements of ``tables`` are the backend's own; they come first."""
         p, start = index.numel(), tables.data_ptr()
-        rows = [start + 8 * p * row for row in range(4)]
-        if tables.numel() != 4 * p + 1 or p == 0:
+        rows = [start + 8 * (device + p * row) for row in range(4)]
+        if tables.numel() - device != 4 * p + 1 or p == 0:
             rows[3] = None
-        return cls(index.data_ptr(), *rows, start + 8 * (tables.numel() - 1))
+        return cls(index.data_ptr(), *rows, start + 8 * (tables.numel() - 1), start)
 
 
 class Output(Structure):
@@ -95,6 +96,7 @@ def declare(dll: ctypes.CDLL) -> None:
     """Argument and result types of tests/emulated/c_api.cpp."""
     signatures = {
         "alrp_workspace_bytes": [POINTER(Input), POINTER(ctypes.c_size_t)],
+        "alrp_table_bytes": [POINTER(Input), POINTER(ctypes.c_size_t)],
         "alrp_forward": [POINTER(Input), POINTER(Spec), POINTER(Output), c_void_p],
         "alrp_backward": [POINTER(Input), POINTER(Tables), POINTER(Gradients), c_void_p],
         "alrp_count_positives": [POINTER(Input), c_void_p, c_void_p],

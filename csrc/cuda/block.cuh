@@ -1,0 +1,102 @@
+// Scans and sorts of one block of kBlock threads, in a fixed order: the same bits on every device.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+namespace alrp::cuda {
+
+constexpr int kBlock = 512;  // threads of kernels that work with one block, or with a few that stay
+
+struct Plus {
+  template <typename T>
+  __device__ T operator()(const T& a, const T& b) const {
+    return a + b;
+  }
+};
+
+struct Max {
+  __device__ double operator()(double a, double b) const { return a > b ? a : b; }
+};
+
+template <typename T>
+__device__ T shuffle_up(const T& value, int distance) {
+  constexpr int kWords = sizeof(T) / 4;
+  static_assert(sizeof(T) % 4 == 0);
+  uint32_t words[kWords];
+  memcpy(words, &value, sizeof(T));
+#pragma unroll
+  for (int k = 0; k < kWords; ++k) words[k] = __shfl_up_sync(0xffffffffu, words[k], distance);
+  T result;
+  memcpy(&result, words, sizeof(T));
+  return result;
+}
+
+template <typename T, typename Operation>
+__device__ T warp_scan(T value, Operation operation) {
+#pragma unroll
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const T other = shuffle_up(value, distance);
+    if ((threadIdx.x & 31) >= distance) value = operation(other, value);
+  }
+  return value;
+}
+
+template <typename T>
+struct Scanned {
+  T prefix, carry;
+};
+
+// Not inlined: a block calls it many times, and it is little work.
+template <typename T, typename Operation>
+__device__ __noinline__ Scanned<T> scan_block(T value, T carry) {
+  constexpr int kWarps = kBlock / 32;
+  __shared__ __align__(16) char storage[kWarps * sizeof(T)];
+  T* totals = reinterpret_cast<T*>(storage);
+  const Operation operation;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  value = warp_scan(value, operation);
+  if (lane == 31) totals[warp] = value;
+  __syncthreads();
+  if (warp == 0) {
+    const T total = warp_scan(lane < kWarps ? totals[lane] : value, operation);
+    if (lane < kWarps) totals[lane] = total;
+  }
+  __syncthreads();
+  const T prefix = operation(carry, warp ? operation(totals[warp - 1], value) : value);
+  carry = operation(carry, totals[kWarps - 1]);
+  __syncthreads();  // storage is used again
+  return {prefix, carry};
+}
+
+// Inclusive prefix of one value a thread, carried from call to call in every thread. All threads call.
+template <typename T, typename Operation>
+__device__ __forceinline__ T carried_scan(T value, T& carry, Operation) {
+  const Scanned<T> scanned = scan_block<T, Operation>(value, carry);
+  carry = scanned.carry;
+  return scanned.prefix;
+}
+
+// Sorts `size` (a power of two) pairs ascending by key, then by value, in shared or global memory. All
+// threads call.
+static __device__ __noinline__ void bitonic_sort(uint64_t* keys, uint32_t* values, int size) {
+  __syncthreads();
+  for (int run = 2; run <= size; run *= 2) {
+    for (int distance = run / 2; distance > 0; distance /= 2) {
+#pragma unroll 1
+      for (int t = threadIdx.x; t < size / 2; t += kBlock) {
+        const int a = 2 * t - (t & (distance - 1)), b = a + distance;
+        const uint64_t key_a = keys[a], key_b = keys[b];
+        const uint32_t value_a = values[a], value_b = values[b];
+        const bool above = key_a > key_b || (key_a == key_b && value_a > value_b);
+        if (above == ((a & run) == 0)) {
+          keys[a] = key_b, keys[b] = key_a;
+          values[a] = value_b, values[b] = value_a;
+        }
+      }
+      __syncthreads();
+    }
+  }
+}
+
+}  // namespace alrp::cuda

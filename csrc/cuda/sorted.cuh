@@ -1,0 +1,112 @@
+// What the kernels of the sorted form leave for one another: the plan of a call, and its P-sized tables.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "../arena.h"
+#include "../positions.h"
+#include "../ranking.h"
+
+namespace alrp::cuda {
+
+// How a call is computed: decided on the device, for the host does not know the scores.
+enum class Form : int32_t {
+  kNone,    // poisoned: every output is NaN
+  kNarrow,  // Narrow positions; segments by comparison of floats
+  kWide,    // Wide positions
+};
+
+struct Plan {
+  Form form;
+  int32_t spreads;  // 1: the shares are finite, so prefix sums of them work
+  Narrow narrow;
+  int64_t clusters;  // of Wide
+  float low, high;   // lowest and highest knot: scores below have no part, scores above are alike
+  float cell_scale, cell_bias;
+  uint32_t cell_first;
+  int32_t cells;
+  float per_step;  // 1 / (2 delta)
+};
+
+// The cell of a score from low to high: monotone, so that the cell of a knot tells on which side of it a
+// score in another cell lies. The bias makes the low bits of the float the cell.
+__device__ __forceinline__ uint32_t cell_of(float score, float scale, float bias, uint32_t first) {
+  return __float_as_uint(fmaf(score, scale, bias)) - first;
+}
+
+// Tables in Tables::device. Knots are the 2p of all positives, ascending, equal ones too. Segment m holds the
+// scores with m knots at or below them.
+struct SortedTables {
+  Plan* plan;
+  void* position;     // (p) of the positives: Narrow::Int or Wide::Int
+  void* knots;        // (2p) likewise
+  int32_t* begun;     // (2p) positives whose KL is among the knots up to here
+  int32_t* left;      // (p) which knot is the KL of each positive
+  int32_t* right;     // (p) and which its KR
+  Cluster* clusters;  // (p), Wide
+  float* upper;  // (2p + 1) upper end of each segment as a float, Narrow: smallest float at or above the knot
+  void* starts;  // (cells + 1) knots in cells below, uint16 where the tables go to shared memory, else uint32
+  void* bins;    // (2p + 1) Bin; after finish, their prefix sums
+  double* base;  // (2p + 1) gradient at the lower end of each segment (Narrow: at its float)
+  double* slope;   // (2p + 1) and its slope, per unit (Narrow: per step of 2 delta)
+  double* prefix;  // (p + 1) prefix sums of weights
+  double* weight;  // (p)
+  int64_t p;
+  int32_t most_cells;
+  size_t bytes;
+
+  SortedTables(const Input& input, void* base_address) : p(input.p) {
+    constexpr int64_t kCellsPerKnot = 4, kFewest = 64, kMost = 1 << 20;
+    const int64_t wish = kCellsPerKnot * 2 * p;
+    most_cells = static_cast<int32_t>(wish < kFewest ? kFewest : (wish > kMost ? kMost : wish));
+    Arena arena(base_address);
+    plan = arena.take<Plan>(1);
+    position = arena.take<int128>(p);
+    knots = arena.take<int128>(2 * p);
+    begun = arena.take<int32_t>(2 * p);
+    left = arena.take<int32_t>(p);
+    right = arena.take<int32_t>(p);
+    clusters = arena.take<Cluster>(p);
+    upper = arena.take<float>(2 * p + 1);
+    starts = arena.take<uint32_t>(most_cells + 1);
+    bins = arena.take<Bin<uint128>>(2 * p + 1);
+    base = arena.take<double>(2 * p + 1);
+    slope = arena.take<double>(2 * p + 1);
+    prefix = arena.take<double>(p + 1);
+    weight = arena.take<double>(p);
+    bytes = arena.bytes();
+  }
+
+  // Shared memory of the streaming kernels: 16 bytes a segment, and the starts.
+  size_t shared_bytes() const {
+    return 16 * static_cast<size_t>(2 * p + 1) + 2 * static_cast<size_t>(most_cells + 1);
+  }
+};
+
+// Whether the tables go to the shared memory of this device; starts are 16 bits wide then.
+inline bool fits_shared(const SortedTables& tables) {
+  int device = 0, limit = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return tables.p < (1 << 14) && tables.shared_bytes() + 1024 <= static_cast<size_t>(limit);
+}
+
+// Number of the `count` ascending values that are below (or, with `or_equal`, at or below) x.
+template <typename T>
+__device__ int64_t rank_in(const T* values, int64_t count, T x, bool or_equal) {
+  int64_t first = 0;
+#pragma unroll 1
+  while (count > 0) {
+    const int64_t half = count / 2;
+    const T value = values[first + half];
+    if (value < x || (or_equal && value == x)) {
+      first += half + 1;
+      count -= half + 1;
+    } else {
+      count = half;
+    }
+  }
+  return first;
+}
+
+}  // namespace alrp::cuda

@@ -1,0 +1,68 @@
+"""What the sorted form costs on a device, by the emulated device's counters: launches, synchronisations, traffic, instructions.
+
+Cost per logit is measured at two sizes and told apart from cost per call: the streaming kernels do the same for every logit,
+whatever their number, and the rest depends on the positives alone. So the line through both sizes gives the cost at 1e6.
+"""
+
+from functools import cache
+
+import pytest
+import torch
+from emulated import EmulatedKernels, register
+from emulator import Schedule, missing_requirement
+
+import alrp_cuda
+
+pytestmark = pytest.mark.skipif(bool(missing_requirement()), reason=f"emulated device: {missing_requirement()}")
+
+SMALL, LARGE, TARGET = 65_536, 131_072, 1_000_000
+MEANS = {"dense": -4.6, "sparse": -9.0}
+
+
+@cache
+def kernels():
+    counting = EmulatedKernels(schedule=Schedule())
+    register("emulated, counting", counting)
+    return counting
+
+
+def problem(regime, n, p):
+    generator = torch.Generator().manual_seed(0)
+    if regime == "one segment":
+        scores = torch.full((n,), -2.5)
+    else:
+        scores = torch.randn(n, generator=generator) + MEANS[regime]
+    positives = torch.randperm(n, generator=generator)[:p]
+    scores[positives] = torch.randn(p, generator=generator) * 1.5 - 2
+    labels = torch.zeros(n, dtype=torch.int8)
+    labels[positives] = 1
+    return scores, labels, torch.rand(p, generator=generator)
+
+
+@cache
+def passes(regime, n, p):
+    """The sessions of forward and backward."""
+    kernels().sessions.clear()
+    scores, labels, errors = problem(regime, n, p)
+    output = alrp_cuda.alrp_loss(
+        scores.requires_grad_(), labels, errors.requires_grad_(), backend="emulated, counting", algorithm="sorted"
+    )
+    (output.cls + output.loc).backward()
+    forward, backward = kernels().sessions
+    return forward, backward
+
+
+def at_target(regime, p, count):
+    """``count(session)`` of both passes together, per logit, at TARGET logits."""
+    small, large = (sum(count(session.counters) for session in passes(regime, n, p)) for n in (SMALL, LARGE))
+    slope = (large - small) / (LARGE - SMALL)
+    return slope + (large - slope * LARGE) / TARGET
+
+
+@pytest.mark.parametrize("p", [1, 500, pytest.param(8192, marks=pytest.mark.full)])
+def test_a_step_takes_few_launches_and_no_synchronisation(p):
+    forward, backward = passes("dense", 16_384, p)
+    assert forward.counters.launches + forward.counters.memsets <= 6
+    assert backward.counters.launches + backward.counters.memsets <= 2
+    for session in (forward, backward):
+        assert session.counters.host_syncs == session.counters.allocations == session.counters.copies == 0
