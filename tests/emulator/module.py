@@ -96,6 +96,12 @@ def _runtime() -> ctypes.CDLL:
 # ---- names
 
 
+def without_file_ids(text: str) -> str:
+    """nvcc puts hashes of the file into names of anonymous namespaces: without them, a kernel that does not change with
+    its file is found in the cache."""
+    return re.sub(r"(_GLOBAL__N__)[0-9a-f]{8}(_\w+?_cu_)[0-9a-f]{8}", r"\1\2", text)
+
+
 @cache
 def readable_name(mangled: str) -> str:
     """`_Z5countIfEvPKf` -> `count<float>`: demangled, without return type and parameters"""
@@ -192,7 +198,7 @@ class Module:
     def _compile(self, names: list[str]) -> None:
         try:
             translator = UnitTranslator(self._source, names)
-            code = translator.translate()
+            code = without_file_ids(translator.translate())
         except UnsupportedPTX as error:
             self.unsupported.update(dict.fromkeys(names, str(error)))
             return
@@ -201,9 +207,9 @@ class Module:
         unit.emulator_kernels.restype = ctypes.POINTER(_KernelRow)
         unit.emulator_variables.restype = ctypes.POINTER(ctypes.c_void_p)
         rows = unit.emulator_kernels()
-        for i in range(len(names) - len(translator.errors)):
-            self._entries[rows[i].name.decode()] = ctypes.addressof(rows[i])
-            self._units[rows[i].name.decode()] = unit
+        for i, name in enumerate(n for n in names if n not in translator.errors):
+            self._entries[name] = ctypes.addressof(rows[i])
+            self._units[name] = unit
 
     def _entry(self, kernel: str) -> int:
         if kernel not in self._entries and kernel not in self.unsupported:
