@@ -61,13 +61,12 @@ BARRIERS = {
     "no barrier before the next tile of ranks": no_barrier(TILED, after="  }\n  if (k < p) error_gradient"),
     "no barrier after a tile of shares is stored": no_barrier(TILED, "    weight[threadIdx.x] = i < p ? share[i] : 0;\n"),
     "no barrier before the next tile of shares": no_barrier(TILED, after="  }\n  if (j < n) store(gradient"),
-    "no barrier before a scan's storage is used again": no_barrier(
-        TERMS, barrier="  __syncthreads();  // storage is used again\n"
-    ),
     "no barrier before a sum's storage is used again": no_barrier(
         TERMS, barrier="  __syncthreads();\n", after="  return sum;  // in thread 0"
     ),
-    # Not here: the barrier at the end of hard_sums. Those of the scan that follows it also order what it wrote.
+    # Not here, because nothing goes wrong without them: the barrier at the end of hard_sums (those of the scan that follows
+    # also order what it wrote), and the one after a scan (CUB asks for it before the storage is used again, but its present
+    # algorithm writes there first what the same thread read last).
 }
 
 BOUNDS = {
