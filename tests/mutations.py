@@ -12,7 +12,8 @@ BARRIER = "    __syncthreads();\n"
 
 @dataclass(frozen=True)
 class Mutation:
-    """`file` under csrc; `units`: the .cu files in which a header's change shows, by default the file itself."""
+    """`file` under csrc; `units`: the .cu files in which a header's change shows, by default the file itself. Of an inline
+    function of the host, the linker takes any unit's copy: then all units that use it."""
 
     file: str
     old: str
@@ -125,7 +126,9 @@ WIDTHS = {
     "rows are counted in 32 bits": Mutation(
         "labels.h", "const int64_t row = i / labels.classes;", "const int64_t row = int(i) / int(labels.classes);", (TILED,)
     ),
-    "a grid is cut to 32 bits": Mutation("cuda/launch.h", "  if (blocks > INT_MAX)\n", "  if (false)\n", (TILED,)),
+    "a grid is cut to 32 bits": Mutation(
+        "cuda/launch.h", "  if (blocks > INT_MAX)\n", "  if (false)\n", (POSITIVES, TERMS, TILED)
+    ),
 }
 
 MATHEMATICS = {
@@ -140,7 +143,7 @@ MATHEMATICS = {
     "equal infinities do not tie": Mutation("step.h", "s_j == s_i ? 0.0 : s_j - s_i", "s_j - s_i", (TILED,)),
     "ties ascend by flat index": Mutation(POSITIVES, "const int64_t place = p - 1 - r;", "const int64_t place = r;"),
     "-0.0 sorts below 0.0": Mutation(POSITIVES, "score == 0 ? 0.0 : score", "score"),
-    "the best precision is not carried on": Mutation(TERMS, "  carry = operation(carry, total);\n", "  carry = total;\n"),
+    "a scan forgets all but the chunk before": Mutation(TERMS, "  carry = operation(carry, total);\n", "  carry = total;\n"),
 }
 
 REPORTS = {

@@ -30,6 +30,7 @@ CASES = [
     Case((300, 257), Labels(torch.int8), dtype=torch.float64, errors_dtype=torch.float64, scale="ties"),
     Case((17000, 5), Labels(torch.uint8), delta=0.0),
     Case((290, 31), Labels(torch.int64), scale="infinite"),
+    Case((40, 600), Labels(torch.int16)),
 ]
 
 
