@@ -1,4 +1,8 @@
-"""Faults to plant in copies of csrc/cuda, one at a time: each is a text that occurs once, and what takes its place."""
+"""Faults to plant in copies of csrc/cuda, one at a time: each is a text that occurs once, and what takes its place.
+
+A new kernel brings a fault for each of its barriers, bounds, index types and launches: a row in one of these tables. A fault
+that test_kernel_mutations.py does not report shows a check that its selection, or the suite, lacks.
+"""
 
 import shutil
 from dataclasses import dataclass

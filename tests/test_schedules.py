@@ -147,4 +147,5 @@ def test_every_two_settings_meet(run):
 def test_every_combination(case):
     for run in PRODUCT:
         if run.case == case:
+            print(run)  # where one fails, pytest shows which
             assert_schedule_does_not_matter(run)
