@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <climits>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -21,5 +22,14 @@ inline void check_launch(const char* kernel) { check(cudaGetLastError(), kernel)
 constexpr int kThreads = 256;
 
 inline int64_t blocks_for(int64_t items) { return (items + kThreads - 1) / kThreads; }
+
+// The grid that has a thread for each item. What no grid can hold is refused: cut to 32 bits, the number of
+// blocks could be one that is launched and leaves items out.
+inline unsigned grid_for(int64_t items) {
+  const int64_t blocks = blocks_for(items);
+  if (blocks > INT_MAX)
+    throw std::runtime_error("alrp_cuda: " + std::to_string(items) + " elements are more than a grid holds");
+  return static_cast<unsigned>(blocks);
+}
 
 }  // namespace alrp::cuda

@@ -165,7 +165,7 @@ void CudaBackend::sort_positives(const Input& input, const Tables& tables, int64
   if (input.n)
     check(select(work.temp, work.temp_bytes, input, work.flat, input.p, status, stream_), "DeviceSelect");
   if (input.p == 0) return;
-  const auto blocks = static_cast<unsigned>(blocks_for(input.p));
+  const unsigned blocks = grid_for(input.p);
   make_keys<<<blocks, kThreads, 0, stream_>>>(input.logits, work.flat, input.p, work.keys, work.places,
                                               status);
   check_launch("make_keys");

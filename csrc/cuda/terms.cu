@@ -33,8 +33,7 @@ void CudaBackend::terms(const Input& input, const Spec& spec, const Sums& sums, 
 
 void CudaBackend::scatter(const Input& input, const Tables& tables, const Gradients& gradients) {
   if (input.p == 0) return;
-  scatter_gradients<<<static_cast<unsigned>(blocks_for(input.p)), kThreads, 0, stream_>>>(tables, gradients,
-                                                                                          input.p);
+  scatter_gradients<<<grid_for(input.p), kThreads, 0, stream_>>>(tables, gradients, input.p);
   check_launch("scatter_gradients");
 }
 

@@ -146,34 +146,34 @@ void CudaBackend::count(const Input& input, const Tables& tables, double* n_fp, 
   const int64_t p = input.p, parts = part_count(input);
   auto* partial = static_cast<double*>(scratch);
   const int64_t part_size = blocks_for((input.n + parts - 1) / parts) * kThreads;
-  const dim3 grid(static_cast<unsigned>(std::max<int64_t>(1, blocks_for(p))), static_cast<unsigned>(parts));
+  const dim3 grid(std::max(1u, grid_for(p)), static_cast<unsigned>(parts));
   count_tiled<<<grid, kThreads, 0, stream_>>>(input.logits, input.labels, input.n, tables.score, p,
                                               make_step(input.delta), part_size, partial, status);
   check_launch("count_tiled");
   if (p == 0) return;
-  sum_parts<<<static_cast<unsigned>(blocks_for(p)), kThreads, 0, stream_>>>(partial, parts, p, n_fp);
+  sum_parts<<<grid_for(p), kThreads, 0, stream_>>>(partial, parts, p, n_fp);
   check_launch("sum_parts");
 }
 
 void CudaBackend::pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) {
   if (input.p == 0 || is_sorted_form(input)) return;  // sorted: part of terms
-  sum_pairs<<<static_cast<unsigned>(blocks_for(input.p)), kThreads, 0, stream_>>>(
-      tables.score, sums.place, spec.loc_errors, input.p, make_step(input.delta), sums.rank_pos, sums.s);
+  sum_pairs<<<grid_for(input.p), kThreads, 0, stream_>>>(tables.score, sums.place, spec.loc_errors, input.p,
+                                                         make_step(input.delta), sums.rank_pos, sums.s);
   check_launch("sum_pairs");
 }
 
 void CudaBackend::error_gradient(const Input& input, const Sums& sums, const Tables& tables) {
   if (input.p == 0 || is_sorted_form(input)) return;  // sorted: part of terms
-  spread_errors<<<static_cast<unsigned>(blocks_for(input.p)), kThreads, 0, stream_>>>(
-      tables.score, sums.place, sums.rank_pos, sums.n_fp, input.p, make_step(input.delta), tables.poison,
-      tables.error_gradient);
+  spread_errors<<<grid_for(input.p), kThreads, 0, stream_>>>(tables.score, sums.place, sums.rank_pos,
+                                                             sums.n_fp, input.p, make_step(input.delta),
+                                                             tables.poison, tables.error_gradient);
   check_launch("spread_errors");
 }
 
 void CudaBackend::spread(const Input& input, const Tables& tables, const Gradients& gradients, void*) {
   if (input.n == 0) return;
   if (is_sorted_form(input)) return sorted_spread(input, tables, gradients);
-  spread_tiled<<<static_cast<unsigned>(blocks_for(input.n)), kThreads, 0, stream_>>>(
+  spread_tiled<<<grid_for(input.n), kThreads, 0, stream_>>>(
       input.logits, input.labels, input.n, tables.score, tables.share, input.p, make_step(input.delta),
       tables.poison, gradients.grad_cls, gradients.incoming, gradients.logits);
   check_launch("spread_tiled");

@@ -1,5 +1,5 @@
 """The backend "emulated": csrc/cuda, its kernels and its host code, on the emulated device, behind the losses' own Python."""
 
-from .backend import EmulatedKernels, library, register
+from .backend import CSRC, MAIN_TARGET, SOURCES, TARGETS, EmulatedKernels, library, register, registered
 
-__all__ = ["EmulatedKernels", "library", "register"]
+__all__ = ["CSRC", "MAIN_TARGET", "SOURCES", "TARGETS", "EmulatedKernels", "library", "register", "registered"]

@@ -35,23 +35,24 @@ const char* alrp_table_bytes(const alrp::Input* input, size_t* bytes) {
 }
 
 const char* alrp_forward(const alrp::Input* input, const alrp::Spec* spec, const alrp::Output* output,
-                         void* workspace) {
+                         void* workspace, cudaStream_t stream) {
   return guarded([&] {
-    alrp::cuda::CudaBackend backend(nullptr);
+    alrp::cuda::CudaBackend backend(stream);
     alrp::forward(backend, *input, *spec, *output, workspace);
   });
 }
 
 const char* alrp_backward(const alrp::Input* input, const alrp::Tables* tables,
-                          const alrp::Gradients* gradients, void* workspace) {
+                          const alrp::Gradients* gradients, void* workspace, cudaStream_t stream) {
   return guarded([&] {
-    alrp::cuda::CudaBackend backend(nullptr);
+    alrp::cuda::CudaBackend backend(stream);
     alrp::backward(backend, *input, *tables, *gradients, workspace);
   });
 }
 
-const char* alrp_count_positives(const alrp::Input* input, alrp::Status* status, void* workspace) {
-  return guarded([&] { alrp::cuda::CudaBackend(nullptr).count_positives(*input, status, workspace); });
+const char* alrp_count_positives(const alrp::Input* input, alrp::Status* status, void* workspace,
+                                 cudaStream_t stream) {
+  return guarded([&] { alrp::cuda::CudaBackend(stream).count_positives(*input, status, workspace); });
 }
 
 }  // extern "C"

@@ -97,9 +97,9 @@ def declare(dll: ctypes.CDLL) -> None:
     signatures = {
         "alrp_workspace_bytes": [POINTER(Input), POINTER(ctypes.c_size_t)],
         "alrp_table_bytes": [POINTER(Input), POINTER(ctypes.c_size_t)],
-        "alrp_forward": [POINTER(Input), POINTER(Spec), POINTER(Output), c_void_p],
-        "alrp_backward": [POINTER(Input), POINTER(Tables), POINTER(Gradients), c_void_p],
-        "alrp_count_positives": [POINTER(Input), c_void_p, c_void_p],
+        "alrp_forward": [POINTER(Input), POINTER(Spec), POINTER(Output), c_void_p, c_void_p],
+        "alrp_backward": [POINTER(Input), POINTER(Tables), POINTER(Gradients), c_void_p, c_void_p],
+        "alrp_count_positives": [POINTER(Input), c_void_p, c_void_p, c_void_p],
     }
     for name, arguments in signatures.items():
         function = getattr(dll, name)

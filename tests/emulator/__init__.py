@@ -4,12 +4,13 @@ from .compiler import missing_requirement
 from .counters import Counters
 from .errors import EmulatorError, UnsupportedPTX
 from .library import Library, Session
-from .module import LaunchResult, Module
+from .module import Geometry, LaunchResult, Module
 from .schedule import Schedule
 
 __all__ = [
     "Counters",
     "EmulatorError",
+    "Geometry",
     "LaunchResult",
     "Library",
     "Module",

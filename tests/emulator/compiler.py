@@ -112,10 +112,9 @@ def tool_versions() -> str:
 
 @cache
 def emulator_digest() -> str:
-    """A changed translator or runtime makes the cache void."""
-    files = sorted([*PACKAGE.glob("*.py"), *PACKAGE.glob("translate/*.py"), *RUNTIME.iterdir()])
-    relevant = [f for f in files if f.is_file() and not f.name.startswith(("test_", "conftest"))]
-    return digest(*(x for f in relevant for x in (f.name, f.read_bytes())))
+    """A changed runtime, or other options, make the cache void; a changed translator writes other code by itself."""
+    files = sorted([Path(__file__), *RUNTIME.glob("*.h"), *RUNTIME.glob("*.cpp")])
+    return digest(*(x for f in files for x in (f.name, f.read_bytes())))
 
 
 def cached(name: str, make: Callable[[Path], None]) -> Path:
@@ -154,7 +153,7 @@ def compile_unit(code: str) -> Path:
         source = path.with_suffix(".cpp")
         source.write_text(code)
         # -O2 takes long on large kernels, and these are rarely the ones that are launched often.
-        level = "-O2" if len(code) < 400_000 else "-O1"
+        level = "-O2" if len(code) < 400_000 else "-O1" if len(code) < 1_000_000 else "-Og"
         link = [f"-L{runtime.parent}", f"-l:{runtime.name}", "-Wl,-rpath,$ORIGIN"]
         run([cxx(), *CXX_FLAGS, level, f"-I{RUNTIME}", str(source), "-o", str(path), *link], cxx())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
@@ -67,7 +67,7 @@ class Library:
         self.target = target
         self.modules = modules  # by the hash of the fat binary
         self.dll = ctypes.CDLL(str(path))
-        self.dll.emulated_memory.restype = ctypes.c_uint64
+        self.dll.emulated_memory.restype = self.dll.emulated_streams.restype = ctypes.c_uint64
         self._session: Session | None = None
         for identity, module in modules.items():
             for name in module.kernels:
@@ -112,9 +112,18 @@ class Library:
         """Translate every kernel, run none: {readable name: why it is not supported}"""
         return {readable_name(k): e for m in self.modules.values() for k, e in m.check_all().items()}
 
-    def session(self, schedule: Schedule | None = None, ignore: Sequence[str] = ()) -> Session:
-        """`ignore`: regular expressions of warnings that are known, and not of our code."""
-        return Session(self, schedule or Schedule(), ignore)
+    def session(
+        self,
+        schedule: Schedule | None = None,
+        ignore: Sequence[str] = (),
+        only_blocks: Mapping[str, Sequence[int]] | None = None,
+    ) -> Session:
+        """`ignore`: regular expressions of warnings that are known, and not of our code.
+
+        `only_blocks`: {regular expression of kernels: numbers of the only blocks to run}, for grids that would take too
+        long, and for the shapes of launches alone ({".": ()}). Of expressions that match, the first counts.
+        """
+        return Session(self, schedule or Schedule(), ignore, only_blocks or {})
 
 
 class Session:
@@ -123,12 +132,15 @@ class Session:
     Leaving it raises EmulatorError if a launch failed, or a kernel gave rise to a warning.
     """
 
-    def __init__(self, library: Library, schedule: Schedule, ignore: Sequence[str] = ()):
+    def __init__(self, library: Library, schedule: Schedule, ignore: Sequence[str], only_blocks: Mapping[str, Sequence[int]]):
         self.library = library
         self.schedule = schedule
         self.counters = Counters()  # of the session as a whole
         self.kernel_counters: dict[str, Counters] = {}  # by readable name
         self.problems: list[str] = []  # failed launches and warnings
+        self.launches: list[tuple[str, Geometry]] = []  # readable names and shapes, in order
+        self.streams: set[int] = set()  # on which the host code put launches, copies and memsets
+        self._only_blocks = only_blocks
         self._ignored = [re.compile(pattern) for pattern in ignore]
         self._registered: list[Any] = []  # keeps the arrays alive
         self._handler = _LaunchHandler(self._handle)
@@ -177,8 +189,16 @@ class Session:
         self.library.dll.emulated_counters(ctypes.byref(raw))
         for name in _API_COUNTERS:
             setattr(self.counters, name, getattr(raw, name))
+        dll = self.library.dll
+        streams = (ctypes.c_uint64 * dll.emulated_streams(None, ctypes.c_uint64(0)))()
+        dll.emulated_streams(streams, ctypes.c_uint64(len(streams)))
+        self.streams = set(streams)
 
     # ---- launches
+
+    def _blocks_of(self, kernel: str) -> Sequence[int] | None:
+        name = readable_name(kernel)
+        return next((blocks for pattern, blocks in self._only_blocks.items() if re.search(pattern, name)), None)
 
     def _handle(self, call: Any) -> int:
         """A launch by the host code. No exception may pass through its C++ frames."""
@@ -200,6 +220,7 @@ class Session:
             )
             return _INVALID_VALUE
         geometry = Geometry(tuple(call.grid), tuple(call.block), call.dynamic_shared)
+        self.launches.append((readable_name(kernel), geometry))
         problem = module.problem_of(kernel, geometry)
         if problem:
             self.problems.append(f"{readable_name(kernel)}: {problem}")
@@ -208,7 +229,7 @@ class Session:
         parameters = bytearray(function.parameter_bytes)
         for i, p in enumerate(function.parameters):
             parameters[p.offset : p.offset + p.size] = ctypes.string_at(call.arguments[i], p.size)
-        result = module.launch_packed(kernel, geometry, bytes(parameters), self._memory(), self.schedule)
+        result = module.launch_packed(kernel, geometry, bytes(parameters), self._memory(), self.schedule, self._blocks_of(kernel))
         self.counters.add(result.counters)
         self.kernel_counters.setdefault(readable_name(kernel), Counters()).add(result.counters)
         for warning in result.warnings.splitlines():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import re
 import struct
 import subprocess
@@ -56,6 +57,8 @@ class _Request(ctypes.Structure):
         ("parameters", ctypes.c_char_p),
         ("parameter_bytes", ctypes.c_uint64),
         ("ranges", ctypes.POINTER(_Range)),
+        ("block_count", ctypes.c_uint64),
+        ("blocks", ctypes.POINTER(ctypes.c_uint64)),
         ("options", _Options),
     ]
 
@@ -94,6 +97,12 @@ def _runtime() -> ctypes.CDLL:
 
 
 # ---- names
+
+
+def without_file_ids(text: str) -> str:
+    """nvcc puts hashes of the file into names of anonymous namespaces: without them, a kernel that does not change with
+    its file is found in the cache."""
+    return re.sub(r"(_GLOBAL__N__)[0-9a-f]{8}(_\w+?_cu_)[0-9a-f]{8}", r"\1\2", text)
 
 
 @cache
@@ -192,7 +201,7 @@ class Module:
     def _compile(self, names: list[str]) -> None:
         try:
             translator = UnitTranslator(self._source, names)
-            code = translator.translate()
+            code = without_file_ids(translator.translate())
         except UnsupportedPTX as error:
             self.unsupported.update(dict.fromkeys(names, str(error)))
             return
@@ -201,9 +210,9 @@ class Module:
         unit.emulator_kernels.restype = ctypes.POINTER(_KernelRow)
         unit.emulator_variables.restype = ctypes.POINTER(ctypes.c_void_p)
         rows = unit.emulator_kernels()
-        for i in range(len(names) - len(translator.errors)):
-            self._entries[rows[i].name.decode()] = ctypes.addressof(rows[i])
-            self._units[rows[i].name.decode()] = unit
+        for i, name in enumerate(n for n in names if n not in translator.errors):
+            self._entries[name] = ctypes.addressof(rows[i])
+            self._units[name] = unit
 
     def _entry(self, kernel: str) -> int:
         if kernel not in self._entries and kernel not in self.unsupported:
@@ -260,6 +269,7 @@ class Module:
         shared: int = 0,
         schedule: Schedule | None = None,
         extra: Sequence[Any] = (),
+        blocks: Sequence[int] | None = None,
         check: bool = True,
     ) -> LaunchResult:
         """Run a kernel. Raises on errors, and if `check` on warnings.
@@ -269,11 +279,12 @@ class Module:
                     bytes are a struct
         shared      bytes of dynamic shared memory
         extra       arrays that the kernel reaches through pointers in memory or in structs
+        blocks      numbers of the only blocks to run (x + y * grid.x + ...), for a grid that would take too long
         """
         name = self.find_kernel(kernel)
         parameters, ranges = self._pack(name, arguments)
         ranges += [registration(e, True, f"extra {i}") for i, e in enumerate(extra)]
-        result = self.launch_packed(name, Geometry.of(grid, block, shared), parameters, ranges, schedule or Schedule())
+        result = self.launch_packed(name, Geometry.of(grid, block, shared), parameters, ranges, schedule or Schedule(), blocks)
         if result.error is not None:
             raise EmulatorError(result.error + (f"\n{result.warnings}" if result.warnings else ""))
         if check and result.warnings:
@@ -305,12 +316,17 @@ class Module:
         parameters: bytes,
         ranges: Sequence[MemoryRange],
         schedule: Schedule,
+        blocks: Sequence[int] | None = None,
     ) -> LaunchResult:
         """The launch itself: `kernel` is mangled, `parameters` laid out. Nothing is raised for its errors."""
         readable = readable_name(kernel)
         problem = self.problem_of(kernel, geometry)
+        if problem is None and blocks is not None and any(not 0 <= b < math.prod(geometry.grid) for b in blocks):
+            problem = f"blocks {list(blocks)} of a grid {geometry.grid}"
         if problem:
             return LaunchResult(Counters(), "", f"{readable}: {problem}")
+        if blocks is not None and not len(blocks):
+            return LaunchResult(Counters(), "", None)
         try:
             entry = self._entry(kernel)
         except EmulatorError as problem_of_build:
@@ -336,6 +352,8 @@ class Module:
             parameters,
             len(parameters),
             table,
+            0 if blocks is None else len(blocks),
+            None if blocks is None else (ctypes.c_uint64 * max(1, len(blocks)))(*blocks),
             options,
         )
         raw = _Counters()

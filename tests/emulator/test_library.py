@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from . import EmulatorError, Library, Schedule, Session
+from . import EmulatorError, Geometry, Library, Schedule, Session
 from .conftest import KERNELS
 
 SUCCESS, INVALID_VALUE, INVALID_CONFIGURATION, LAUNCH_FAILURE = 0, 1, 9, 719
@@ -107,6 +107,46 @@ def test_a_failure_sticks_until_the_session_ends(library: Library) -> None:
         s.register(x)
         s.register(y)
         assert add_offset(s, x, y, 10) == SUCCESS
+
+
+def test_only_chosen_blocks_run(library: Library) -> None:
+    for order in ("forward", "reverse", "random"):
+        x, y = torch.arange(1000.0), torch.zeros(1000)
+        with library.session(Schedule(order=order, resident=2), only_blocks={"add_offset": [7, 2]}) as s:
+            s.register(x)
+            s.register(y)
+            assert add_offset(s, x, y, 1000) == SUCCESS
+        ran = torch.arange(1000) // 128
+        assert torch.equal(y, torch.where((ran == 2) | (ran == 7), 2 * x + 3, 0))
+
+
+def test_a_block_outside_the_grid_cannot_be_chosen(library: Library) -> None:
+    x = torch.zeros(10)
+    with pytest.raises(EmulatorError, match=r"blocks \[0, 1\] of a grid \(1, 1, 1\)"):
+        with library.session(only_blocks={"add_offset<float>": [0, 1]}) as s:
+            s.register(x)
+            assert add_offset(s, x, x, 10) == LAUNCH_FAILURE
+
+
+def test_shapes_of_launches_are_known_without_running_them(library: Library) -> None:
+    nowhere = ctypes.c_void_p(1 << 40)
+    with library.session(only_blocks={".": ()}) as s:
+        assert library.dll.add_offset_float(nowhere, nowhere, 2**31 - 200, None) == SUCCESS
+    assert s.launches == [("(anonymous namespace)::add_offset<float>", Geometry((2**24 - 1, 1, 1), (128, 1, 1)))]
+    assert s.counters.launches == 0
+
+
+def test_streams_are_told(library: Library) -> None:
+    x, y, stream = torch.zeros(10), torch.zeros(10), 0x1230
+    with library.session() as s:
+        s.register(x)
+        s.register(y)
+        library.dll.add_offset_float(pointer(x), pointer(y), 10, ctypes.c_void_p(stream))
+    assert s.streams == {stream}
+    with library.session() as s:
+        s.register(x)
+        library.dll.round_trip(pointer(x), pointer(y), 10, ctypes.c_void_p(stream))
+    assert s.streams == {0, stream}  # cudaMemcpy runs on the default stream
 
 
 def test_launch_without_a_session_fails(library: Library) -> None:

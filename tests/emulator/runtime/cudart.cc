@@ -9,6 +9,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -69,6 +70,7 @@ struct State {
   std::map<Symbol, std::pair<void*, size_t>> symbols;
   std::map<const void*, int> dynamic_shared_limit;
   std::vector<Configuration> configurations;
+  std::set<uint64_t> streams;  // on which something was put
   cudaError_t last = cudaSuccess, sticky = cudaSuccess;
   ApiCounters counters = {};
 };
@@ -190,7 +192,11 @@ bool sticks(cudaError_t e) {
   return e == cudaErrorIllegalAddress || e == cudaErrorLaunchFailure || e == cudaErrorAssert;
 }
 
-cudaError_t launch(const void* function, dim3 grid, dim3 block, void** arguments, size_t shared) {
+void put_on(void* stream) { state().streams.insert((uint64_t)stream); }
+
+cudaError_t launch(const void* function, dim3 grid, dim3 block, void** arguments, size_t shared,
+                   cudaStream_t stream) {
+  put_on(stream);
   if (healthy()) return healthy();
   auto symbol = state().functions.find(function);
   if (symbol == state().functions.end()) return returned(cudaErrorInvalidDeviceFunction);
@@ -216,8 +222,17 @@ EXPORTED void emulated_configure(LaunchHandler handler, int compute_capability) 
   state().compute_capability = compute_capability;
   state().last = state().sticky = cudaSuccess;
   state().counters = {};
+  state().streams.clear();
 }
 EXPORTED void emulated_counters(ApiCounters* out) { *out = state().counters; }
+EXPORTED uint64_t emulated_streams(uint64_t* streams, uint64_t capacity) {
+  uint64_t n = 0;
+  for (uint64_t stream : state().streams) {
+    if (n < capacity) streams[n] = stream;
+    n++;
+  }
+  return n;
+}
 EXPORTED void emulated_kernel(uint64_t module, const char* name, uint32_t static_shared,
                               uint32_t threads_limit) {
   state().kernels[{module, name}] = {static_shared, threads_limit};
@@ -288,22 +303,23 @@ cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* function) {
   return cudaSuccess;
 }
 cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments, size_t shared,
-                               cudaStream_t) {
-  return launch((const void*)kernel, grid, block, arguments, shared);
+                               cudaStream_t stream) {
+  return launch((const void*)kernel, grid, block, arguments, shared, stream);
 }
 cudaError_t __cudaLaunchKernel_ptsz(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
-                                    size_t shared, cudaStream_t) {
-  return launch((const void*)kernel, grid, block, arguments, shared);
+                                    size_t shared, cudaStream_t stream) {
+  return launch((const void*)kernel, grid, block, arguments, shared, stream);
 }
 
 // ---- launches
 
 cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments, size_t shared,
-                             cudaStream_t) {
-  return launch(function, grid, block, arguments, shared);
+                             cudaStream_t stream) {
+  return launch(function, grid, block, arguments, shared, stream);
 }
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* function, void** arguments) {
-  return launch(function, config->gridDim, config->blockDim, arguments, config->dynamicSmemBytes);
+  return launch(function, config->gridDim, config->blockDim, arguments, config->dynamicSmemBytes,
+                config->stream);
 }
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
@@ -355,14 +371,20 @@ cudaError_t cudaFreeAsync(void* p, cudaStream_t) { return release(p); }
 cudaError_t cudaFreeHost(void* p) { return release(p); }
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   count_sync();
+  put_on(nullptr);
   return copy(to, from, bytes, kind);
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream) {
+  put_on(stream);
   if (pageable(to) || pageable(from)) count_sync();
   return copy(to, from, bytes, kind);
 }
-cudaError_t cudaMemset(void* p, int value, size_t bytes) { return fill(p, value, bytes); }
-cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t) { return fill(p, value, bytes); }
+cudaError_t cudaMemset(void* p, int value, size_t bytes) { return cudaMemsetAsync(p, value, bytes, nullptr); }
+cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream) {
+  put_on(stream);
+  return fill(p, value, bytes);
+}
 cudaError_t cudaGetSymbolAddress(void** p, const void* symbol) {
   const auto* v = variable(symbol);
   if (!v) return returned(cudaErrorInvalidSymbol);

@@ -45,8 +45,8 @@ static std::string formatted(const char* format, va_list arguments) {
 
 std::string where(Thread* t, const Site& site) {
   char text[500];
-  snprintf(text, sizeof text, "block (%u, %u, %u), thread (%u, %u, %u), line %d: `%s`", t->block_x,
-           t->block_y, t->block_z, t->x, t->y, t->z, site.line, site.text);
+  snprintf(text, sizeof text, "block (%u, %u, %u), thread (%u, %u, %u), line %d of the function: `%s`",
+           t->block_x, t->block_y, t->block_z, t->x, t->y, t->z, site.line, site.text);
   return text;
 }
 

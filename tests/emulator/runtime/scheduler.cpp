@@ -200,7 +200,9 @@ static std::string description_of_deadlock(const Block& b) {
 
 class Scheduler {
  public:
-  Scheduler(LaunchState& s, uint64_t blocks) : s_(s), order_(s, blocks), count_(blocks) {}
+  // `blocks`: the numbers of those that run, or null for 0 to count - 1
+  Scheduler(LaunchState& s, uint64_t count, const uint64_t* blocks)
+      : s_(s), order_(s, count), count_(count), blocks_(blocks) {}
 
   void run() {
     const uint64_t wanted = std::max<uint64_t>(1, std::min<uint64_t>(s_.options.resident, count_));
@@ -215,9 +217,13 @@ class Scheduler {
     uint8_t* area = stacks.area(slot, s_.kernel->stack_bytes * s_.threads);
     if (!area) return refuse();
     slots_.push_back(std::make_unique<Block>());
-    start_block(s_, *slots_.back(), order_(next_++), area);
+    start_block(s_, *slots_.back(), next_block(), area);
     live_.push_back(slot);
     s_.counters.resident_blocks = std::max<uint64_t>(s_.counters.resident_blocks, live_.size());
+  }
+  uint64_t next_block() {
+    const uint64_t i = order_(next_++);
+    return blocks_ ? blocks_[i] : i;
   }
   void refuse() {
     add_error("the host has no memory for the stacks of the block");
@@ -237,7 +243,7 @@ class Scheduler {
       finish_block(s_, b);
       progressed_ = true;
       if (next_ < count_) {
-        start_block(s_, b, order_(next_++), stacks.area(live_[i], 0));
+        start_block(s_, b, next_block(), stacks.area(live_[i], 0));
       } else {
         live_.erase(live_.begin() + i);
         i--;
@@ -296,6 +302,7 @@ class Scheduler {
   LaunchState& s_;
   BlockOrder order_;
   uint64_t count_, next_ = 0;
+  const uint64_t* blocks_;
   std::vector<std::unique_ptr<Block>> slots_;
   std::vector<size_t> live_;
   bool progressed_ = false;  // in this pass
@@ -349,7 +356,8 @@ extern "C" __attribute__((visibility("default"))) int emulator_launch(const Kern
   }
   DeviceFloatingPoint mode;
   current = &s;
-  Scheduler(s, (uint64_t)s.grid[0] * s.grid[1] * s.grid[2]).run();
+  const uint64_t count = request->blocks ? request->block_count : (uint64_t)s.grid[0] * s.grid[1] * s.grid[2];
+  Scheduler(s, count, request->blocks).run();
   current = nullptr;
   *counters = s.counters;
   return s.failed ? 1 : 0;

@@ -39,6 +39,8 @@ struct LaunchRequest {
   const void* parameters;
   uint64_t parameter_bytes;
   const Range* ranges;
+  uint64_t block_count;
+  const uint64_t* blocks;  // numbers of the blocks that run; null: all of the grid
   Options options;
 };
 

@@ -92,6 +92,7 @@ class FunctionTranslator:
         return f"static void {name}({', '.join(['Thread* t', *returns, *parameters])})"
 
     def translate(self) -> str:
+        self.unit.sites.first_line = self.function.line
         self._refuse_clusters()
         self._declare_parameters()
         self._collect()

@@ -35,13 +35,14 @@ class Sites:
 
     texts: list[tuple[int, str]] = field(default_factory=lambda: [(0, "?")])
     _known: dict[int, int] = field(default_factory=dict)
+    first_line: int = 1  # of the function that is translated: lines count from it, whatever stands before it in the file
     unknown: str = "sites[0]"
 
     def of(self, ins: Instruction) -> str:
         index = self._known.get(id(ins))
         if index is None:
             index = self._known[id(ins)] = len(self.texts)
-            self.texts.append((ins.line, ins.text))
+            self.texts.append((ins.line - self.first_line + 1, ins.text))
         return f"sites[{index}]"
 
     def definition(self) -> str:

@@ -1,0 +1,203 @@
+"""Faults to plant in copies of csrc/cuda, one at a time: each is a text that occurs once, and what takes its place.
+
+A new kernel brings a fault for each of its barriers, bounds, index types and launches: a row in one of these tables. A fault
+that test_kernel_mutations.py does not report shows a check that its selection, or the suite, lacks.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from emulated import CSRC, SOURCES
+from emulator.compiler import cache_directory, digest
+
+BARRIER = "    __syncthreads();\n"
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`file` under csrc; `units`: the .cu files in which a header's change shows, by default the file itself. Of an inline
+    function of the host, the linker takes any unit's copy: then all units that use it."""
+
+    file: str
+    old: str
+    new: str
+    units: tuple[str, ...] = ()
+
+    def sources(self) -> tuple[Path, ...]:
+        """The sources of csrc/cuda with the fault: its copy lies beside the compiled code, by content as that does."""
+        text = (CSRC / self.file).read_text()
+        count = text.count(self.old)
+        assert count == 1, f"csrc/{self.file} has {count} times what the mutation replaces: {self.old!r}"
+        assert self.old != self.new
+        contents = [path.read_bytes() for path in sorted(CSRC.rglob("*")) if path.is_file()]
+        copy = cache_directory() / f"mutation-{digest(self.file, self.old, self.new, *contents)}"
+        shutil.copytree(CSRC, copy, dirs_exist_ok=True)
+        (copy / self.file).write_text(text.replace(self.old, self.new))
+        changed = self.units or (self.file,)
+        return tuple(copy / path.relative_to(CSRC) if str(path).endswith(changed) else path for path in SOURCES)
+
+
+def without(file: str, text: str, lost: str) -> Mutation:
+    """`text` but for `lost`, which occurs in it once."""
+    assert text.count(lost) == 1
+    return Mutation(file, text, text.replace(lost, ""))
+
+
+def no_barrier(file: str, before: str = "", after: str = "", barrier: str = BARRIER) -> Mutation:
+    """Without the barrier between two lines."""
+    return without(file, before + barrier + after, barrier)
+
+
+TILED, TERMS, POSITIVES = "cuda/tiled.cu", "cuda/terms.cu", "cuda/positives.cu"
+
+BARRIERS = {
+    "no barrier after a tile of negatives is stored": no_barrier(TILED, "    column[threadIdx.x] = s_j;\n"),
+    "no barrier before the next tile of negatives": no_barrier(
+        TILED, barrier="    __syncthreads();  // before the next tile overwrites what is being read\n"
+    ),
+    "no barrier after a tile of pairs is stored": no_barrier(
+        TILED, "    error[threadIdx.x] = s && k < p ? load(loc_errors, place[k]) : 0;\n"
+    ),
+    "no barrier before the next tile of pairs": no_barrier(TILED, "      located += weighted(value, error[t]);\n    }\n"),
+    "no barrier after a tile of ranks is stored": no_barrier(
+        TILED, "    weight[threadIdx.x] = i < p ? 1 / (rank_pos[i] + n_fp[i]) : 0;\n"
+    ),
+    "no barrier before the next tile of ranks": no_barrier(TILED, after="  }\n  if (k < p) error_gradient"),
+    "no barrier after a tile of shares is stored": no_barrier(TILED, "    weight[threadIdx.x] = i < p ? share[i] : 0;\n"),
+    "no barrier before the next tile of shares": no_barrier(TILED, after="  }\n  if (j < n) store(gradient"),
+    "no barrier before a sum's storage is used again": no_barrier(
+        TERMS, barrier="  __syncthreads();\n", after="  return sum;  // in thread 0"
+    ),
+    # Not here, because nothing goes wrong without them: the barrier at the end of hard_sums (those of the scan that follows
+    # also order what it wrote), and the one after a scan (CUB asks for it before the storage is used again, but its present
+    # algorithm writes there first what the same thread read last).
+}
+
+BOUNDS = {
+    "one negative too many is counted": Mutation(TILED, "if (j < end && mark_of", "if (j <= end && mark_of"),
+    "the last tile of negatives is left out": Mutation(
+        TILED, "int64_t base = begin; base < end; base", "int64_t base = begin; base + kThreads <= end; base"
+    ),
+    "a part begins one negative late": Mutation(
+        TILED, "int64_t begin = blockIdx.y * part_size;", "int64_t begin = blockIdx.y * part_size + 1;"
+    ),
+    "one positive too many is written": Mutation(TILED, "if (i < p) partial[", "if (i <= p) partial["),
+    "the last part is not summed": Mutation(TILED, "part < parts; ++part", "part + 1 < parts; ++part"),
+    "the last tile of pairs is left out": Mutation(
+        TILED,
+        "  double rank = 1, located = 0;\n  for (int64_t base = 0; base < p; base += kThreads) {",
+        "  double rank = 1, located = 0;\n  for (int64_t base = 0; base + kThreads <= p; base += kThreads) {",
+    ),
+    "one gradient too many is written": Mutation(TILED, "if (j < n) store(gradient", "if (j <= n) store(gradient"),
+    "one loc_error's gradient too many is written": Mutation(
+        TERMS, "if (r >= p) return;\n  if (gradients.logits", "if (r > p) return;\n  if (gradients.logits"
+    ),
+    "one key too few is made": Mutation(
+        POSITIVES, "if (r >= p) return;\n  const int64_t place = p", "if (r + 1 >= p) return;\n  const int64_t place = p"
+    ),
+    "shared memory of negatives is one short": Mutation(
+        TILED, "__shared__ double column[kThreads];", "__shared__ double column[kThreads - 1];"
+    ),
+    "shared memory of errors is one short": Mutation(
+        TILED, "column[kThreads], error[kThreads];", "column[kThreads], error[kThreads - 1];"
+    ),
+    "positives beyond the capacity are written": Mutation(POSITIVES, "      if (place >= sink.capacity) return;\n", "\n"),
+    "positives that were not found are read": Mutation(POSITIVES, "if (place >= status->found) {", "if (false) {"),
+    "-1 is a place to scatter to": Mutation(TERMS, "gradients.logits.data && tables.index[r] >= 0", "gradients.logits.data"),
+}
+
+WIDTHS = {
+    "logits are counted in 32 bits": Mutation(
+        TILED,
+        "int64_t j = int64_t{blockIdx.x} * kThreads + threadIdx.x;\n  const bool negative",
+        "int64_t j = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);\n  const bool negative",
+    ),
+    "parts begin at 32 bits": Mutation(
+        TILED, "begin = blockIdx.y * part_size;", "begin = static_cast<int>(blockIdx.y * part_size);"
+    ),
+    "flat indices have 32 bits": Mutation(
+        POSITIVES,
+        "labels.classes ? label * labels.classes + row_class(labels, label_bits(labels, label)) : label;",
+        "labels.classes ? static_cast<int>(label * labels.classes + row_class(labels, label_bits(labels, label))) : label;",
+    ),
+    "half precision is loaded at 32-bit offsets": Mutation(
+        "cuda/array.cuh",
+        "static_cast<const __half*>(array.data)[i]);",
+        "static_cast<const __half*>(array.data)[int(i)]);",
+        (TILED,),
+    ),
+    "rows are counted in 32 bits": Mutation(
+        "labels.h", "const int64_t row = i / labels.classes;", "const int64_t row = int(i) / int(labels.classes);", (TILED,)
+    ),
+    "a grid is cut to 32 bits": Mutation(
+        "cuda/launch.h", "  if (blocks > INT_MAX)\n", "  if (false)\n", (POSITIVES, TERMS, TILED)
+    ),
+}
+
+MATHEMATICS = {
+    "the step's sign is swapped": Mutation(TILED, "step(h, column[k], s_i)", "step(h, s_i, column[k])"),
+    "a positive's own step is counted": Mutation(TILED, "if (base + t == i) continue;", "if (false) continue;"),
+    "a positive's own rank is weighed by a half": Mutation(
+        TILED, "base + t == k ? 1.0 : step(h, s_k, row[t])", "step(h, s_k, row[t])"
+    ),
+    "shares are sent at eps": Mutation("losses.h", "n_fp > eps ? error / (z", "n_fp >= eps ? error / (z", (TERMS,)),
+    "gradients are sent at eps": Mutation("losses.h", "n_fp > eps ? -error / z", "n_fp >= eps ? -error / z", (TERMS,)),
+    "an infinite weight times no step is NaN": Mutation("step.h", "h > 0 ? h * weight : 0.0", "h * weight", (TILED,)),
+    "equal infinities do not tie": Mutation("step.h", "s_j == s_i ? 0.0 : s_j - s_i", "s_j - s_i", (TILED,)),
+    "ties ascend by flat index": Mutation(POSITIVES, "const int64_t place = p - 1 - r;", "const int64_t place = r;"),
+    "-0.0 sorts below 0.0": Mutation(POSITIVES, "score == 0 ? 0.0 : score", "score"),
+    "a scan forgets all but the chunk before": Mutation(TERMS, "  carry = operation(carry, total);\n", "  carry = total;\n"),
+}
+
+REPORTS = {
+    "a negative's NaN is not reported": Mutation(TILED, "if (s_j != s_j) raise(&status->nan);", ""),
+    "a positive's NaN is not reported": Mutation(POSITIVES, "if (nan) raise(&status->nan);", ""),
+    "an impossible label is not reported": Mutation(POSITIVES, "if (invalid) raise(&status->invalid);", ""),
+    "status is raised without an atomic": Mutation(
+        "cuda/array.cuh",
+        "atomicExch(reinterpret_cast<unsigned long long*>(flag), 1ULL);",
+        "*flag = 1;",
+        (TILED,),
+    ),
+    "status is not reset": Mutation(
+        POSITIVES,
+        '  check(cudaMemsetAsync(status, 0, sizeof(Status), stream_), "memset of status");\n  if (input.n)\n',
+        "  if (input.n)\n",
+    ),
+    "a wrong number of positives is not reported": Mutation(TERMS, " || status.found != p ?", " ?"),
+    "ranks are not poisoned": Mutation(TERMS, "rank + poison", "rank"),
+    "the positives' gradients are not poisoned": Mutation(TERMS, "eps, z) + poison;", "eps, z);"),
+    "the others' gradients are not poisoned": Mutation(TILED, "(sum + *poison) * load_scalar", "sum * load_scalar"),
+    "ignored logits get no gradient": Mutation(TILED, "if (j < n) store(gradient", "if (j < n && negative) store(gradient"),
+}
+
+LAUNCHES = {
+    "one block of logits too few": Mutation(
+        TILED, "spread_tiled<<<grid_for(input.n),", "spread_tiled<<<std::max(1u, grid_for(input.n) - 1),"
+    ),
+    "one block of positives too few": Mutation(
+        TILED, "sum_pairs<<<grid_for(input.p),", "sum_pairs<<<std::max(1u, grid_for(input.p) - 1),"
+    ),
+    "one part too few": Mutation(
+        TILED, "static_cast<unsigned>(parts));", "static_cast<unsigned>(std::max<int64_t>(1, parts - 1)));"
+    ),
+    "parts are one tile short": Mutation(
+        TILED,
+        "blocks_for((input.n + parts - 1) / parts) * kThreads;",
+        "(blocks_for((input.n + parts - 1) / parts) - 1) * kThreads;",
+    ),
+    "fewer threads than the kernel is written for": Mutation(
+        TERMS, "terms_kernel<<<1, kThreads,", "terms_kernel<<<1, kThreads / 2,"
+    ),
+    "the default stream": Mutation(
+        TILED, "sum_parts<<<grid_for(p), kThreads, 0, stream_>>>", "sum_parts<<<grid_for(p), kThreads>>>"
+    ),
+    "workspace for half the partial sums": Mutation(
+        TILED,
+        "static_cast<size_t>(part_count(input) * input.p) * sizeof(double);",
+        "static_cast<size_t>(part_count(input) * input.p) * sizeof(float);",
+    ),
+}
+
+MUTATIONS = BARRIERS | BOUNDS | WIDTHS | MATHEMATICS | REPORTS | LAUNCHES
