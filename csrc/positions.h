@@ -1,14 +1,16 @@
-// Scores as integer positions, the coordinates in which the sorted algorithm compares and sums exactly; for the host and
-// for devices.
+// Scores as integer positions, the coordinates in which the sorted algorithm compares and sums exactly; for
+// the host and for devices.
 //
-// A position is a fixed-point number with 2 delta = 2 half units, so a step is 0 up to KL = x_i - half, 1 from
-// KR = x_i + half, and linear between. Integer sums do not depend on their order: results are bitwise the same for every
-// number of threads and every permutation of the negatives. Two forms:
-//   Narrow  int64, one linear map for all scores: 2 delta is about 2^33 units. For scores of at most 32 bits whose
+// A position is a fixed-point number with 2 delta = 2 half units, so a step is 0 up to KL = x_i - half, 1
+// from KR = x_i + half, and linear between. Integer sums do not depend on their order: results are bitwise
+// the same for every number of threads and every permutation of the negatives. Two forms:
+//   Narrow  int64, one linear map for all scores: 2 delta is about 2^33 units. For scores of at most 32 bits
+//   whose
 //           positives span at most 2^15 times 2 delta.
-//   Wide    __int128, 2 delta is at least 2^62 units, for everything else. Positives are grouped in clusters whose steps
-//           do not touch; distances between clusters do not matter and are cut short, so that any spread of scores,
-//           infinities and delta = 0 fit.
+//   Wide    __int128, 2 delta is at least 2^62 units, for everything else. Positives are grouped in clusters
+//   whose steps
+//           do not touch; distances between clusters do not matter and are cut short, so that any spread of
+//           scores, infinities and delta = 0 fit.
 #pragma once
 
 #include <cfloat>
@@ -102,7 +104,8 @@ struct Wide {
   ALRP_HD Int units(double origin, double score) const {
     if (score == origin) return 0;
     const double difference = score - origin;
-    const double virtual_origin = difference - score;  // minus the origin that the rounded difference stands for
+    const double virtual_origin =
+        difference - score;  // minus the origin that the rounded difference stands for
     const double dropped = (score - (difference - virtual_origin)) - (origin + virtual_origin);
     const Int whole = static_cast<Int>(ldexp(difference, exponent));
     return is_finite(dropped) ? whole + static_cast<Int>(ldexp(dropped, exponent)) : whole;
@@ -121,7 +124,8 @@ struct Wide {
     if (score == cluster.origin) return cluster.offset;
     // delta = 0: H jumps at the origin
     if (half == 0) return score < cluster.origin ? cluster.offset - 1 : cluster.offset;
-    // Beyond the steps of the cluster the distance does not matter; limited before it is scaled, it cannot overflow.
+    // Beyond the steps of the cluster the distance does not matter; limited before it is scaled, it cannot
+    // overflow.
     const Int below = -half - 1, above = cluster.width + half + 1;
     const double difference = ldexp(score - cluster.origin, exponent);
     if (!(difference > static_cast<double>(below))) return cluster.offset + below;
@@ -138,8 +142,8 @@ struct Bin {
   uint64_t count;
 };
 
-// sum of clamp((x - KL) / width, 0, 1) over the binned x, exact but for the last division. `begin` and `end` sum up the bins
-// below the ramp and below its end, `total` counts all.
+// sum of clamp((x - KL) / width, 0, 1) over the binned x, exact but for the last division. `begin` and `end`
+// sum up the bins below the ramp and below its end, `total` counts all.
 template <typename Int, typename Sum>
 ALRP_HD double count_of(const Bin<Sum>& begin, const Bin<Sum>& end, uint64_t total, Int left, Int half) {
   const auto whole = static_cast<double>(total - end.count);

@@ -62,7 +62,7 @@ struct Tables {
   double* gradient;  // (p) of the positives' scores
   double* error_gradient;  // (p) dL_loc/dE in the order of the flat index; null if not wanted
   double* poison;          // (1) 0, or NaN where every gradient is NaN
-  void* device;            // table_bytes() of the backend's own, P-sized: what its stages leave for later ones
+  void* device;  // table_bytes() of the backend's own, P-sized: what its stages leave for later ones
 };
 
 // Results of forward, float64 for float64 logits, else float32 (`values`).
@@ -100,8 +100,9 @@ struct Gradients {
   Dtype incoming;
 };
 
-// The two products and what is P-sized, on one device. Calls are asynchronous where the device is. A backend may do the
-// work of a stage in a later one, as long as what the stages leave for the caller is there after the last.
+// The two products and what is P-sized, on one device. Calls are asynchronous where the device is. A backend
+// may do the work of a stage in a later one, as long as what the stages leave for the caller is there after
+// the last.
 class Backend {
  public:
   virtual ~Backend() = default;

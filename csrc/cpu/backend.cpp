@@ -29,7 +29,8 @@ size_t CpuBackend::scratch_bytes(const Input& input) const {
   return is_sorted_form(input) ? 0 : tiled::scratch_bytes(input);
 }
 
-void CpuBackend::count(const Input& input, const Tables& tables, double* n_fp, Status* status, void* scratch) {
+void CpuBackend::count(const Input& input, const Tables& tables, double* n_fp, Status* status,
+                       void* scratch) {
   if (is_sorted_form(input))
     sorted::count(input, tables.score, n_fp, status);
   else

@@ -10,7 +10,8 @@ namespace {
 
 // flat_mark of a run of labels of one width, in a form that compilers turn into vector instructions.
 template <typename Bits>
-[[gnu::always_inline]] inline void flat_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks) {
+[[gnu::always_inline]] inline void flat_marks(const Labels& labels, int64_t begin, int64_t size,
+                                              Mark* marks) {
   const Bits* bits = static_cast<const Bits*>(labels.data) + begin;
   const auto one = static_cast<Bits>(labels.one), infinity = static_cast<Bits>(labels.infinity);
   const auto sign = static_cast<Bits>(Bits{1} << (8 * sizeof(Bits) - 1));

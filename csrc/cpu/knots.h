@@ -1,7 +1,7 @@
 // The knots of the step functions of all positives: every column of H is linear between them.
 //
-// The knots of positive i are KL = x_i - half and KR = x_i + half. Segment m holds the positions x with m knots at or
-// below x. P-sized work, shared by both passes and by the products among the positives.
+// The knots of positive i are KL = x_i - half and KR = x_i + half. Segment m holds the positions x with m
+// knots at or below x. P-sized work, shared by both passes and by the products among the positives.
 #pragma once
 
 #include <algorithm>
@@ -14,7 +14,7 @@ namespace alrp::cpu {
 
 template <typename Int>
 struct Knots {
-  std::vector<Int> at;              // ascending, each once
+  std::vector<Int> at;               // ascending, each once
   std::vector<int32_t> left, right;  // of each positive: which knot is its KL, which its KR
   Int half;
 
@@ -37,7 +37,8 @@ struct Knots {
   int64_t segment(Int x) const { return std::upper_bound(at.begin(), at.end(), x) - at.begin(); }
 };
 
-// count: n_fp[i] = sum over the binned x of clamp((x - KL_i) / (KR_i - KL_i), 0, 1), exact but for the last division.
+// count: n_fp[i] = sum over the binned x of clamp((x - KL_i) / (KR_i - KL_i), 0, 1), exact but for the last
+// division.
 template <typename Int, typename Sum>
 void count_from_bins(const Knots<Int>& knots, const std::vector<Bin<Sum>>& bins, double* n_fp) {
   std::vector<Bin<Sum>> below(bins.size() + 1);  // below[m]: of the segments before m
@@ -50,14 +51,15 @@ void count_from_bins(const Knots<Int>& knots, const std::vector<Bin<Sum>>& bins,
                        knots.half);
 }
 
-// spread: sum over i of weight[i] clamp((x - KL_i) / (KR_i - KL_i), 0, 1) as a function of x, linear in each segment:
-// base[m] + slope[m] * (x - knot[m - 1]). It starts from 0 at the lowest knot, so that small values stay precise.
-// Finite weights only.
+// spread: sum over i of weight[i] clamp((x - KL_i) / (KR_i - KL_i), 0, 1) as a function of x, linear in each
+// segment: base[m] + slope[m] * (x - knot[m - 1]). It starts from 0 at the lowest knot, so that small values
+// stay precise. Finite weights only.
 template <typename Int>
 struct Spread {
   std::vector<double> base, slope;
 
-  Spread(const Knots<Int>& knots, const double* weight) : base(knots.segments(), 0.0), slope(knots.segments(), 0.0) {
+  Spread(const Knots<Int>& knots, const double* weight)
+      : base(knots.segments(), 0.0), slope(knots.segments(), 0.0) {
     const auto p = static_cast<int64_t>(knots.left.size());
     const auto width = static_cast<double>(2 * knots.half);
     const auto count = static_cast<int64_t>(knots.at.size());

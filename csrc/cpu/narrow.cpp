@@ -25,7 +25,8 @@ Grid::Grid(const Knots<int64_t>& knots, int64_t most)
   highest_ = knots.at.back() + (int64_t{1} << coarse_);
   const auto span = static_cast<uint32_t>(static_cast<uint64_t>(highest_ - lowest_) >> coarse_);
   const int64_t wish = std::clamp<int64_t>(knot_count_ * kCellsPerKnot, 256, std::max<int64_t>(256, most));
-  shift_ = std::max(1, static_cast<int>(std::bit_width(span)) - static_cast<int>(std::bit_width<uint64_t>(wish)));
+  shift_ =
+      std::max(1, static_cast<int>(std::bit_width(span)) - static_cast<int>(std::bit_width<uint64_t>(wish)));
   mask_ = (uint32_t{1} << shift_) - 1;
   const uint32_t cells = (span >> shift_) + 1;
   entries_.resize(cells);
@@ -56,7 +57,8 @@ int64_t Grid::compare(int64_t x, uint32_t sum) const {
 
 namespace {
 
-// Adding it leaves a double's integer part in its low bits: conversion without an instruction that few CPUs have.
+// Adding it leaves a double's integer part in its low bits: conversion without an instruction that few CPUs
+// have.
 constexpr double kMagic = 0x1.8p52;
 
 ALRP_CLONES
@@ -80,7 +82,8 @@ bool positions_of(const float* scores, const Mark* marks, int64_t size, const Qu
   return nan;
 }
 
-bool quantise_portable(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, Quantised* out) {
+bool quantise_portable(const float* scores, const Mark* marks, int64_t size, const Quantiser& q,
+                       Quantised* out) {
   int64_t position[kBlock];
   uint8_t keep[kBlock];
   const bool nan = positions_of(scores, marks, size, q, position, keep);
@@ -95,10 +98,12 @@ bool quantise_portable(const float* scores, const Mark* marks, int64_t size, con
 }
 
 #ifdef __x86_64__
-__attribute__((target("avx512f,avx512vl,avx512bw"))) bool quantise_avx512(const float* scores, const Mark* marks,
-                                                                          int64_t size, const Quantiser& q,
+__attribute__((target("avx512f,avx512vl,avx512bw"))) bool quantise_avx512(const float* scores,
+                                                                          const Mark* marks, int64_t size,
+                                                                          const Quantiser& q,
                                                                           Quantised* out) {
-  const __m512d origin = _mm512_set1_pd(q.origin), scale = _mm512_set1_pd(q.scale), magic = _mm512_set1_pd(kMagic);
+  const __m512d origin = _mm512_set1_pd(q.origin), scale = _mm512_set1_pd(q.scale),
+                magic = _mm512_set1_pd(kMagic);
   const __m512d lowest = _mm512_set1_pd(q.lowest), highest = _mm512_set1_pd(q.highest);
   __m256i column = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
   int64_t m = 0;
@@ -116,7 +121,8 @@ __attribute__((target("avx512f,avx512vl,avx512bw"))) bool quantise_avx512(const 
         _mm512_sub_epi64(_mm512_castpd_si512(_mm512_add_pd(v, magic)), _mm512_castpd_si512(magic));
     // Compressed in a register and stored whole: the compressing store is slow on some CPUs.
     _mm512_storeu_si512(out->position + m, _mm512_maskz_compress_epi64(keep, position));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->column + m), _mm256_maskz_compress_epi32(keep, column));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out->column + m),
+                        _mm256_maskz_compress_epi32(keep, column));
     m += __builtin_popcount(keep);
     column = _mm256_add_epi32(column, _mm256_set1_epi32(8));
   }
@@ -130,7 +136,8 @@ const bool has_avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_suppo
 
 }  // namespace
 
-void quantise(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, Quantised* out, bool* nan) {
+void quantise(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, Quantised* out,
+              bool* nan) {
 #ifdef __x86_64__
   if (has_avx512) {
     *nan |= quantise_avx512(scores, marks, size, q, out);

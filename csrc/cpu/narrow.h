@@ -1,5 +1,5 @@
-// The inner loops of the sorted algorithm on narrow positions: quantise a block of scores, then look each one's segment
-// up in a table.
+// The inner loops of the sorted algorithm on narrow positions: quantise a block of scores, then look each
+// one's segment up in a table.
 #pragma once
 
 #include <vector>
@@ -12,10 +12,10 @@ namespace alrp::cpu {
 
 // Finds segments by one look-up in a table of cells of equal width over the range of the knots.
 //
-// With y the coarse position (30 bits) and one addition, sum = y + entry[y >> shift] has the segment above its low `shift`
-// bits: the carry out of the low bits is the comparison with the one knot that the cell may hold. Two cases, both
-// rare, are left to exact comparison: a cell with several knots sets the top bit, and low bits of 0 say that y may lie on
-// a knot.
+// With y the coarse position (30 bits) and one addition, sum = y + entry[y >> shift] has the segment above
+// its low `shift` bits: the carry out of the low bits is the comparison with the one knot that the cell may
+// hold. Two cases, both rare, are left to exact comparison: a cell with several knots sets the top bit, and
+// low bits of 0 say that y may lie on a knot.
 class Grid {
  public:
   // `most` limits the cells: a table finer than there are scores to look up does not pay.
@@ -61,6 +61,7 @@ struct Quantiser {
 };
 
 // The negatives among `size` scores that lie above q.lowest. `nan` is set if a negative is NaN.
-void quantise(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, Quantised* out, bool* nan);
+void quantise(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, Quantised* out,
+              bool* nan);
 
 }  // namespace alrp::cpu

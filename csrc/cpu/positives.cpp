@@ -55,7 +55,8 @@ std::vector<Found> find(int64_t n, const Labels& labels) {
   std::vector<Found> chunks((count + kLabelChunk - 1) / kLabelChunk);
   at::parallel_for(0, static_cast<int64_t>(chunks.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c)
-      (labels.classes ? find_rows : find_flat)(labels, c * kLabelChunk, std::min(count, (c + 1) * kLabelChunk), &chunks[c]);
+      (labels.classes ? find_rows : find_flat)(labels, c * kLabelChunk,
+                                               std::min(count, (c + 1) * kLabelChunk), &chunks[c]);
   });
   return chunks;
 }

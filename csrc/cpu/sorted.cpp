@@ -232,7 +232,8 @@ void error_gradient(const Input& input, const Sums& sums, const Tables& tables) 
     const auto positions = positions_of(position, tables.score, p);
     const Knots knots(positions, half_of(position));
     std::vector<double> weight(p);
-    for (int64_t r = 0; r < p; ++r) weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
+    for (int64_t r = 0; r < p; ++r)
+      weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
     const Spread spread(knots, weight.data());
     const double self = half_of(position) ? 0.5 : 1.0;  // H(0), where k = i has 1
     for (int64_t r = 0, m = 0; r < p; ++r) {

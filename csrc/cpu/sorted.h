@@ -1,4 +1,5 @@
-// The stages of Backend by sorted knots, O((P + N) log P); see Backend for what each computes and positions.h for how.
+// The stages of Backend by sorted knots, O((P + N) log P); see Backend for what each computes and positions.h
+// for how.
 //
 // Infinite and NaN weights do not go through prefix sums: a call that meets one is passed to the tiled form.
 #pragma once

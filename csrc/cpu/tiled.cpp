@@ -1,4 +1,6 @@
 // The two products pair by pair, O(P N), and the sums among the positives, O(P^2), on the CPU.
+#include "tiled.h"
+
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -8,7 +10,6 @@
 #include "array.h"
 #include "blocks.h"
 #include "pairs.h"
-#include "tiled.h"
 
 namespace alrp::cpu::tiled {
 namespace {

@@ -27,17 +27,20 @@ class CudaBackend final : public Backend {
   size_t positives_scratch_bytes(const Input& input) const;  // positives.cu
   size_t count_scratch_bytes(const Input& input) const;      // tiled.cu
 
-  // The sorted form: it finds, sorts and prepares in `positives`, and has the P-sized stages after count in `terms`.
+  // The sorted form: it finds, sorts and prepares in `positives`, and has the P-sized stages after count in
+  // `terms`.
   static bool is_sorted_form(const Input& input) {
     return input.algorithm == Algorithm::kSorted && input.p > 0;
   }
   size_t sorted_scratch_bytes(const Input& input) const;  // prepare.cu
-  void sorted_positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch);
+  void sorted_positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
+                        void* scratch);
   void sort_positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
-                      void* scratch);  // positives.cu
+                      void* scratch);                                           // positives.cu
   void sorted_count(const Input& input, const Tables& tables, Status* status);  // stream.cu
   void sorted_spread(const Input& input, const Tables& tables, const Gradients& gradients);
-  void sorted_terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output);  // finish.cu
+  void sorted_terms(const Input& input, const Spec& spec, const Sums& sums,
+                    const Output& output);  // finish.cu
 
   cudaStream_t stream_;
 };

@@ -77,7 +77,8 @@ __device__ __forceinline__ T carried_scan(T value, T& carry, Operation) {
   return scanned.prefix;
 }
 
-// Sorts `size` (a power of two) pairs ascending by key, then by value, in shared or global memory. All threads call.
+// Sorts `size` (a power of two) pairs ascending by key, then by value, in shared or global memory. All
+// threads call.
 static __device__ __noinline__ void bitonic_sort(uint64_t* keys, uint32_t* values, int size) {
   __syncthreads();
   for (int run = 2; run <= size; run *= 2) {

@@ -1,5 +1,5 @@
-// The P-sized stages of the sorted form after count: N_FP, the sums among the positives, the losses, and the tables of
-// spread.
+// The P-sized stages of the sorted form after count: N_FP, the sums among the positives, the losses, and the
+// tables of spread.
 #include "backend.h"
 #include "block.cuh"
 #include "launch.h"
@@ -36,8 +36,8 @@ __device__ void sum_bins(const SortedTables& t, Int half, double* n_fp) {
     n_fp[i] = count_of(bins[t.left[i]], bins[t.right[i]], carry.count, knots[t.left[i]], half);
 }
 
-// The knots as they are, for sum over i of weight[i] H(x - x_i), or mirrored, for sum over i of weight[i] H(x_i - x),
-// which falls with x: knot k is then the (2p - 1 - k)-th, with the sign turned.
+// The knots as they are, for sum over i of weight[i] H(x - x_i), or mirrored, for sum over i of weight[i]
+// H(x_i - x), which falls with x: knot k is then the (2p - 1 - k)-th, with the sign turned.
 template <typename Int, bool kMirrored>
 struct View {
   const Int* knots;
@@ -58,8 +58,9 @@ struct View {
   }
 };
 
-// t.base and t.slope of sum over i of weight[i] H: base[m] + slope[m] (x - knot[m - 1]) in segment m. It starts from 0 at
-// the lowest knot, so that small values stay precise. `weight` in the order of the view; finite.
+// t.base and t.slope of sum over i of weight[i] H: base[m] + slope[m] (x - knot[m - 1]) in segment m. It
+// starts from 0 at the lowest knot, so that small values stay precise. `weight` in the order of the view;
+// finite.
 template <typename Int, bool kMirrored>
 __device__ void make_spread(const SortedTables& t, Int half, const double* weight) {
   const int p = static_cast<int>(t.p);
@@ -84,7 +85,8 @@ __device__ void make_spread(const SortedTables& t, Int half, const double* weigh
     if (k < 2 * p) {
       if (k) {
         view.state(k - 1, begun, ended);
-        rise = (t.prefix[begun] - t.prefix[ended]) * per_unit * static_cast<double>(view.knot(k) - view.knot(k - 1));
+        rise = (t.prefix[begun] - t.prefix[ended]) * per_unit *
+               static_cast<double>(view.knot(k) - view.knot(k - 1));
       }
       view.state(k, begun, ended);
       slope = (t.prefix[begun] - t.prefix[ended]) * per_unit;
@@ -112,8 +114,8 @@ __device__ double at_positive(const SortedTables& t, int i) {
 
 // Sums among the positives: rank_pos, and s unless it is null.
 template <typename Int>
-__device__ void sum_pairs(const SortedTables& t, Int half, const double* score, double delta, const Array& errors,
-                          const Sums& sums) {
+__device__ void sum_pairs(const SortedTables& t, Int half, const double* score, double delta,
+                          const Array& errors, const Sums& sums) {
   const int p = static_cast<int>(t.p);
   const double self = half ? 0.5 : 1.0;  // H(0), where k = i does not count
 #pragma unroll 1
@@ -229,7 +231,8 @@ __global__ void __launch_bounds__(kBlock)
 }  // namespace
 
 void CudaBackend::sorted_terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) {
-  finish<<<1, kBlock, 0, stream_>>>(SortedTables(input, output.tables.device), input.delta, spec, sums, output);
+  finish<<<1, kBlock, 0, stream_>>>(SortedTables(input, output.tables.device), input.delta, spec, sums,
+                                    output);
   check_launch("finish");
 }
 

@@ -12,10 +12,10 @@
 namespace alrp::cuda {
 namespace {
 
-constexpr int64_t kMostInBlock = 8192;     // positives that one block sorts
-constexpr int64_t kMostInShared = 4096;    // and that it sorts in 48 KB of shared memory
-constexpr int kPairBytes = 12;             // of a key and a value
-constexpr int kFindBlocks = 8;             // blocks of find an SM
+constexpr int64_t kMostInBlock = 8192;   // positives that one block sorts
+constexpr int64_t kMostInShared = 4096;  // and that it sorts in 48 KB of shared memory
+constexpr int kPairBytes = 12;           // of a key and a value
+constexpr int kFindBlocks = 8;           // blocks of find an SM
 
 int64_t power_of_two_from(int64_t n) {
   int64_t size = 1;
@@ -56,7 +56,7 @@ __device__ void visit(Mark mark, int64_t flat, int64_t* list, int64_t capacity, 
 template <int kBytes>
 __global__ void __launch_bounds__(kThreads)
     find_labels(Labels labels, int64_t n, int64_t* list, int64_t capacity, Status* status) {
-  constexpr int kLabels = 16 / kBytes;  // in a vector
+  constexpr int kLabels = 16 / kBytes;         // in a vector
   constexpr int kWords = kBytes == 8 ? 2 : 1;  // of a step through the vector
   constexpr int kInStep = kBytes == 8 ? 1 : 4 / kBytes;
   const int64_t first = int64_t{blockIdx.x} * kThreads + threadIdx.x, stride = int64_t{gridDim.x} * kThreads;
@@ -87,15 +87,16 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t stride = int64_t{gridDim.x} * kThreads;
   for (int64_t row = int64_t{blockIdx.x} * kThreads + threadIdx.x; row < rows; row += stride) {
     const int64_t column = row_class(labels, label_bits(labels, row));
-    const Mark mark = column >= 0 ? Mark::kPositive : (column == kInvalidRow ? Mark::kInvalid : Mark::kIgnored);
+    const Mark mark =
+        column >= 0 ? Mark::kPositive : (column == kInvalidRow ? Mark::kInvalid : Mark::kIgnored);
     visit(mark, row * labels.classes + column, list, capacity, status);
   }
 }
 
 // Sorts what find listed: by flat index, which gives places, then by score, ties by descending place.
 // Returns whether all is well: as many found as told, no impossible label, no NaN.
-__device__ bool sort_in_block(const Array& logits, int64_t* list, uint64_t* keys, uint32_t* values, int p, int size,
-                              const Tables& tables, int64_t* place, Status* status) {
+__device__ bool sort_in_block(const Array& logits, int64_t* list, uint64_t* keys, uint32_t* values, int p,
+                              int size, const Tables& tables, int64_t* place, Status* status) {
   const int64_t found = status->found;
   const int listed = static_cast<int>(found < p ? found : p);
 #pragma unroll 1
@@ -164,7 +165,7 @@ __device__ void lay_cells(const Narrow& narrow, double delta, int p, const Sorte
   const double unit = 1 / narrow.scale;
 #pragma unroll 1
   for (int k = threadIdx.x; k < 2 * p; k += kBlock)
-    to.upper[k] = __double2float_ru(narrow.origin + static_cast<double>(knots[k]) * unit);
+    to.upper[k] = __double2float_ru(__dadd_ru(narrow.origin, static_cast<double>(knots[k]) * unit));
   if (threadIdx.x == 0) to.upper[2 * p] = __int_as_float(0x7f800000);
   __syncthreads();
   const float low = to.upper[0], high = to.upper[2 * p - 1];
@@ -247,11 +248,12 @@ __device__ int64_t lay_clusters(Wide wide, const double* score, int p, double de
 // prepare: sorts the positives that find listed, decides the form, and lays out its knots.
 //   in       list (status.found of them), logits; where `sorted`, tables.index, .score and place are done
 //   out      tables.index, .score, place; all of SortedTables but base, slope and sums; status.nan
-//   keys, values  scratch of `size` (a power of two) in global memory; null: in dynamic shared memory, 12 size bytes
-//   launch   one block of kBlock threads; O(p log^2 p) work
+//   keys, values  scratch of `size` (a power of two) in global memory; null: in dynamic shared memory, 12
+//   size bytes launch   one block of kBlock threads; O(p log^2 p) work
 __global__ void __launch_bounds__(kBlock)
-    prepare(Array logits, int64_t n, double delta, bool sorted, bool short_starts, int64_t* list, uint64_t* keys,
-            uint32_t* values, int size, Tables tables, int64_t* place, Status* status, SortedTables to) {
+    prepare(Array logits, int64_t n, double delta, bool sorted, bool short_starts, int64_t* list,
+            uint64_t* keys, uint32_t* values, int size, Tables tables, int64_t* place, Status* status,
+            SortedTables to) {
   extern __shared__ uint64_t pairs[];
   const int p = static_cast<int>(to.p);
   bool good;
@@ -300,7 +302,8 @@ unsigned find_grid(int64_t items) {
   int device = 0, multiprocessors = 1;
   check(cudaGetDevice(&device), "device");
   check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device attribute");
-  return static_cast<unsigned>(std::clamp<int64_t>(blocks_for(items), 1, int64_t{kFindBlocks} * multiprocessors));
+  return static_cast<unsigned>(
+      std::clamp<int64_t>(blocks_for(items), 1, int64_t{kFindBlocks} * multiprocessors));
 }
 
 void find(const Input& input, int64_t* list, Status* status, cudaStream_t stream) {
@@ -346,8 +349,8 @@ void CudaBackend::sorted_positives(const Input& input, const Tables& tables, int
     sort_positives(input, tables, place, status, scratch);
   }
   prepare<<<1, kBlock, in_shared ? size * kPairBytes : 0, stream_>>>(
-      input.logits, input.n, input.delta, !in_block, fits_shared(to), work.flat, in_shared ? nullptr : work.keys,
-      work.values, static_cast<int>(size), tables, place, status, to);
+      input.logits, input.n, input.delta, !in_block, fits_shared(to), work.flat,
+      in_shared ? nullptr : work.keys, work.values, static_cast<int>(size), tables, place, status, to);
   check_launch("prepare");
 }
 

@@ -28,29 +28,29 @@ struct Plan {
   float per_step;  // 1 / (2 delta)
 };
 
-// The cell of a score from low to high: monotone, so that the cell of a knot tells on which side of it a score in another
-// cell lies. The bias makes the low bits of the float the cell.
+// The cell of a score from low to high: monotone, so that the cell of a knot tells on which side of it a
+// score in another cell lies. The bias makes the low bits of the float the cell.
 __device__ __forceinline__ uint32_t cell_of(float score, float scale, float bias, uint32_t first) {
   return __float_as_uint(fmaf(score, scale, bias)) - first;
 }
 
-// Tables in Tables::device. Knots are the 2p of all positives, ascending, equal ones too. Segment m holds the scores with
-// m knots at or below them.
+// Tables in Tables::device. Knots are the 2p of all positives, ascending, equal ones too. Segment m holds the
+// scores with m knots at or below them.
 struct SortedTables {
   Plan* plan;
-  void* position;   // (p) of the positives: Narrow::Int or Wide::Int
-  void* knots;      // (2p) likewise
-  int32_t* begun;   // (2p) positives whose KL is among the knots up to here
-  int32_t* left;    // (p) which knot is the KL of each positive
-  int32_t* right;   // (p) and which its KR
+  void* position;     // (p) of the positives: Narrow::Int or Wide::Int
+  void* knots;        // (2p) likewise
+  int32_t* begun;     // (2p) positives whose KL is among the knots up to here
+  int32_t* left;      // (p) which knot is the KL of each positive
+  int32_t* right;     // (p) and which its KR
   Cluster* clusters;  // (p), Wide
-  float* upper;       // (2p + 1) upper end of each segment as a float, Narrow: smallest float at or above the knot
-  void* starts;       // (cells + 1) knots in cells below, uint16 where the tables go to shared memory, else uint32
-  void* bins;         // (2p + 1) Bin; after finish, their prefix sums
-  double* base;       // (2p + 1) gradient at the lower end of each segment (Narrow: at its float)
-  double* slope;      // (2p + 1) and its slope, per unit (Narrow: per step of 2 delta)
-  double* prefix;     // (p + 1) prefix sums of weights
-  double* weight;     // (p)
+  float* upper;  // (2p + 1) upper end of each segment as a float, Narrow: smallest float at or above the knot
+  void* starts;  // (cells + 1) knots in cells below, uint16 where the tables go to shared memory, else uint32
+  void* bins;    // (2p + 1) Bin; after finish, their prefix sums
+  double* base;  // (2p + 1) gradient at the lower end of each segment (Narrow: at its float)
+  double* slope;   // (2p + 1) and its slope, per unit (Narrow: per step of 2 delta)
+  double* prefix;  // (p + 1) prefix sums of weights
+  double* weight;  // (p)
   int64_t p;
   int32_t most_cells;
   size_t bytes;
@@ -77,10 +77,11 @@ struct SortedTables {
     bytes = arena.bytes();
   }
 
-  // Shared memory of the streaming kernels: 16 bytes a segment, and the starts.
-  size_t shared_bytes() const {
-    return 16 * static_cast<size_t>(2 * p + 1) + 2 * static_cast<size_t>(most_cells + 1);
+  // Shared memory of the streaming kernels: the starts, then a record of at most 20 bytes for each segment.
+  __host__ __device__ size_t starts_bytes() const {
+    return (2 * static_cast<size_t>(most_cells + 1) + 15) / 16 * 16;
   }
+  size_t shared_bytes() const { return starts_bytes() + 20 * static_cast<size_t>(2 * p + 1); }
 };
 
 // Whether the tables go to the shared memory of this device; starts are 16 bits wide then.

@@ -11,7 +11,7 @@
 namespace alrp::cuda {
 namespace {
 
-constexpr int kRows = 0;    // instead of the bytes of a label: class indices, one a row
+constexpr int kRows = 0;             // instead of the bytes of a label: class indices, one a row
 constexpr double kMagic = 0x1.8p52;  // added, it leaves a double's integer part in its low bits
 
 // Four logits that begin at a multiple of four.
@@ -55,9 +55,9 @@ __device__ __forceinline__ unsigned others_of_four(const Labels& labels, int64_t
   unsigned others = 0;
   if constexpr (kLabel == kRows) {
     const int64_t i = 4 * v;
-    const int64_t row = short_index
-                            ? static_cast<int64_t>(static_cast<uint32_t>(i) / static_cast<uint32_t>(labels.classes))
-                            : i / labels.classes;
+    const int64_t row =
+        short_index ? static_cast<int64_t>(static_cast<uint32_t>(i) / static_cast<uint32_t>(labels.classes))
+                    : i / labels.classes;
     const int64_t column = i - row * labels.classes;
     if (column + 3 < labels.classes) {
       const int64_t own = row_class(labels, label_bits(labels, row));
@@ -94,7 +94,8 @@ __device__ __forceinline__ unsigned others_of_four(const Labels& labels, int64_t
 }
 
 // Vectors of four that may be read and written whole: none where a pointer is not aligned.
-__device__ __forceinline__ int64_t vectors_of(const Array& logits, const Labels& labels, const void* out, int64_t n) {
+__device__ __forceinline__ int64_t vectors_of(const Array& logits, const Labels& labels, const void* out,
+                                              int64_t n) {
   const unsigned bytes = logits.dtype == Dtype::kFloat32 ? 16 : 8;
   const unsigned label_bytes = labels.classes ? 1 : min(16, 4 * labels.bytes);
   const bool aligned = reinterpret_cast<uintptr_t>(logits.data) % bytes == 0 &&
@@ -127,7 +128,8 @@ __device__ __forceinline__ void drop_others(unsigned others, float (&s)[4]) {
 
 // The first knot from `m` on, among those of the cell, whose float lies above s.
 template <typename Index, typename Upper>
-__device__ __forceinline__ int next_segment(const Index* starts, const Upper& upper, uint32_t cell, int m, float s) {
+__device__ __forceinline__ int next_segment(const Index* starts, const Upper& upper, uint32_t cell, int m,
+                                            float s) {
   int end = starts[cell + 1];
   constexpr int kSteps = 4;
   for (int step = 0; step < kSteps; ++step, ++m)
@@ -144,8 +146,8 @@ __device__ __forceinline__ int next_segment(const Index* starts, const Upper& up
 
 // ---- Wide, and what is rare: one logit at a time, tables in global memory.
 
-__device__ __forceinline__ void count_wide(const Array& logits, const Labels& labels, int64_t n, const SortedTables& t,
-                                        const Wide& wide, Status* status) {
+__device__ __forceinline__ void count_wide(const Array& logits, const Labels& labels, int64_t n,
+                                           const SortedTables& t, const Wide& wide, Status* status) {
   const auto* knots = static_cast<const int128*>(t.knots);
   auto* bins = static_cast<Bin<uint128>*>(t.bins);
   bool nan = false;
@@ -166,9 +168,9 @@ __device__ __forceinline__ void count_wide(const Array& logits, const Labels& la
 }
 
 // Spread where scores are wide, or weights do not go through prefix sums, or every gradient is NaN.
-__device__ __forceinline__ void spread_rare(const Array& logits, const Labels& labels, int64_t n, const SortedTables& t,
-                                         const Plan& plan, double delta, const Tables& tables, double scale,
-                                         const Array& gradient) {
+__device__ __forceinline__ void spread_rare(const Array& logits, const Labels& labels, int64_t n,
+                                            const SortedTables& t, const Plan& plan, double delta,
+                                            const Tables& tables, double scale, const Array& gradient) {
   const bool prefix_sums = plan.spreads && is_finite(scale);
   const double poison = *tables.poison;
   const auto* knots = static_cast<const int128*>(t.knots);
@@ -198,21 +200,36 @@ __device__ __forceinline__ void spread_rare(const Array& logits, const Labels& l
 
 // ---- Narrow
 
-// Where a block adds up: in its own shared memory, or directly in the bins.
+// A value that the compiler keeps in a register instead of computing it again for every logit.
+__device__ __forceinline__ uint32_t fixed(size_t value) {
+  auto result = static_cast<uint32_t>(value);
+  asm volatile("" : "+r"(result));
+  return result;
+}
+
+// The tables of count where they are shared: a record of five words for each segment, an odd number so that
+// neighbours fall in different banks: upper end, count, low and high word of the sum.
 struct SharedBins {
-  uint32_t* words;  // count, low and high word of the sum, of each segment
+  uint32_t* records;
+  static constexpr int kWords = 5;
+
+  __device__ __forceinline__ float upper(int m) const { return __uint_as_float(records[kWords * m]); }
 
   __device__ __forceinline__ void add(int m, uint64_t bits) const {
     const auto low = static_cast<uint32_t>(bits), high = static_cast<uint32_t>(bits >> 32);
-    uint32_t* bin = words + 3 * m;
-    atomicAdd(bin, 1u);
-    const uint32_t before = atomicAdd(bin + 1, low);
-    atomicAdd(bin + 2, high + (before + low < low));
+    uint32_t* record = records + kWords * m;
+    atomicAdd(record + 1, 1u);
+    const uint32_t before = atomicAdd(record + 2, low);
+    atomicAdd(record + 3, high + (before + low < low));
   }
 };
 
+// And where they are not.
 struct GlobalBins {
   Bin<uint64_t>* bins;
+  const float* uppers;
+
+  __device__ __forceinline__ float upper(int m) const { return uppers[m]; }
 
   __device__ __forceinline__ void add(int m, uint64_t bits) const {
     auto* bin = reinterpret_cast<unsigned long long*>(bins + m);
@@ -222,18 +239,18 @@ struct GlobalBins {
 };
 
 template <int kLabel, typename Index, typename Bins>
-__device__ __forceinline__ void count_narrow(const Array& logits, const Labels& labels, int64_t n, const Plan& plan,
-                                             const Index* starts, const float* upper, const Bins& bins,
+__device__ __forceinline__ void count_narrow(const Array& logits, const Labels& labels, int64_t n,
+                                             const Plan& plan, const Index* starts, const Bins& bins,
                                              Status* status) {
   const float low = plan.low, high = plan.high, scale = plan.cell_scale, bias = plan.cell_bias;
   const uint32_t cell_first = plan.cell_first;
   const double origin = plan.narrow.origin, units = plan.narrow.scale;
-  const auto ends = [upper](int m) { return upper[m]; };
+  const auto ends = [&bins](int m) { return bins.upper(m); };
   const auto tally = [&](float s) {
     s = fminf(s, high);
     const uint32_t cell = cell_of(s, scale, bias, cell_first);
     int m = starts[cell];
-    if (s >= upper[m]) m = next_segment(starts, ends, cell, m + 1, s);
+    if (s >= bins.upper(m)) m = next_segment(starts, ends, cell, m + 1, s);
     const double shifted = fma(static_cast<double>(s) - origin, units, kMagic);  // Narrow::of in the low bits
     bins.add(m, static_cast<uint64_t>(__double_as_longlong(shifted)));
   };
@@ -265,8 +282,10 @@ __device__ __forceinline__ void count_narrow(const Array& logits, const Labels& 
 //   logits, labels  n; read once, four a lane where pointers are aligned
 //   t               as prepare left it; bins zeroed
 //   status          nan is raised if a negative is NaN
-//   launch          any grid of fewer than 2^32 logits a block, kBlock threads; kShared: t.shared_bytes() of shared
-//                   memory for the starts, the upper ends and the block's own bins, added to t.bins at its end
+//   launch          any grid of fewer than 2^32 logits a block, kBlock threads; kShared: t.shared_bytes() of
+//   shared
+//                   memory for the starts, the upper ends and the block's own bins, added to t.bins at its
+//                   end
 //   exact           integer sums: the same bits for every grid, schedule and order of scores
 template <int kLabel, bool kShared>
 __global__ void __launch_bounds__(kBlock, 2)
@@ -282,24 +301,28 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
   auto* bins = static_cast<Bin<uint64_t>*>(t.bins);
   if constexpr (!kShared) {
-    count_narrow<kLabel>(logits, labels, n, plan, static_cast<const uint32_t*>(t.starts), t.upper, GlobalBins{bins},
-                         status);
+    count_narrow<kLabel>(logits, labels, n, plan, static_cast<const uint32_t*>(t.starts),
+                         GlobalBins{bins, t.upper}, status);
   } else {
-    extern __shared__ uint32_t shared[];
+    extern __shared__ __align__(16) char shared[];
     const int segments = static_cast<int>(2 * t.p + 1);
-    uint32_t* words = shared;
-    auto* upper = reinterpret_cast<float*>(words + 3 * segments);
-    auto* starts = reinterpret_cast<uint16_t*>(upper + segments);
-    for (int k = threadIdx.x; k < 3 * segments; k += kBlock) words[k] = 0;
-    for (int m = threadIdx.x; m < segments; m += kBlock) upper[m] = t.upper[m];
-    for (int c = threadIdx.x; c <= plan.cells; c += kBlock) starts[c] = static_cast<const uint16_t*>(t.starts)[c];
+    auto* starts = reinterpret_cast<uint16_t*>(shared);
+    const SharedBins own{reinterpret_cast<uint32_t*>(shared + fixed(t.starts_bytes()))};
+    for (int m = threadIdx.x; m < segments; m += kBlock) {
+      uint32_t* record = own.records + SharedBins::kWords * m;
+      record[0] = __float_as_uint(t.upper[m]);
+      record[1] = record[2] = record[3] = 0;
+    }
+    for (int c = threadIdx.x; c <= plan.cells; c += kBlock)
+      starts[c] = static_cast<const uint16_t*>(t.starts)[c];
     __syncthreads();
-    count_narrow<kLabel>(logits, labels, n, plan, starts, upper, SharedBins{words}, status);
+    count_narrow<kLabel>(logits, labels, n, plan, starts, own, status);
     __syncthreads();
     for (int m = threadIdx.x; m < segments; m += kBlock) {
-      const uint64_t count = words[3 * m];
+      const uint32_t* record = own.records + SharedBins::kWords * m;
+      const uint64_t count = record[1];
       if (count == 0) continue;
-      const uint64_t sum = words[3 * m + 1] | uint64_t{words[3 * m + 2]} << 32;
+      const uint64_t sum = record[2] | uint64_t{record[3]} << 32;
       auto* bin = reinterpret_cast<unsigned long long*>(bins + m);
       atomicAdd(bin, static_cast<unsigned long long>(sum - count * __double_as_longlong(kMagic)));
       atomicAdd(bin + 1, static_cast<unsigned long long>(count));
@@ -314,8 +337,9 @@ __device__ __forceinline__ float4 segment_of(const SortedTables& t, int m, doubl
 }
 
 template <int kLabel, typename Index, typename Segments>
-__device__ __forceinline__ void spread_narrow(const Array& logits, const Labels& labels, int64_t n, const Plan& plan,
-                                              const Index* starts, const Segments& segments, const Array& gradient) {
+__device__ __forceinline__ void spread_narrow(const Array& logits, const Labels& labels, int64_t n,
+                                              const Plan& plan, const Index* starts, const Segments& segments,
+                                              const Array& gradient) {
   const float low = plan.low, high = plan.high, scale = plan.cell_scale, bias = plan.cell_bias;
   const float per_step = plan.per_step;
   const uint32_t cell_first = plan.cell_first;
@@ -356,7 +380,8 @@ __device__ __forceinline__ void spread_narrow(const Array& logits, const Labels&
 // spread: gradient[j] = grad_cls * sum over i of share[i] H(s_j - score[i]) for negatives j; 0 for the rest.
 //   logits, labels  n, read once; gradient written once, everywhere
 //   t, tables       as finish left them
-//   launch          any grid, kBlock threads; kShared: t.shared_bytes() of shared memory for the starts and the segments
+//   launch          any grid, kBlock threads; kShared: t.shared_bytes() of shared memory for the starts and
+//   the segments
 template <int kLabel, bool kShared>
 __global__ void __launch_bounds__(kBlock, 2)
     spread_sorted(Array logits, Labels labels, int64_t n, double delta, SortedTables t, Tables tables,
@@ -370,15 +395,18 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
   if constexpr (!kShared) {
     const auto segments = [&t, scale](int m) { return segment_of(t, m, scale); };
-    spread_narrow<kLabel>(logits, labels, n, plan, static_cast<const uint32_t*>(t.starts), segments, gradient);
+    spread_narrow<kLabel>(logits, labels, n, plan, static_cast<const uint32_t*>(t.starts), segments,
+                          gradient);
   } else {
-    extern __shared__ float4 records[];
+    extern __shared__ __align__(16) char shared[];
     const int count = static_cast<int>(2 * t.p + 1);
-    auto* starts = reinterpret_cast<uint16_t*>(records + count);
+    auto* starts = reinterpret_cast<uint16_t*>(shared);
+    auto* records = reinterpret_cast<float4*>(shared + fixed(t.starts_bytes()));
     for (int m = threadIdx.x; m < count; m += kBlock) records[m] = segment_of(t, m, scale);
-    for (int c = threadIdx.x; c <= plan.cells; c += kBlock) starts[c] = static_cast<const uint16_t*>(t.starts)[c];
+    for (int c = threadIdx.x; c <= plan.cells; c += kBlock)
+      starts[c] = static_cast<const uint16_t*>(t.starts)[c];
     __syncthreads();
-    const auto segments = [](int m) { return records[m]; };
+    const auto segments = [records](int m) { return records[m]; };
     spread_narrow<kLabel>(logits, labels, n, plan, starts, segments, gradient);
   }
 }
@@ -419,8 +447,8 @@ void launch(const Input& input, const SortedTables& t, cudaStream_t stream, cons
   with_labels(input.labels, [&](auto label) {
     auto* kernel = shared ? choose(label, std::true_type()) : choose(label, std::false_type());
     const size_t bytes = shared ? t.shared_bytes() : 0;
-    kernel<<<grid_of(kernel, bytes, input.n), kBlock, bytes, stream>>>(input.logits, input.labels, input.n, input.delta,
-                                                                      t, arguments...);
+    kernel<<<grid_of(kernel, bytes, input.n), kBlock, bytes, stream>>>(input.logits, input.labels, input.n,
+                                                                       input.delta, t, arguments...);
   });
   check_launch(name);
 }
@@ -436,8 +464,8 @@ void CudaBackend::sorted_count(const Input& input, const Tables& tables, Status*
 void CudaBackend::sorted_spread(const Input& input, const Tables& tables, const Gradients& gradients) {
   launch(
       input, SortedTables(input, tables.device), stream_, "spread_sorted",
-      [](auto label, auto shared) { return &spread_sorted<label.value, shared.value>; }, tables, gradients.grad_cls,
-      gradients.incoming, gradients.logits);
+      [](auto label, auto shared) { return &spread_sorted<label.value, shared.value>; }, tables,
+      gradients.grad_cls, gradients.incoming, gradients.logits);
 }
 
 }  // namespace alrp::cuda

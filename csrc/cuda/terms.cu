@@ -1,8 +1,7 @@
 // What is P-sized: losses, errors and shares from the sums, and the positives' gradients.
-#include "terms.cuh"
-
 #include "backend.h"
 #include "launch.h"
+#include "terms.cuh"
 
 namespace alrp::cuda {
 namespace {
