@@ -215,8 +215,9 @@ struct SharedBins {
 
   __device__ __forceinline__ float upper(int m) const { return __uint_as_float(records[kWords * m]); }
 
-  __device__ __forceinline__ void add(int m, uint64_t bits) const {
-    const auto low = static_cast<uint32_t>(bits), high = static_cast<uint32_t>(bits >> 32);
+  __device__ __forceinline__ void add(int m, double shifted) const {
+    const auto low = static_cast<uint32_t>(__double2loint(shifted));
+    const auto high = static_cast<uint32_t>(__double2hiint(shifted));
     uint32_t* record = records + kWords * m;
     atomicAdd(record + 1, 1u);
     const uint32_t before = atomicAdd(record + 2, low);
@@ -231,9 +232,10 @@ struct GlobalBins {
 
   __device__ __forceinline__ float upper(int m) const { return uppers[m]; }
 
-  __device__ __forceinline__ void add(int m, uint64_t bits) const {
+  __device__ __forceinline__ void add(int m, double shifted) const {
     auto* bin = reinterpret_cast<unsigned long long*>(bins + m);
-    atomicAdd(bin, static_cast<unsigned long long>(bits - __double_as_longlong(kMagic)));
+    atomicAdd(bin,
+              static_cast<unsigned long long>(__double_as_longlong(shifted) - __double_as_longlong(kMagic)));
     atomicAdd(bin + 1, 1ULL);
   }
 };
@@ -252,7 +254,7 @@ __device__ __forceinline__ void count_narrow(const Array& logits, const Labels& 
     int m = starts[cell];
     if (s >= bins.upper(m)) m = next_segment(starts, ends, cell, m + 1, s);
     const double shifted = fma(static_cast<double>(s) - origin, units, kMagic);  // Narrow::of in the low bits
-    bins.add(m, static_cast<uint64_t>(__double_as_longlong(shifted)));
+    bins.add(m, shifted);
   };
   const int64_t first = int64_t{blockIdx.x} * kBlock + threadIdx.x, stride = int64_t{gridDim.x} * kBlock;
   const int64_t vectors = vectors_of(logits, labels, nullptr, n);
