@@ -16,7 +16,7 @@ import alrp_cuda
 pytestmark = pytest.mark.skipif(bool(missing_requirement()), reason=f"emulated device: {missing_requirement()}")
 
 SMALL, LARGE, TARGET = 65_536, 131_072, 1_000_000
-MEANS = {"dense": -4.6, "sparse": -9.0}
+MEANS = {"dense": -4.6, "sparse": -9.0}  # of the negatives
 
 
 @cache
@@ -28,10 +28,7 @@ def kernels():
 
 def problem(regime, n, p):
     generator = torch.Generator().manual_seed(0)
-    if regime == "one segment":
-        scores = torch.full((n,), -2.5)
-    else:
-        scores = torch.randn(n, generator=generator) + MEANS[regime]
+    scores = torch.randn(n, generator=generator) + MEANS[regime]
     positives = torch.randperm(n, generator=generator)[:p]
     scores[positives] = torch.randn(p, generator=generator) * 1.5 - 2
     labels = torch.zeros(n, dtype=torch.int8)
@@ -66,3 +63,23 @@ def test_a_step_takes_few_launches_and_no_synchronisation(p):
     assert backward.counters.launches + backward.counters.memsets <= 2
     for session in (forward, backward):
         assert session.counters.host_syncs == session.counters.allocations == session.counters.copies == 0
+
+
+# Bounds a little above what was measured, 74 and 26: they keep what was won, and are no aim (see docs/kernels.md).
+@pytest.mark.parametrize(("regime", "most"), [("dense", 80), ("sparse", 30)])
+def test_a_logit_takes_few_instructions(regime, most):
+    assert at_target(regime, 500, lambda counters: counters.thread_instructions) <= most
+
+
+@pytest.mark.parametrize("regime", ["dense", "sparse"])
+def test_memory_traffic_is_near_the_floor(regime):
+    def traffic(counters):
+        return 32 * (counters.global_sectors_read + counters.global_sectors_written)
+
+    # Logits twice, gradient once, and labels of one byte three times: find, count and spread.
+    assert at_target(regime, 500, traffic) <= 1.15 * (4 + 4 + 4 + 3)
+
+
+def test_adding_up_seldom_collides():
+    forward, _ = passes("dense", LARGE, 500)
+    assert forward.counters.shared_atomic_warp_contention <= 16

@@ -165,6 +165,7 @@ __device__ void lay_cells(const Narrow& narrow, double delta, int p, const Sorte
   const double unit = 1 / narrow.scale;
 #pragma unroll 1
   for (int k = threadIdx.x; k < 2 * p; k += kBlock)
+    // Exact but for the last rounding, which goes outward.
     to.upper[k] = __double2float_ru((static_cast<double>(knots[k]) - narrow.offset) * unit);
   if (threadIdx.x == 0) to.upper[2 * p] = __int_as_float(0x7f800000);
   __syncthreads();

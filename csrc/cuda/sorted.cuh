@@ -77,10 +77,11 @@ struct SortedTables {
     bytes = arena.bytes();
   }
 
-  // Shared memory of the streaming kernels: 16 bytes a segment, and the starts.
-  size_t shared_bytes() const {
-    return 16 * static_cast<size_t>(2 * p + 1) + 2 * static_cast<size_t>(most_cells + 1);
+  // Shared memory of the streaming kernels: the starts, then a record of at most 20 bytes for each segment.
+  __host__ __device__ size_t starts_bytes() const {
+    return (2 * static_cast<size_t>(most_cells + 1) + 15) / 16 * 16;
   }
+  size_t shared_bytes() const { return starts_bytes() + 20 * static_cast<size_t>(2 * p + 1); }
 };
 
 // Whether the tables go to the shared memory of this device; starts are 16 bits wide then.

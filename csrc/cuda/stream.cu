@@ -200,44 +200,61 @@ __device__ __forceinline__ void spread_rare(const Array& logits, const Labels& l
 
 // ---- Narrow
 
-// Where a block adds up: in its own shared memory, or directly in the bins.
-struct SharedBins {
-  uint32_t* words;  // count, low and high word of the sum, of each segment
+// A value that the compiler keeps in a register instead of computing it again for every logit.
+__device__ __forceinline__ uint32_t fixed(size_t value) {
+  auto result = static_cast<uint32_t>(value);
+  asm volatile("" : "+r"(result));
+  return result;
+}
 
-  __device__ __forceinline__ void add(int m, uint64_t bits) const {
-    const auto low = static_cast<uint32_t>(bits), high = static_cast<uint32_t>(bits >> 32);
-    uint32_t* bin = words + 3 * m;
-    atomicAdd(bin, 1u);
-    const uint32_t before = atomicAdd(bin + 1, low);
-    atomicAdd(bin + 2, high + (before + low < low));
+// The tables of count where they are shared: a record of five words for each segment, an odd number so that
+// neighbours fall in different banks: upper end, count, low and high word of the sum.
+struct SharedBins {
+  uint32_t* records;
+  static constexpr int kWords = 5;
+
+  __device__ __forceinline__ float upper(int m) const { return __uint_as_float(records[kWords * m]); }
+
+  __device__ __forceinline__ void add(int m, double shifted) const {
+    const auto low = static_cast<uint32_t>(__double2loint(shifted));
+    const auto high = static_cast<uint32_t>(__double2hiint(shifted));
+    uint32_t* record = records + kWords * m;
+    atomicAdd(record + 1, 1u);
+    const uint32_t before = atomicAdd(record + 2, low);
+    atomicAdd(record + 3, high + (before + low < low));
   }
 };
 
+// And where they are not.
 struct GlobalBins {
   Bin<uint64_t>* bins;
+  const float* uppers;
 
-  __device__ __forceinline__ void add(int m, uint64_t bits) const {
+  __device__ __forceinline__ float upper(int m) const { return uppers[m]; }
+
+  __device__ __forceinline__ void add(int m, double shifted) const {
     auto* bin = reinterpret_cast<unsigned long long*>(bins + m);
-    atomicAdd(bin, static_cast<unsigned long long>(bits - __double_as_longlong(kMagic)));
+    atomicAdd(bin,
+              static_cast<unsigned long long>(__double_as_longlong(shifted) - __double_as_longlong(kMagic)));
     atomicAdd(bin + 1, 1ULL);
   }
 };
 
 template <int kLabel, typename Index, typename Bins>
 __device__ __forceinline__ void count_narrow(const Array& logits, const Labels& labels, int64_t n,
-                                             const Plan& plan, const Index* starts, const float* upper,
-                                             const Bins& bins, Status* status) {
+                                             const Plan& plan, const Index* starts, const Bins& bins,
+                                             Status* status) {
   const float low = plan.low, high = plan.high, scale = plan.cell_scale, bias = plan.cell_bias;
   const uint32_t cell_first = plan.cell_first;
   const double units = plan.narrow.scale, offset = plan.narrow.offset + kMagic;
-  const auto ends = [upper](int m) { return upper[m]; };
+  const auto ends = [&bins](int m) { return bins.upper(m); };
   const auto tally = [&](float s) {
     s = fminf(s, high);
     const uint32_t cell = cell_of(s, scale, bias, cell_first);
     int m = starts[cell];
-    if (s >= upper[m]) m = next_segment(starts, ends, cell, m + 1, s);
+    if (s >= bins.upper(m)) m = next_segment(starts, ends, cell, m + 1, s);
     const double shifted = fma(static_cast<double>(s), units, offset);  // Narrow::of in the low bits
-    bins.add(m, static_cast<uint64_t>(__double_as_longlong(shifted)));
+    bins.add(m, shifted);
   };
   const int64_t first = int64_t{blockIdx.x} * kBlock + threadIdx.x, stride = int64_t{gridDim.x} * kBlock;
   const int64_t vectors = vectors_of(logits, labels, nullptr, n);
@@ -286,25 +303,28 @@ __global__ void __launch_bounds__(kBlock, 2)
   }
   auto* bins = static_cast<Bin<uint64_t>*>(t.bins);
   if constexpr (!kShared) {
-    count_narrow<kLabel>(logits, labels, n, plan, static_cast<const uint32_t*>(t.starts), t.upper,
-                         GlobalBins{bins}, status);
+    count_narrow<kLabel>(logits, labels, n, plan, static_cast<const uint32_t*>(t.starts),
+                         GlobalBins{bins, t.upper}, status);
   } else {
-    extern __shared__ uint32_t shared[];
+    extern __shared__ __align__(16) char shared[];
     const int segments = static_cast<int>(2 * t.p + 1);
-    uint32_t* words = shared;
-    auto* upper = reinterpret_cast<float*>(words + 3 * segments);
-    auto* starts = reinterpret_cast<uint16_t*>(upper + segments);
-    for (int k = threadIdx.x; k < 3 * segments; k += kBlock) words[k] = 0;
-    for (int m = threadIdx.x; m < segments; m += kBlock) upper[m] = t.upper[m];
+    auto* starts = reinterpret_cast<uint16_t*>(shared);
+    const SharedBins own{reinterpret_cast<uint32_t*>(shared + fixed(t.starts_bytes()))};
+    for (int m = threadIdx.x; m < segments; m += kBlock) {
+      uint32_t* record = own.records + SharedBins::kWords * m;
+      record[0] = __float_as_uint(t.upper[m]);
+      record[1] = record[2] = record[3] = 0;
+    }
     for (int c = threadIdx.x; c <= plan.cells; c += kBlock)
       starts[c] = static_cast<const uint16_t*>(t.starts)[c];
     __syncthreads();
-    count_narrow<kLabel>(logits, labels, n, plan, starts, upper, SharedBins{words}, status);
+    count_narrow<kLabel>(logits, labels, n, plan, starts, own, status);
     __syncthreads();
     for (int m = threadIdx.x; m < segments; m += kBlock) {
-      const uint64_t count = words[3 * m];
+      const uint32_t* record = own.records + SharedBins::kWords * m;
+      const uint64_t count = record[1];
       if (count == 0) continue;
-      const uint64_t sum = words[3 * m + 1] | uint64_t{words[3 * m + 2]} << 32;
+      const uint64_t sum = record[2] | uint64_t{record[3]} << 32;
       auto* bin = reinterpret_cast<unsigned long long*>(bins + m);
       atomicAdd(bin, static_cast<unsigned long long>(sum - count * __double_as_longlong(kMagic)));
       atomicAdd(bin + 1, static_cast<unsigned long long>(count));
@@ -380,14 +400,15 @@ __global__ void __launch_bounds__(kBlock, 2)
     spread_narrow<kLabel>(logits, labels, n, plan, static_cast<const uint32_t*>(t.starts), segments,
                           gradient);
   } else {
-    extern __shared__ float4 records[];
+    extern __shared__ __align__(16) char shared[];
     const int count = static_cast<int>(2 * t.p + 1);
-    auto* starts = reinterpret_cast<uint16_t*>(records + count);
+    auto* starts = reinterpret_cast<uint16_t*>(shared);
+    auto* records = reinterpret_cast<float4*>(shared + fixed(t.starts_bytes()));
     for (int m = threadIdx.x; m < count; m += kBlock) records[m] = segment_of(t, m, scale);
     for (int c = threadIdx.x; c <= plan.cells; c += kBlock)
       starts[c] = static_cast<const uint16_t*>(t.starts)[c];
     __syncthreads();
-    const auto segments = [](int m) { return records[m]; };
+    const auto segments = [records](int m) { return records[m]; };
     spread_narrow<kLabel>(logits, labels, n, plan, starts, segments, gradient);
   }
 }

@@ -15,7 +15,8 @@ struct TargetLayout {
 };
 
 // (cls, loc, rank, precision, index, tables, status); see Output, Tables and Status. `tables` is float64:
-// the backend's own, then score, share, gradient and, if wanted, error_gradient (p each), then poison. `status` is int64 (3).
+// the backend's own, then score, share, gradient and, if wanted, error_gradient (p each), then poison.
+// `status` is int64 (3).
 using ForwardResult =
     std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
