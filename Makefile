@@ -15,10 +15,10 @@ demo: $(VENV)/built
 	python examples/digits.py
 
 test: $(VENV)/built
-	python -m pytest -m "not full"
+	python -m pytest -n auto -m "not full"
 
 test-full: $(VENV)/built
-	python -m pytest --hypothesis-profile=long
+	python -m pytest -n auto --hypothesis-profile=long
 
 # On a machine with a GPU: its tests, compute-sanitizer and the benchmark, with a report in runs/.
 gpu-check: $(VENV)/built
