@@ -199,7 +199,7 @@ __device__ void finish_by(const Position& position, const SortedTables& t, doubl
 //   out      all of Output but index and score; sums; base, slope and plan.spreads
 //   launch   one block of kBlock threads; O(p log p) work
 //   exact    scans in a fixed order: the same bits on every device
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, 1)
     finish(SortedTables t, double delta, Spec spec, Sums sums, Output output) {
   const int p = static_cast<int>(t.p);
   const Plan plan = *t.plan;
