@@ -5,12 +5,10 @@
 // from KR = x_i + half, and linear between. Integer sums do not depend on their order: results are bitwise
 // the same for every number of threads and every permutation of the negatives. Two forms:
 //   Narrow  int64, one linear map for all scores: 2 delta is about 2^33 units. For scores of at most 32 bits
-//   whose
-//           positives span at most 2^15 times 2 delta and lie within 2^16 times 2 delta of 0.
+//           whose positives span at most 2^15 times 2 delta and lie within 2^16 times 2 delta of 0.
 //   Wide    __int128, 2 delta is at least 2^62 units, for everything else. Positives are grouped in clusters
-//   whose steps
-//           do not touch; distances between clusters do not matter and are cut short, so that any spread of
-//           scores, infinities and delta = 0 fit.
+//           whose steps do not touch; distances between clusters do not matter and are cut short, so that any
+//           spread of scores, infinities and delta = 0 fit.
 #pragma once
 
 #include <cfloat>
@@ -27,11 +25,7 @@ __extension__ typedef unsigned __int128 uint128;
 ALRP_HD bool is_finite(double x) { return x - x == 0; }
 
 // The power of two that brings delta > 0 to [2^(bits-1), 2^bits).
-ALRP_HD int exponent_for(double delta, int bits) {
-  int exponent;
-  frexp(delta, &exponent);
-  return bits - exponent;
-}
+ALRP_HD int exponent_for(double delta, int bits) { return bits - 1 - ilogb(delta); }
 
 struct Narrow {
   using Int = int64_t;

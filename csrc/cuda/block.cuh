@@ -21,9 +21,10 @@ struct Max {
 
 template <typename T>
 __device__ T shuffle_up(const T& value, int distance) {
-  constexpr int kWords = sizeof(T) / 4;
-  static_assert(sizeof(T) % 4 == 0);
-  uint32_t words[kWords];
+  // Words of 8 bytes, as the members are: pieces of them would go through local memory.
+  constexpr int kWords = sizeof(T) / 8;
+  static_assert(sizeof(T) % 8 == 0);
+  unsigned long long words[kWords];
   memcpy(words, &value, sizeof(T));
 #pragma unroll
   for (int k = 0; k < kWords; ++k) words[k] = __shfl_up_sync(0xffffffffu, words[k], distance);
