@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace alrp::cuda {
 
@@ -21,10 +22,11 @@ struct Max {
 
 template <typename T>
 __device__ T shuffle_up(const T& value, int distance) {
-  // Words of 8 bytes, as the members are: pieces of them would go through local memory.
-  constexpr int kWords = sizeof(T) / 8;
-  static_assert(sizeof(T) % 8 == 0);
-  unsigned long long words[kWords];
+  // Words as wide as the members: pieces of them would go through local memory.
+  using Word = std::conditional_t<sizeof(T) % 8 == 0, unsigned long long, uint32_t>;
+  constexpr int kWords = sizeof(T) / sizeof(Word);
+  static_assert(sizeof(T) % sizeof(Word) == 0);
+  Word words[kWords];
   memcpy(words, &value, sizeof(T));
 #pragma unroll
   for (int k = 0; k < kWords; ++k) words[k] = __shfl_up_sync(0xffffffffu, words[k], distance);
