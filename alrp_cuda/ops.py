@@ -96,7 +96,7 @@ def choose_algorithm(name: str, dtype: torch.dtype, positives: int, delta: float
     """Index of the algorithm of that name; "auto" is the faster one for this many positives.
 
     The sorted form costs as much as the tiled one with a few positives, or with some hundred where it needs its wide
-    positions (csrc/cpu/positions.h).
+    positions (csrc/positions.h).
     """
     if name == "auto":
         wide = dtype == torch.float64 or delta == 0

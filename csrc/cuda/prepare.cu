@@ -249,8 +249,9 @@ __device__ int64_t lay_clusters(Wide wide, const double* score, int p, double de
 // prepare: sorts the positives that find listed, decides the form, and lays out its knots.
 //   in       list (status.found of them), logits; where `sorted`, tables.index, .score and place are done
 //   out      tables.index, .score, place; all of SortedTables but base, slope and sums; status.nan
-//   keys, values  scratch of `size` (a power of two) in global memory; null: in dynamic shared memory, 12
-//   size bytes launch   one block of kBlock threads; O(p log^2 p) work
+//   keys, values  scratch of `size` (a power of two) in global memory; null: in dynamic shared memory,
+//            12 size bytes
+//   launch   one block of kBlock threads; O(p log^2 p) work
 __global__ void __launch_bounds__(kBlock)
     prepare(Array logits, int64_t n, double delta, bool sorted, bool short_starts, int64_t* list,
             uint64_t* keys, uint32_t* values, int size, Tables tables, int64_t* place, Status* status,

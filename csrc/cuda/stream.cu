@@ -285,9 +285,8 @@ __device__ __forceinline__ void count_narrow(const Array& logits, const Labels& 
 //   t               as prepare left it; bins zeroed
 //   status          nan is raised if a negative is NaN
 //   launch          any grid of fewer than 2^32 logits a block, kBlock threads; kShared: t.shared_bytes() of
-//   shared
-//                   memory for the starts, the upper ends and the block's own bins, added to t.bins at its
-//                   end
+//                   shared memory for the starts, the upper ends and the block's own bins, which are added
+//                   to t.bins at its end
 //   exact           integer sums: the same bits for every grid, schedule and order of scores
 template <int kLabel, bool kShared>
 __global__ void __launch_bounds__(kBlock, 2)
@@ -383,7 +382,7 @@ __device__ __forceinline__ void spread_narrow(const Array& logits, const Labels&
 //   logits, labels  n, read once; gradient written once, everywhere
 //   t, tables       as finish left them
 //   launch          any grid, kBlock threads; kShared: t.shared_bytes() of shared memory for the starts and
-//   the segments
+//                   the segments
 template <int kLabel, bool kShared>
 __global__ void __launch_bounds__(kBlock, 2)
     spread_sorted(Array logits, Labels labels, int64_t n, double delta, SortedTables t, Tables tables,
