@@ -23,6 +23,7 @@ class Mutation:
     old: str
     new: str
     units: tuple[str, ...] = ()
+    algorithm: str = "tiled"
 
     def sources(self) -> tuple[Path, ...]:
         """The sources of csrc/cuda with the fault: its copy lies beside the compiled code, by content as that does."""
@@ -50,6 +51,8 @@ def no_barrier(file: str, before: str = "", after: str = "", barrier: str = BARR
 
 
 TILED, TERMS, POSITIVES = "cuda/tiled.cu", "cuda/terms.cu", "cuda/positives.cu"
+# Headers: the unit that shows the fault is compiled with the copy.
+BLOCK, TERMS_HEADER, KEYS = "cuda/block.cuh", "cuda/terms.cuh", "cuda/keys.cuh"
 
 BARRIERS = {
     "no barrier after a tile of negatives is stored": no_barrier(TILED, "    column[threadIdx.x] = s_j;\n"),
@@ -66,12 +69,11 @@ BARRIERS = {
     "no barrier before the next tile of ranks": no_barrier(TILED, after="  }\n  if (k < p) error_gradient"),
     "no barrier after a tile of shares is stored": no_barrier(TILED, "    weight[threadIdx.x] = i < p ? share[i] : 0;\n"),
     "no barrier before the next tile of shares": no_barrier(TILED, after="  }\n  if (j < n) store(gradient"),
-    "no barrier before a sum's storage is used again": no_barrier(
-        TERMS, barrier="  __syncthreads();\n", after="  return sum;  // in thread 0"
+    "no barrier before a scan's storage is used again": Mutation(
+        BLOCK, "  __syncthreads();  // storage is used again\n", "", units=(TERMS,)
     ),
-    # Not here, because nothing goes wrong without them: the barrier at the end of hard_sums (those of the scan that follows
-    # also order what it wrote), and the one after a scan (CUB asks for it before the storage is used again, but its present
-    # algorithm writes there first what the same thread read last).
+    # Not here, because nothing goes wrong without it: the barrier at the end of hard_sums (those of the scan that follows
+    # also order what it wrote).
 }
 
 BOUNDS = {
@@ -146,8 +148,10 @@ MATHEMATICS = {
     "an infinite weight times no step is NaN": Mutation("step.h", "h > 0 ? h * weight : 0.0", "h * weight", (TILED,)),
     "equal infinities do not tie": Mutation("step.h", "s_j == s_i ? 0.0 : s_j - s_i", "s_j - s_i", (TILED,)),
     "ties ascend by flat index": Mutation(POSITIVES, "const int64_t place = p - 1 - r;", "const int64_t place = r;"),
-    "-0.0 sorts below 0.0": Mutation(POSITIVES, "score == 0 ? 0.0 : score", "score"),
-    "a scan forgets all but the chunk before": Mutation(TERMS, "  carry = operation(carry, total);\n", "  carry = total;\n"),
+    "-0.0 sorts below 0.0": Mutation(KEYS, "score == 0 ? 0.0 : score", "score", units=(POSITIVES,)),
+    "a scan forgets the chunks before": Mutation(
+        BLOCK, "prefix = operation(carry, warp", "prefix = operation(T(), warp", units=(TERMS,)
+    ),
 }
 
 REPORTS = {
@@ -165,11 +169,44 @@ REPORTS = {
         '  check(cudaMemsetAsync(status, 0, sizeof(Status), stream_), "memset of status");\n  if (input.n)\n',
         "  if (input.n)\n",
     ),
-    "a wrong number of positives is not reported": Mutation(TERMS, " || status.found != p ?", " ?"),
-    "ranks are not poisoned": Mutation(TERMS, "rank + poison", "rank"),
-    "the positives' gradients are not poisoned": Mutation(TERMS, "eps, z) + poison;", "eps, z);"),
+    "a wrong number of positives is not reported": Mutation(TERMS_HEADER, " || status.found != p ?", " ?", units=(TERMS,)),
+    "ranks are not poisoned": Mutation(TERMS_HEADER, "rank + poison", "rank", units=(TERMS,)),
+    "the positives' gradients are not poisoned": Mutation(TERMS_HEADER, "eps, z) + poison;", "eps, z);", units=(TERMS,)),
     "the others' gradients are not poisoned": Mutation(TILED, "(sum + *poison) * load_scalar", "sum * load_scalar"),
     "ignored logits get no gradient": Mutation(TILED, "if (j < n) store(gradient", "if (j < n && negative) store(gradient"),
+}
+
+PREPARE, STREAM, FINISH = "cuda/prepare.cu", "cuda/stream.cu", "cuda/finish.cu"
+
+
+def in_sorted(file: str, old: str, new: str) -> Mutation:
+    """A fault in the kernels of the sorted form."""
+    return Mutation(file, old, new, algorithm="sorted")
+
+
+SORTED = {
+    "sorted: a sum loses its carry": in_sorted(
+        STREAM, "atomicAdd(record + 3, high + (before + low < low))", "atomicAdd(record + 3, high)"
+    ),
+    "sorted: a count without an atomic": in_sorted(STREAM, "atomicAdd(record + 1, 1u);", "record[1] += 1u;"),
+    "sorted: bins are not zeroed": in_sorted(STREAM, "record[1] = record[2] = record[3] = 0;", "record[1] = record[2] = 0;"),
+    "sorted: no barrier before the tables are read": in_sorted(
+        STREAM,
+        "    __syncthreads();\n    count_narrow<kLabel>(logits, labels, n, plan, starts, own, status);",
+        "    count_narrow<kLabel>(logits, labels, n, plan, starts, own, status);",
+    ),
+    "sorted: no barrier before the bins are added up": in_sorted(
+        STREAM, "plan, starts, own, status);\n    __syncthreads();", "plan, starts, own, status);"
+    ),
+    "sorted: a bin too few is zeroed": in_sorted(
+        STREAM, "m < segments; m += kBlock) {\n      uint32_t* record", "m < segments - 1; m += kBlock) {\n      uint32_t* record"
+    ),
+    "sorted: knots are rounded down": in_sorted(PREPARE, "__double2float_ru((", "__double2float_rd(("),
+    "sorted: one positive too many is listed": in_sorted(PREPARE, "if (place < capacity)", "if (place <= capacity)"),
+    "sorted: the positive's own weight is forgotten": in_sorted(FINISH, "+ (1 - self) * t.weight[i]", ""),
+    "sorted: errors at the place of the score": in_sorted(
+        FINISH, "tables.error_gradient[sums.place[i]] =", "tables.error_gradient[i] ="
+    ),
 }
 
 LAUNCHES = {
@@ -187,9 +224,7 @@ LAUNCHES = {
         "blocks_for((input.n + parts - 1) / parts) * kThreads;",
         "(blocks_for((input.n + parts - 1) / parts) - 1) * kThreads;",
     ),
-    "fewer threads than the kernel is written for": Mutation(
-        TERMS, "terms_kernel<<<1, kThreads,", "terms_kernel<<<1, kThreads / 2,"
-    ),
+    "fewer threads than the kernel is written for": Mutation(TERMS, "terms_kernel<<<1, kBlock,", "terms_kernel<<<1, kBlock / 2,"),
     "the default stream": Mutation(
         TILED, "sum_parts<<<grid_for(p), kThreads, 0, stream_>>>", "sum_parts<<<grid_for(p), kThreads>>>"
     ),
@@ -200,4 +235,4 @@ LAUNCHES = {
     ),
 }
 
-MUTATIONS = BARRIERS | BOUNDS | WIDTHS | MATHEMATICS | REPORTS | LAUNCHES
+MUTATIONS = BARRIERS | BOUNDS | WIDTHS | MATHEMATICS | REPORTS | LAUNCHES | SORTED
