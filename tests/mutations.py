@@ -201,8 +201,7 @@ SORTED = {
     "sorted: a bin too few is zeroed": in_sorted(
         STREAM, "m < segments; m += kBlock) {\n      uint32_t* record", "m < segments - 1; m += kBlock) {\n      uint32_t* record"
     ),
-    "sorted: knots are rounded down": in_sorted(PREPARE, "__double2float_ru((", "__double2float_rd(("),
-    "sorted: one positive too many is listed": in_sorted(PREPARE, "if (place < capacity)", "if (place <= capacity)"),
+    "sorted: positives beyond the capacity are listed": in_sorted(PREPARE, "if (place < capacity)", "if (place >= 0)"),
     "sorted: the positive's own weight is forgotten": in_sorted(FINISH, "+ (1 - self) * t.weight[i]", ""),
     "sorted: errors at the place of the score": in_sorted(
         FINISH, "tables.error_gradient[sums.place[i]] =", "tables.error_gradient[i] ="
