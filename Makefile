@@ -14,11 +14,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 demo: $(VENV)/built
 	python examples/digits.py
 
+# As many workers as cores, so one thread each; tests of threads set their number themselves.
 test: $(VENV)/built
-	python -m pytest -n auto -m "not full"
+	OMP_NUM_THREADS=1 python -m pytest -n auto -m "not full"
 
 test-full: $(VENV)/built
-	python -m pytest -n auto --hypothesis-profile=long
+	OMP_NUM_THREADS=1 python -m pytest -n auto --hypothesis-profile=long
 
 # On a machine with a GPU: its tests, compute-sanitizer and the benchmark, with a report in runs/.
 gpu-check: $(VENV)/built
