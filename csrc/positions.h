@@ -47,9 +47,10 @@ struct Narrow {
   ALRP_HD static bool fits(double lowest, double highest, int64_t n, double delta) {
     constexpr double kMostSteps = 1 << 15;     // span of the positives, in 2 delta
     constexpr double kMostDistance = 1 << 16;  // of the lowest one from 0, likewise
-    const int exponent = delta > 0 ? exponent_for(delta, bits(n)) : 0;
-    return delta > 0 && n < (int64_t{1} << 40) && exponent > -900 && exponent < 900 && is_finite(lowest) &&
-           is_finite(highest) && highest - lowest <= kMostSteps * 2 * delta &&
+    // Knots and 1 / (2 delta) are floats too.
+    constexpr double kLeastDelta = FLT_MIN, kMostKnot = FLT_MAX / 4;
+    return delta >= kLeastDelta && n < (int64_t{1} << 40) && lowest - delta > -kMostKnot &&
+           highest + delta < kMostKnot && highest - lowest <= kMostSteps * 2 * delta &&
            fabs(lowest) <= kMostDistance * 2 * delta;
   }
 

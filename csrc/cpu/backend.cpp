@@ -31,22 +31,21 @@ size_t CpuBackend::scratch_bytes(const Input& input) const {
 
 void CpuBackend::count(const Input& input, const Tables& tables, double* n_fp, Status* status,
                        void* scratch) {
-  if (is_sorted_form(input))
-    sorted::count(input, tables.score, n_fp, status);
-  else
-    tiled::count(input, tables.score, n_fp, status, scratch);
+  if (!is_sorted_form(input)) return tiled::count(input, tables.score, n_fp, status, scratch);
+  sorted_ = SortedForm::make(input, tables.score);
+  sorted_->count(n_fp, status);
 }
 
 void CpuBackend::pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) {
   if (is_sorted_form(input) && (!sums.s || finite(spec.loc_errors, input.p)))
-    sorted::pair_sums(input, spec, tables.score, sums);
+    sorted_->pair_sums(spec, sums);
   else
     tiled::pair_sums(input, spec, tables.score, sums);
 }
 
 void CpuBackend::error_gradient(const Input& input, const Sums& sums, const Tables& tables) {
   if (is_sorted_form(input))
-    sorted::error_gradient(input, sums, tables);
+    sorted_->error_gradient(sums, tables);
   else
     tiled::error_gradient(input, sums, tables);
 }
@@ -54,7 +53,7 @@ void CpuBackend::error_gradient(const Input& input, const Sums& sums, const Tabl
 void CpuBackend::spread(const Input& input, const Tables& tables, const Gradients& gradients, void*) {
   const Array incoming{const_cast<void*>(gradients.grad_cls), gradients.incoming};
   if (is_sorted_form(input) && finite(tables.share, input.p) && finite(incoming, 1))
-    sorted::spread(input, tables, gradients);
+    SortedForm::make(input, tables.score)->spread(tables, gradients);
   else
     tiled::spread(input, tables, gradients);
 }

@@ -1,7 +1,10 @@
 // The CPU backend: at::parallel_for over blocks of logits.
 #pragma once
 
+#include <memory>
+
 #include "../ranking.h"
+#include "sorted.h"
 
 namespace alrp::cpu {
 
@@ -17,6 +20,9 @@ class CpuBackend final : public Backend {
   void error_gradient(const Input& input, const Sums& sums, const Tables& tables) override;
   void spread(const Input& input, const Tables& tables, const Gradients& gradients, void* scratch) override;
   void scatter(const Input& input, const Tables& tables, const Gradients& gradients) override;
+
+ private:
+  std::unique_ptr<SortedForm> sorted_;  // of the pass under way: made by the first stage that needs it
 };
 
 }  // namespace alrp::cpu

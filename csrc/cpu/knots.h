@@ -32,9 +32,25 @@ struct Knots {
     }
   }
 
+  // Those of the mirrored positions, -x.
+  Knots mirrored() const {
+    Knots other(half);
+    other.at.resize(at.size());
+    std::transform(at.rbegin(), at.rend(), other.at.begin(), [](Int knot) { return -knot; });
+    const auto place = [last = static_cast<int32_t>(at.size()) - 1](int32_t k) { return last - k; };
+    other.left.resize(left.size());
+    std::transform(right.rbegin(), right.rend(), other.left.begin(), place);
+    other.right.resize(right.size());
+    std::transform(left.rbegin(), left.rend(), other.right.begin(), place);
+    return other;
+  }
+
   int64_t segments() const { return static_cast<int64_t>(at.size()) + 1; }
 
   int64_t segment(Int x) const { return std::upper_bound(at.begin(), at.end(), x) - at.begin(); }
+
+ private:
+  explicit Knots(Int half_width) : half(half_width) {}
 };
 
 // count: n_fp[i] = sum over the binned x of clamp((x - KL_i) / (KR_i - KL_i), 0, 1), exact but for the last

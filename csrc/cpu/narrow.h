@@ -1,7 +1,8 @@
-// The inner loops of the sorted algorithm on narrow positions: quantise a block of scores, then look each
-// one's segment up in a table.
+// The inner loops of the sorted algorithm on narrow positions, over blocks of float scores: select those that
+// matter, look each one's segment up in a table, and add it to a bin or evaluate the gradient there.
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "blocks.h"
@@ -10,71 +11,85 @@
 
 namespace alrp::cpu {
 
-// Dense arrays are read and written whole vectors at a time.
-constexpr int64_t kSlack = 8;
+// Selected arrays are read and written whole vectors at a time.
+constexpr int64_t kLanes = 16;
 
-// A table of cells of equal width over the range of the knots, in which one look-up finds a segment.
+// The ends of the segments as floats: the lowest float at or above each knot. `score >= ends[m]` compares a
+// float score with knot m, and the difference of a score to the end below it is one of near floats.
+std::vector<float> ends_of(const Knots<int64_t>& knots, const Narrow& position);
+
+// A table of cells of equal width over the range of the ends, in which one look-up finds a segment.
 //
-// With y the coarse position (30 bits), sum = y + entry[y >> shift] has the segment above its low `shift`
-// bits: the carry out of the low bits is the comparison with the one knot that the cell may hold. Two cases,
-// both rare, are left to exact comparison: a cell with several knots sets the top bit, and low bits of 0 say
-// that y may lie on a knot.
+// With y = (score - below) * scale, an odd number of 30 bits, sum = y + entry[y >> shift] has the segment
+// above its low `shift` bits: the carry out of the low bits is the comparison with the one end that the cell
+// may hold. That is exact where the float before the end has another y. Two cases, both rare, are left to a
+// search: a cell with several ends sets the top bit, and low bits of 0 say that a score has the y of an end
+// which the float before it has too.
 class Grid {
  public:
-  // `most` limits the cells: a table finer than there are scores to look up does not pay.
-  Grid(const Knots<int64_t>& knots, int64_t most);
+  // `ends` ascend and stay alive. `most` limits the cells: a table finer than there are scores to look up
+  // does not pay.
+  Grid(const std::vector<float>& ends, int64_t most);
 
-  // A position above every knot that still has a cell; all positions from here on are alike.
-  int64_t highest() const { return highest_; }
+  // A score below every end that may be looked up; all scores below the ends are alike.
+  float below() const { return below_; }
 
-  // Segments of `size` positions from the lowest knot to highest(); up to kSlack more are set to 0.
-  void segments(const int64_t* position, int64_t size, int32_t* segment) const;
+  // Segments of `size` scores from below() to the highest end, that is how many ends are at or below each;
+  // up to kLanes - 1 more are read and written.
+  void segments(const float* score, int64_t size, int32_t* segment) const;
 
  private:
-  int32_t look_up(int64_t x) const;
-  int32_t compare(int64_t x, uint32_t sum) const;
-  void segments_avx512(const int64_t* position, int64_t size, int32_t* segment) const;
+  uint32_t place(float score) const;
+  int32_t search(int32_t counted, float score) const;
+  void segments_portable(const float* score, int64_t size, int32_t* segment) const;
+  void segments_avx512(const float* score, int64_t size, int32_t* segment) const;
 
-  const int64_t* knots_;
-  int64_t knot_count_;
-  int64_t lowest_, highest_;
-  int coarse_;  // bits dropped from a position
-  int shift_;   // bits of a coarse position within its cell
-  uint32_t mask_;
+  const float* ends_;
+  int64_t count_;  // of ends
+  float below_, scale_;
+  int shift_;  // bits of a place within its cell
   std::vector<uint32_t> entries_;
 };
 
-// The negatives of a block that lie above the lowest knot, dense, and where they come from: bit k % 8 of
-// keep[k / 8].
-struct Quantised {
-  int64_t position[kBlock + kSlack];
-  uint8_t keep[kBlock / 8];
-  int64_t size;
+// What select() looks for: scores from `lowest` on matter, those from `highest` on are alike, `below` stands
+// for the others.
+struct Range {
+  float below, lowest, highest;
 };
 
-// From scores to positions: round(score * scale + offset), at most highest.
-struct Quantiser {
-  double scale, offset;
-  int64_t lowest, highest;
+// The negatives of a block from the lowest end on: dense, or in place where most matter. Lanes up to the next
+// whole vector hold `below`.
+struct Selected {
+  alignas(64) float score[kBlock + kLanes];
+  uint16_t keep[kBlock / kLanes];  // bit k % 16 of keep[k / 16], where dense
+  int64_t size;                    // scores, matter or not
+  int64_t matter;                  // how many do
+  bool in_place;
 };
 
-// The negatives (marks of 0) among `size` scores whose position lies above q.lowest. `nan` is set if a
-// negative is NaN.
-void quantise(const float* scores, const Mark* marks, int64_t size, const Quantiser& q, Quantised* out,
-              bool* nan);
+// Sets all of `out` but in_place, which is read. Returns whether a negative is NaN. Negatives have marks of
+// 0.
+bool select(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out);
 
-// out[k] = the next of `dense` where keep has bit k, else 0: the way back from dense arrays to a block.
-void expand(const float* dense, const uint8_t* keep, int64_t size, float* out);
+// Adds each score's position to the bin of its segment.
+void add_to_bins(const float* score, const int32_t* segment, int64_t size, const Narrow& position,
+                 Bin<Narrow::Sum>* bins);
 
-// A Spread in the layout of one look-up: 16 bytes a segment. Slopes are per step, not per unit of position: a
+// A Spread in the layout of one look-up: 16 bytes a segment. Slopes are per step, not per unit of score: a
 // small gradient must not fall among float's subnormal numbers.
-struct Record {
-  int64_t from;
-  float base, slope;
+struct alignas(16) Record {
+  float from, base, slope, unused;
 };
 
-// value[k] = base + slope (position - from) / (2 delta), of the record of each one's segment.
-void evaluate(const Record* records, float per_step, const int64_t* position, const int32_t* segment,
-              int64_t size, float* value);
+// out[k] = base + slope (score - from) / (2 delta), of the record of each one's segment. `stream` writes past
+// the caches: out is aligned to 64 bytes, and fence() follows.
+void evaluate(const Record* records, float per_step, const float* score, const int32_t* segment, int64_t size,
+              bool stream, float* out);
+
+// out[k] = the next of `dense` where keep has bit k, else 0: the way back from dense scores to a block.
+void expand(const float* dense, const uint16_t* keep, int64_t size, bool stream, float* out);
+
+// Makes what was streamed visible to other threads.
+void fence();
 
 }  // namespace alrp::cpu

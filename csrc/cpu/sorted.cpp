@@ -12,21 +12,14 @@
 #include "narrow.h"
 #include "positions.h"
 
-namespace alrp::cpu::sorted {
+namespace alrp::cpu {
 namespace {
 
 // Blocks worth a thread of their own.
 constexpr int64_t kGrainBlocks = 8;
 
-// Calls f with the positions that fit these positives: Narrow where it may, else Wide.
-template <typename F>
-void with_positions(const Input& input, const double* score, F&& f) {
-  if (input.logits.dtype != Dtype::kFloat64 &&
-      Narrow::fits(score[0], score[input.p - 1], input.n, input.delta))
-    f(Narrow::make(score[0], input.n, input.delta));
-  else
-    f(WidePositions(score, input.p, input.delta));
-}
+// Gradients from this size on do not stay in a core's own cache: written past it, they leave it to the tables.
+constexpr int64_t kStreamBytes = int64_t{1} << 21;
 
 int64_t half_of(const Narrow& position) { return position.half; }
 
@@ -44,25 +37,32 @@ class NarrowBlocks {
  public:
   NarrowBlocks(const Input& input, const Narrow& position, const Knots<int64_t>& knots)
       : input_(input),
+        position_(position),
         knots_(knots),
-        grid_(knots, input.n),
-        quantiser_{position.scale, position.offset, knots.at.front(), grid_.highest()} {}
+        ends_(ends_of(knots, position)),
+        grid_(ends_, input.n),
+        range_{grid_.below(), ends_.front(), ends_.back()} {}
 
   struct Buffer {
+    Buffer() { selected.matter = 0; }
+
     int64_t begin, size;
     bool nan = false;   // ever set
     const Mark* marks;  // told apart as far as negative or not
     Mark own_marks[kBlock];
     float scores[kBlock];
-    Quantised quantised;
-    int32_t segment[kBlock + kSlack];
-    float value[kBlock + kSlack];
+    Selected selected;
+    int32_t segment[kBlock + kLanes];
+    float value[kBlock + kLanes];
   };
 
   void read(int64_t b, Buffer* buffer) const {
     buffer->begin = b * kBlock;
     buffer->size = std::min(kBlock, input_.n - buffer->begin);
     buffer->marks = negative_marks(input_.labels, buffer->begin, buffer->size, buffer->own_marks);
+    Selected& selected = buffer->selected;
+    // The last block's kind is likely to be this one's; results are the same either way.
+    selected.in_place = selected.matter > kBlock / 2;
     with_dtype(input_.logits.dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
       const T* from = static_cast<const T*>(input_.logits.data) + buffer->begin;
@@ -71,30 +71,28 @@ class NarrowBlocks {
         scores = from;
       else
         std::transform(from, from + buffer->size, buffer->scores, [](T s) { return static_cast<float>(s); });
-      quantise(scores, buffer->marks, buffer->size, quantiser_, &buffer->quantised, &buffer->nan);
+      buffer->nan |= select(scores, buffer->marks, buffer->size, range_, &selected);
     });
-    grid_.segments(buffer->quantised.position, buffer->quantised.size, buffer->segment);
+    grid_.segments(selected.score, selected.size, buffer->segment);
   }
 
   void bin(const Buffer& buffer, Bin<Narrow::Sum>* bins) const {
-    for (int64_t k = 0; k < buffer.quantised.size; ++k) {
-      Bin<Narrow::Sum>& bin = bins[buffer.segment[k]];
-      bin.positions += static_cast<Narrow::Sum>(buffer.quantised.position[k]);
-      ++bin.count;
-    }
+    add_to_bins(buffer.selected.score, buffer.segment, buffer.selected.size, position_, bins);
   }
 
   // The spread in the layout that write() looks values up in.
   class Values {
    public:
-    Values(const NarrowBlocks& blocks, const Spread<int64_t>& spread, double scale) {
+    Values(const NarrowBlocks& blocks, const Spread<int64_t>& spread, double scale)
+        : records(blocks.knots_.segments(), {0, 0, 0, 0}) {
       const Knots<int64_t>& knots = blocks.knots_;
       const auto width = static_cast<double>(2 * knots.half);
-      per_step = static_cast<float>(1 / width);
-      records.assign(knots.segments(), {0, 0, 0});
-      for (int64_t m = 1; m < knots.segments(); ++m)
-        records[m] = {knots.at[m - 1], static_cast<float>(spread.base[m] * scale),
-                      static_cast<float>(spread.slope[m] * width * scale)};
+      per_step = static_cast<float>(1 / width * blocks.position_.scale);
+      for (int64_t m = 1; m < knots.segments(); ++m) {
+        const float from = blocks.ends_[m - 1];
+        records[m] = {from, static_cast<float>(spread(knots, blocks.position_.of(from), m) * scale),
+                      static_cast<float>(spread.slope[m] * width * scale), 0};
+      }
     }
     std::vector<Record> records;
     float per_step;
@@ -102,23 +100,33 @@ class NarrowBlocks {
 
   template <typename T>
   void write(const Values& values, Buffer* buffer, T* out) const {
-    const Quantised& quantised = buffer->quantised;
-    evaluate(values.records.data(), values.per_step, quantised.position, buffer->segment, quantised.size,
-             buffer->value);
-    if constexpr (std::is_same_v<T, float>) {
-      expand(buffer->value, quantised.keep, buffer->size, out);
+    constexpr bool kDirect = std::is_same_v<T, float>;
+    const Selected& selected = buffer->selected;
+    const bool stream = kDirect && input_.n * int64_t{sizeof(T)} >= kStreamBytes &&
+                        reinterpret_cast<uintptr_t>(out) % 64 == 0;
+    float* block = buffer->scores;
+    if constexpr (kDirect) block = out;
+    const auto evaluate_to = [&](float* to, bool stream_to) {
+      evaluate(values.records.data(), values.per_step, selected.score, buffer->segment, selected.size,
+               stream_to, to);
+    };
+    if (selected.in_place) {
+      evaluate_to(block, stream);
     } else {
-      expand(buffer->value, quantised.keep, buffer->size, buffer->scores);
-      std::transform(buffer->scores, buffer->scores + buffer->size, out,
-                     [](float g) { return narrow<T>(g); });
+      evaluate_to(buffer->value, false);
+      expand(buffer->value, selected.keep, buffer->size, stream, block);
     }
+    if constexpr (!kDirect)
+      std::transform(block, block + buffer->size, out, [](float g) { return narrow<T>(g); });
   }
 
  private:
   const Input& input_;
+  const Narrow& position_;
   const Knots<int64_t>& knots_;
+  std::vector<float> ends_;
   Grid grid_;
-  Quantiser quantiser_;
+  Range range_;
 };
 
 class WideBlocks {
@@ -173,30 +181,40 @@ class WideBlocks {
   const Knots<int128>& knots_;
 };
 
-NarrowBlocks blocks_of(const Input& input, const Narrow& position, const Knots<int64_t>& knots) {
-  return {input, position, knots};
-}
+template <typename Position>
+struct BlocksOf {
+  using Type = WideBlocks;
+};
 
-WideBlocks blocks_of(const Input& input, const WidePositions& position, const Knots<int128>& knots) {
-  return {input, position, knots};
-}
+template <>
+struct BlocksOf<Narrow> {
+  using Type = NarrowBlocks;
+};
 
-}  // namespace
+template <typename Position>
+class Form final : public SortedForm {
+ public:
+  using Int = typename Position::Int;
+  using Sum = typename Position::Sum;
+  using Blocks = typename BlocksOf<Position>::Type;
 
-void count(const Input& input, const double* score, double* n_fp, Status* status) {
-  with_positions(input, score, [&](const auto& position) {
-    using Position = std::decay_t<decltype(position)>;
-    using Sum = typename Position::Sum;
-    const Knots knots(positions_of(position, score, input.p), half_of(position));
-    const auto blocks = blocks_of(input, position, knots);
-    std::vector<Bin<Sum>> total(knots.segments(), {0, 0});
+  template <typename... Arguments>
+  Form(const Input& input, const double* score, Arguments... arguments)
+      : input_(input),
+        position_{arguments...},
+        positions_(positions_of(position_, score, input.p)),
+        knots_(positions_, half_of(position_)),
+        blocks_(input, position_, knots_) {}
+
+  void count(double* n_fp, Status* status) const override {
+    std::vector<Bin<Sum>> total(knots_.segments(), {0, 0});
     std::mutex mutex;
-    at::parallel_for(0, block_count(input.n), kGrainBlocks, [&](int64_t first, int64_t last) {
-      typename std::decay_t<decltype(blocks)>::Buffer buffer;
-      std::vector<Bin<Sum>> bins(knots.segments(), {0, 0});
+    at::parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
+      typename Blocks::Buffer buffer;
+      std::vector<Bin<Sum>> bins(knots_.segments(), {0, 0});
       for (int64_t b = first; b < last; ++b) {
-        blocks.read(b, &buffer);
-        blocks.bin(buffer, bins.data());
+        blocks_.read(b, &buffer);
+        blocks_.bin(buffer, bins.data());
       }
       const std::lock_guard lock(mutex);  // integers: the order of threads does not matter
       status->nan |= buffer.nan;
@@ -205,24 +223,19 @@ void count(const Input& input, const double* score, double* n_fp, Status* status
         total[m].count += bins[m].count;
       }
     });
-    count_from_bins(knots, total, n_fp);
-  });
-}
+    count_from_bins(knots_, total, n_fp);
+  }
 
-void pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums) {
-  const int64_t p = input.p;
-  with_positions(input, score, [&](const auto& position) {
+  void pair_sums(const Spec& spec, const Sums& sums) const override {
     // sum over k of w_k H(s_k - s_i) falls with s_i. In mirrored positions it is a Spread.
-    auto mirrored = positions_of(position, score, p);
-    std::reverse(mirrored.begin(), mirrored.end());
-    for (auto& x : mirrored) x = -x;
-    const Knots knots(mirrored, half_of(position));
-    const double self = half_of(position) ? 0.5 : 1.0;  // H(0)
+    const int64_t p = input_.p;
+    const Knots<Int> mirrored = knots_.mirrored();
     const auto sum = [&](const std::vector<double>& weight, double* out) {
-      const Spread spread(knots, weight.data());
+      const Spread spread(mirrored, weight.data());
       for (int64_t i = 0, m = 0; i < p; ++i) {
-        while (m < static_cast<int64_t>(knots.at.size()) && knots.at[m] <= mirrored[i]) ++m;
-        out[p - 1 - i] = spread(knots, mirrored[i], m) - self * weight[i];  // without k = i
+        const Int x = -positions_[p - 1 - i];
+        while (m < static_cast<int64_t>(mirrored.at.size()) && mirrored.at[m] <= x) ++m;
+        out[p - 1 - i] = spread(mirrored, x, m) - at_tie() * weight[i];  // without k = i
       }
     };
     std::vector<double> weight(p, 1.0);
@@ -231,52 +244,62 @@ void pair_sums(const Input& input, const Spec& spec, const double* score, const 
     if (!sums.s) return;
     for (int64_t r = 0; r < p; ++r) weight[p - 1 - r] = load(spec.loc_errors, sums.place[r]);
     sum(weight, sums.s);
-  });
-}
+  }
 
-void error_gradient(const Input& input, const Sums& sums, const Tables& tables) {
-  const int64_t p = input.p;
-  with_positions(input, tables.score, [&](const auto& position) {
-    const auto positions = positions_of(position, tables.score, p);
-    const Knots knots(positions, half_of(position));
+  void error_gradient(const Sums& sums, const Tables& tables) const override {
+    const int64_t p = input_.p;
     std::vector<double> weight(p);
     for (int64_t r = 0; r < p; ++r)
       weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
-    const Spread spread(knots, weight.data());
-    const double self = half_of(position) ? 0.5 : 1.0;  // H(0), where k = i has 1
+    const Spread spread(knots_, weight.data());
     for (int64_t r = 0, m = 0; r < p; ++r) {
-      while (m < static_cast<int64_t>(knots.at.size()) && knots.at[m] <= positions[r]) ++m;
+      while (m < static_cast<int64_t>(knots_.at.size()) && knots_.at[m] <= positions_[r]) ++m;
       tables.error_gradient[sums.place[r]] =
-          spread(knots, positions[r], m) + (1 - self) * weight[r] + *tables.poison;
+          spread(knots_, positions_[r], m) + (1 - at_tie()) * weight[r] + *tables.poison;
     }
-  });
-}
+  }
 
-void spread(const Input& input, const Tables& tables, const Gradients& gradients) {
-  const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
-  const double rest = *tables.poison * scale;  // the gradient of a negative below all knots: 0, or NaN
-  with_positions(input, tables.score, [&](const auto& position) {
-    const Knots knots(positions_of(position, tables.score, input.p), half_of(position));
-    const auto blocks = blocks_of(input, position, knots);
-    const Spread spread(knots, tables.share);
-    const typename std::decay_t<decltype(blocks)>::Values values(blocks, spread, scale);
+  void spread(const Tables& tables, const Gradients& gradients) const override {
+    const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
+    const double rest = *tables.poison * scale;  // the gradient of a negative below all knots: 0, or NaN
+    const Spread spread(knots_, tables.share);
+    const typename Blocks::Values values(blocks_, spread, scale);
     with_dtype(gradients.logits.dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
-      at::parallel_for(0, block_count(input.n), kGrainBlocks, [&](int64_t first, int64_t last) {
-        typename std::decay_t<decltype(blocks)>::Buffer buffer;
+      at::parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
+        typename Blocks::Buffer buffer;
         for (int64_t b = first; b < last; ++b) {
-          blocks.read(b, &buffer);
+          blocks_.read(b, &buffer);
           T* out = static_cast<T*>(gradients.logits.data) + buffer.begin;
           if (rest == 0) {
-            blocks.write(values, &buffer, out);
+            blocks_.write(values, &buffer, out);
           } else {
             for (int64_t k = 0; k < buffer.size; ++k)
               out[k] = narrow<T>(buffer.marks[k] == Mark::kNegative ? rest : 0.0);
           }
         }
+        fence();
       });
     });
-  });
+  }
+
+ private:
+  double at_tie() const { return half_of(position_) ? 0.5 : 1.0; }  // H(0), which k = i has too
+
+  const Input& input_;
+  const Position position_;
+  const std::vector<Int> positions_;  // of the positives
+  const Knots<Int> knots_;
+  const Blocks blocks_;
+};
+
+}  // namespace
+
+std::unique_ptr<SortedForm> SortedForm::make(const Input& input, const double* score) {
+  if (input.logits.dtype != Dtype::kFloat64 &&
+      Narrow::fits(score[0], score[input.p - 1], input.n, input.delta))
+    return std::make_unique<Form<Narrow>>(input, score, Narrow::make(score[0], input.n, input.delta));
+  return std::make_unique<Form<WidePositions>>(input, score, score, input.p, input.delta);
 }
 
-}  // namespace alrp::cpu::sorted
+}  // namespace alrp::cpu

@@ -4,13 +4,24 @@
 // Infinite and NaN weights do not go through prefix sums: a call that meets one is passed to the tiled form.
 #pragma once
 
+#include <memory>
+
 #include "../ranking.h"
 
-namespace alrp::cpu::sorted {
+namespace alrp::cpu {
 
-void count(const Input& input, const double* score, double* n_fp, Status* status);
-void pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums);
-void error_gradient(const Input& input, const Sums& sums, const Tables& tables);
-void spread(const Input& input, const Tables& tables, const Gradients& gradients);
+// The positives of a call laid out as positions and knots, which all its stages share.
+class SortedForm {
+ public:
+  virtual ~SortedForm() = default;
 
-}  // namespace alrp::cpu::sorted
+  // p > 0 ascending scores. Both arguments stay alive.
+  static std::unique_ptr<SortedForm> make(const Input& input, const double* score);
+
+  virtual void count(double* n_fp, Status* status) const = 0;
+  virtual void pair_sums(const Spec& spec, const Sums& sums) const = 0;
+  virtual void error_gradient(const Sums& sums, const Tables& tables) const = 0;
+  virtual void spread(const Tables& tables, const Gradients& gradients) const = 0;
+};
+
+}  // namespace alrp::cpu
