@@ -40,14 +40,18 @@ void read_flat_marks(const Labels& labels, int64_t begin, int64_t size, Mark* ma
 }
 
 void read_row_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks) {
+  std::fill(marks, marks + size, Mark::kNegative);  // as most rows are
   const int64_t end = begin + size;
-  for (int64_t row = begin / labels.classes; row * labels.classes < end; ++row) {
-    const int64_t start = row * labels.classes;
+  int64_t start = begin / labels.classes * labels.classes;
+  for (int64_t row = begin / labels.classes; start < end; ++row, start += labels.classes) {
     const int64_t column = row_class(labels, label_bits(labels, row));
-    std::fill(marks + std::max(start, begin) - begin, marks + std::min(start + labels.classes, end) - begin,
-              row_mark(column, -4));  // of a column that holds no positive
-    if (column >= 0 && start + column >= begin && start + column < end)
-      marks[start + column - begin] = Mark::kPositive;
+    if (column == kBackground) continue;
+    if (column >= 0) {
+      if (start + column >= begin && start + column < end) marks[start + column - begin] = Mark::kPositive;
+    } else {
+      std::fill(marks + std::max(start, begin) - begin, marks + std::min(start + labels.classes, end) - begin,
+                row_mark(column, 0));
+    }
   }
 }
 

@@ -32,19 +32,18 @@ std::vector<float> ends_of(const Knots<int64_t>& knots, const Narrow& position) 
 }
 
 Grid::Grid(const std::vector<float>& ends, int64_t most)
-    : ends_(ends.data()), count_(static_cast<int64_t>(ends.size())) {
+    : count_(static_cast<int64_t>(ends.size())), ends_(ends) {
+  ends_.resize(count_ + kStep, std::numeric_limits<float>::infinity());
   const int64_t wish =
       std::max({kFewestCells, count_ * kFewestCellsPerEnd, std::min(count_ * kCellsPerEnd, most)});
-  const float lowest = ends.front(), range = ends.back() - lowest;
-  // Two cells lower than the lowest end, so that its cell is another one.
-  below_ = std::min(lowest - 2 * range / static_cast<float>(wish),
+  shift_ = std::max(1, kPlaceBits - static_cast<int>(std::bit_width<uint64_t>(wish)));
+  const float lowest = ends.front(), highest = ends.back();
+  // A cell or two lower than the lowest end.
+  below_ = std::min(lowest - 2 * (highest - lowest) / static_cast<float>(wish),
                     std::nextafter(lowest, -std::numeric_limits<float>::infinity()));
-  scale_ = std::min(static_cast<float>(1 << (kPlaceBits - 1)) / (ends.back() - below_), FLT_MAX);
-  const uint32_t last = place(ends.back());
-  shift_ =
-      std::max(1, static_cast<int>(std::bit_width(last)) - static_cast<int>(std::bit_width<uint64_t>(wish)));
-  const uint32_t width = uint32_t{1} << shift_, cells = (last >> shift_) + 1;
-  entries_.resize(cells);
+  scale_ = std::min(static_cast<float>(wish << shift_) / (highest - below_), FLT_MAX);
+  const uint32_t width = uint32_t{1} << shift_;
+  entries_.resize((place(highest) >> shift_) + 1);
   uint32_t cell = 0;
   for (int64_t k = 0; k < count_;) {  // k ends are in the cells below
     const uint32_t y = place(ends_[k]), next = y >> shift_, below = static_cast<uint32_t>(k) << shift_;
@@ -65,14 +64,18 @@ inline uint32_t Grid::place(float score) const {
   return static_cast<uint32_t>(static_cast<int32_t>((score - below_) * scale_)) | 1;
 }
 
-// The segment of a score, of which the grid says that at least counted - 1 ends are at or below it, or
-// counted of a cell with several.
-int32_t Grid::search(int32_t counted, float score) const {
-  int64_t m = std::max(0, counted - 1);
-  constexpr int kSteps = 8;
-  for (int step = 0; step < kSteps; ++step, ++m)
-    if (m == count_ || ends_[m] > score) return static_cast<int32_t>(m);
-  return static_cast<int32_t>(std::upper_bound(ends_ + m, ends_ + count_, score) - ends_);
+// The segment of a score, of which the table says that at least counted - 1 ends are at or below it.
+inline int32_t Grid::search(int32_t counted, float score) const {
+  const int64_t m = std::max(0, counted - 1);
+  int32_t within = 0;
+  for (int64_t k = m; k < m + kStep; ++k) within += ends_[k] <= score;  // without branches: all are compared
+  if (within < kStep) [[likely]]
+    return static_cast<int32_t>(m) + within;
+  return search_far(m + kStep, score);
+}
+
+int32_t Grid::search_far(int64_t from, float score) const {
+  return static_cast<int32_t>(std::upper_bound(ends_.begin() + from, ends_.end(), score) - ends_.begin());
 }
 
 void Grid::segments_portable(const float* score, int64_t size, int32_t* segment) const {

@@ -11,6 +11,9 @@
 
 namespace alrp::cpu {
 
+// Ends that a search compares at once.
+constexpr int64_t kStep = 4;
+
 // Selected arrays are read and written whole vectors at a time.
 constexpr int64_t kLanes = 16;
 
@@ -27,7 +30,7 @@ std::vector<float> ends_of(const Knots<int64_t>& knots, const Narrow& position);
 // which the float before it has too.
 class Grid {
  public:
-  // `ends` ascend and stay alive. `most` limits the cells: a table finer than there are scores to look up
+  // `ends` ascend. `most` limits the cells: a table finer than there are scores to look up
   // does not pay.
   Grid(const std::vector<float>& ends, int64_t most);
 
@@ -41,11 +44,12 @@ class Grid {
  private:
   uint32_t place(float score) const;
   int32_t search(int32_t counted, float score) const;
+  int32_t search_far(int64_t from, float score) const;
   void segments_portable(const float* score, int64_t size, int32_t* segment) const;
   void segments_avx512(const float* score, int64_t size, int32_t* segment) const;
 
-  const float* ends_;
-  int64_t count_;  // of ends
+  int64_t count_;            // of ends
+  std::vector<float> ends_;  // and infinities behind them, for reading kStep at a time
   float below_, scale_;
   int shift_;  // bits of a place within its cell
   std::vector<uint32_t> entries_;

@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include <algorithm>
 #include <bit>
 
 // What GCC's own headers leave uninitialised on purpose.
@@ -88,8 +89,13 @@ void Grid::segments_avx512(const float* score, int64_t size, int32_t* segment) c
     at = _mm512_add_epi32(at, lanes);
   }
   const int32_t several = static_cast<int32_t>(0x80000000u >> shift_);
-  for (int64_t r = 0; r < found; ++r)
-    segment[rare[r]] = this->search(segment[rare[r]] & ~several, score[rare[r]]);
+  for (int64_t r = 0; r < found; ++r) {  // as Grid::search
+    static_assert(kStep == 4);
+    const int32_t k = rare[r], m = std::max(0, (segment[k] & ~several) - 1);
+    const __mmask8 within = _mm_cmp_ps_mask(_mm_loadu_ps(&ends_[m]), _mm_set1_ps(score[k]), _CMP_LE_OQ);
+    segment[k] =
+        within == 0xf ? search_far(m + kStep, score[k]) : m + std::popcount(static_cast<unsigned>(within));
+  }
 }
 
 ALRP_AVX512

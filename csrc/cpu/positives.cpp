@@ -30,21 +30,22 @@ void find_rows(const Labels& labels, int64_t begin, int64_t end, Found* found) {
 }
 
 void find_flat(const Labels& labels, int64_t begin, int64_t end, Found* found) {
-  Mark marks[kBlock];
-  for (int64_t start = begin; start < end; start += kBlock) {
-    const int64_t size = std::min(kBlock, end - start);
+  constexpr int64_t kBytes = 64;  // looked at together: most hold nothing but negatives
+  const auto* bytes = static_cast<const char*>(labels.data);
+  const int64_t step = kBytes / labels.bytes;
+  Mark marks[kBytes];
+  for (int64_t start = begin; start < end; start += step) {
+    const int64_t size = std::min(step, end - start);
+    if (size == step) {
+      uint64_t words[kBytes / 8], any = 0;
+      std::memcpy(words, bytes + start * labels.bytes, kBytes);
+      for (const uint64_t word : words) any |= word;
+      if (!any) continue;
+    }
     read_marks(labels, start, size, marks);
-    std::fill(marks + size, marks + (size + 7) / 8 * 8, Mark::kNegative);
-    for (int64_t k = 0; k < size; k += 8) {
-      // Positive and invalid marks are the odd ones: most groups of eight hold neither.
-      static_assert((static_cast<int>(Mark::kPositive) & static_cast<int>(Mark::kInvalid)) == 1);
-      uint64_t group;
-      std::memcpy(&group, marks + k, sizeof(group));
-      if (!(group & 0x0101010101010101u)) continue;
-      for (int64_t i = k; i < k + 8; ++i) {
-        if (marks[i] == Mark::kPositive) found->index.push_back(start + i);
-        found->invalid |= marks[i] == Mark::kInvalid;
-      }
+    for (int64_t k = 0; k < size; ++k) {
+      if (marks[k] == Mark::kPositive) found->index.push_back(start + k);
+      found->invalid |= marks[k] == Mark::kInvalid;
     }
   }
 }
