@@ -76,22 +76,29 @@ struct Spread {
 
   Spread(const Knots<Int>& knots, const double* weight)
       : base(knots.segments(), 0.0), slope(knots.segments(), 0.0) {
-    const auto p = static_cast<int64_t>(knots.left.size());
-    const auto width = static_cast<double>(2 * knots.half);
     const auto count = static_cast<int64_t>(knots.at.size());
-    int64_t l = 0, r = 0;  // positives that have begun, and ended
+    std::vector<double> change(count, 0.0);  // of the sum of the weights whose ramps are under way
+    std::vector<int32_t> begun(count, 0);    // ramps that begin less those that end
+    for (size_t i = 0; i < knots.left.size(); ++i) {
+      change[knots.left[i]] += weight[i];
+      if (!knots.half) continue;  // a jump: it begins and ends in one knot
+      change[knots.right[i]] -= weight[i];
+      ++begun[knots.left[i]];
+      --begun[knots.right[i]];
+    }
+    const auto width = static_cast<double>(2 * knots.half);
+    double value = 0, rising = 0;
+    int64_t under_way = 0;
     for (int64_t k = 0; k < count; ++k) {
-      base[k + 1] = k ? base[k] + slope[k] * static_cast<double>(knots.at[k] - knots.at[k - 1]) : 0.0;
-      slope[k + 1] = slope[k];
-      for (; l < p && knots.left[l] == k; ++l) {
-        if (knots.half)
-          slope[k + 1] += weight[l] / width;
-        else
-          base[k + 1] += weight[l];
+      if (knots.half) {
+        if (k) value += slope[k] * static_cast<double>(knots.at[k] - knots.at[k - 1]);
+        under_way += begun[k];
+        rising = under_way ? rising + change[k] : 0;  // flat: no rounding is left to grow with the distance
+        slope[k + 1] = rising / width;
+      } else {
+        value += change[k];
       }
-      for (; r < p && knots.right[r] == k; ++r)
-        if (knots.half) slope[k + 1] -= weight[r] / width;
-      if (l == r) slope[k + 1] = 0;  // flat: no rounding is left to grow with the distance
+      base[k + 1] = value;
     }
   }
 

@@ -13,10 +13,16 @@ namespace alrp::cpu {
 namespace {
 
 constexpr int kPlaceBits = 30;
-constexpr int64_t kCellsPerEnd = 8;
+constexpr int64_t kCellsPerEnd = 6;
 constexpr int64_t kFewestCellsPerEnd = 4;  // an entry has room for no fewer
 constexpr int64_t kFewestCells = 256;
 constexpr uint32_t kSeveral = 0x80000000u;  // marks a cell with several ends
+
+// The float before x, which is finite. std::nextafter is a call, which P-sized loops would feel.
+float before(float x) {
+  if (x == 0) return -std::numeric_limits<float>::denorm_min();
+  return std::bit_cast<float>(std::bit_cast<int32_t>(x) + (x > 0 ? -1 : 1));
+}
 
 }  // namespace
 
@@ -26,7 +32,7 @@ std::vector<float> ends_of(const Knots<int64_t>& knots, const Narrow& position) 
   std::transform(knots.at.begin(), knots.at.end(), ends.begin(), [&](int64_t knot) {
     const double exact = (static_cast<double>(knot) - position.offset) * unit;
     const auto end = static_cast<float>(exact);
-    return end < exact ? std::nextafter(end, std::numeric_limits<float>::infinity()) : end;
+    return end < exact ? -before(-end) : end;
   });
   return ends;
 }
@@ -39,8 +45,7 @@ Grid::Grid(const std::vector<float>& ends, int64_t most)
   shift_ = std::max(1, kPlaceBits - static_cast<int>(std::bit_width<uint64_t>(wish)));
   const float lowest = ends.front(), highest = ends.back();
   // A cell or two lower than the lowest end.
-  below_ = std::min(lowest - 2 * (highest - lowest) / static_cast<float>(wish),
-                    std::nextafter(lowest, -std::numeric_limits<float>::infinity()));
+  below_ = std::min(lowest - 2 * (highest - lowest) / static_cast<float>(wish), before(lowest));
   scale_ = std::min(static_cast<float>(wish << shift_) / (highest - below_), FLT_MAX);
   const uint32_t width = uint32_t{1} << shift_;
   entries_.resize((place(highest) >> shift_) + 1);
@@ -51,7 +56,7 @@ Grid::Grid(const std::vector<float>& ends, int64_t most)
     int64_t behind = k + 1;
     while (behind < count_ && place(ends_[behind]) >> shift_ == next) ++behind;
     // Places are odd: only an end that is set odd too can leave low bits of 0.
-    const bool exact = place(std::nextafter(ends_[k], below_)) != y;
+    const bool exact = place(before(ends_[k])) != y;
     const uint32_t of_end = (y & (width - 1)) - exact;
     entries_[cell] = below - (cell << shift_) + (behind == k + 1 ? width - of_end : kSeveral);
     ++cell;

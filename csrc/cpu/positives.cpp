@@ -29,25 +29,29 @@ void find_rows(const Labels& labels, int64_t begin, int64_t end, Found* found) {
   }
 }
 
-void find_flat(const Labels& labels, int64_t begin, int64_t end, Found* found) {
-  constexpr int64_t kBytes = 64;  // looked at together: most hold nothing but negatives
-  const auto* bytes = static_cast<const char*>(labels.data);
-  const int64_t step = kBytes / labels.bytes;
-  Mark marks[kBytes];
-  for (int64_t start = begin; start < end; start += step) {
-    const int64_t size = std::min(step, end - start);
-    if (size == step) {
-      uint64_t words[kBytes / 8], any = 0;
-      std::memcpy(words, bytes + start * labels.bytes, kBytes);
-      for (const uint64_t word : words) any |= word;
-      if (!any) continue;
-    }
-    read_marks(labels, start, size, marks);
-    for (int64_t k = 0; k < size; ++k) {
-      if (marks[k] == Mark::kPositive) found->index.push_back(start + k);
-      found->invalid |= marks[k] == Mark::kInvalid;
-    }
+void visit(const Labels& labels, int64_t begin, int64_t end, Found* found) {
+  for (int64_t i = begin; i < end; ++i) {
+    const Mark mark = flat_mark(labels, label_bits(labels, i));
+    if (mark == Mark::kPositive) found->index.push_back(i);
+    found->invalid |= mark == Mark::kInvalid;
   }
+}
+
+void find_flat(const Labels& labels, int64_t begin, int64_t end, Found* found) {
+  // Most words of labels hold nothing but negatives, and most groups of words.
+  constexpr int64_t kWords = 8;
+  const int64_t in_word = static_cast<int64_t>(sizeof(uint64_t)) / labels.bytes;
+  const auto* bytes = static_cast<const char*>(labels.data);
+  int64_t start = begin;
+  for (; start + kWords * in_word <= end; start += kWords * in_word) {
+    uint64_t words[kWords], any = 0;
+    std::memcpy(words, bytes + start * labels.bytes, sizeof(words));
+    for (const uint64_t word : words) any |= word;
+    if (!any) continue;
+    for (int64_t w = 0; w < kWords; ++w)
+      if (words[w]) visit(labels, start + w * in_word, start + (w + 1) * in_word, found);
+  }
+  visit(labels, start, end, found);
 }
 
 std::vector<Found> find(int64_t n, const Labels& labels) {

@@ -204,7 +204,16 @@ class Form final : public SortedForm {
         position_{arguments...},
         positions_(positions_of(position_, score, input.p)),
         knots_(positions_, half_of(position_)),
-        blocks_(input, position_, knots_) {}
+        blocks_(input, position_, knots_),
+        below_(input.p),
+        segment_(input.p) {
+    const auto count = static_cast<int64_t>(knots_.at.size());
+    for (int64_t r = 0, m = 0; r < input.p; ++r) {
+      while (m < count && knots_.at[m] < positions_[r]) ++m;
+      below_[r] = static_cast<int32_t>(m);
+      segment_[r] = static_cast<int32_t>(m + (m < count && knots_.at[m] == positions_[r]));
+    }
+  }
 
   void count(double* n_fp, Status* status) const override {
     std::vector<Bin<Sum>> total(knots_.segments(), {0, 0});
@@ -232,10 +241,9 @@ class Form final : public SortedForm {
     const Knots<Int> mirrored = knots_.mirrored();
     const auto sum = [&](const std::vector<double>& weight, double* out) {
       const Spread spread(mirrored, weight.data());
-      for (int64_t i = 0, m = 0; i < p; ++i) {
-        const Int x = -positions_[p - 1 - i];
-        while (m < static_cast<int64_t>(mirrored.at.size()) && mirrored.at[m] <= x) ++m;
-        out[p - 1 - i] = spread(mirrored, x, m) - at_tie() * weight[i];  // without k = i
+      for (int64_t i = 0; i < p; ++i) {
+        const int64_t r = p - 1 - i, segment = mirrored.segments() - 1 - below_[r];
+        out[r] = spread(mirrored, -positions_[r], segment) - at_tie() * weight[i];  // without k = i
       }
     };
     std::vector<double> weight(p, 1.0);
@@ -252,11 +260,9 @@ class Form final : public SortedForm {
     for (int64_t r = 0; r < p; ++r)
       weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
     const Spread spread(knots_, weight.data());
-    for (int64_t r = 0, m = 0; r < p; ++r) {
-      while (m < static_cast<int64_t>(knots_.at.size()) && knots_.at[m] <= positions_[r]) ++m;
+    for (int64_t r = 0; r < p; ++r)
       tables.error_gradient[sums.place[r]] =
-          spread(knots_, positions_[r], m) + (1 - at_tie()) * weight[r] + *tables.poison;
-    }
+          spread(knots_, positions_[r], segment_[r]) + (1 - at_tie()) * weight[r] + *tables.poison;
   }
 
   void spread(const Tables& tables, const Gradients& gradients) const override {
@@ -291,6 +297,7 @@ class Form final : public SortedForm {
   const std::vector<Int> positions_;  // of the positives
   const Knots<Int> knots_;
   const Blocks blocks_;
+  std::vector<int32_t> below_, segment_;  // of each positive: knots below it, and at or below it
 };
 
 }  // namespace
