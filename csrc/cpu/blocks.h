@@ -6,7 +6,7 @@
 
 namespace alrp::cpu {
 
-constexpr int64_t kBlock = 2048;
+constexpr int64_t kBlock = 1024;
 
 struct Block {
   int64_t begin;  // first logit

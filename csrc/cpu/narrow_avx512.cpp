@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <bit>
 
+#include "blocks.h"
+
 // What GCC's own headers leave uninitialised on purpose.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
@@ -17,24 +19,42 @@ __mmask16 first(int64_t count) {
   return static_cast<__mmask16>(count < kLanes ? (1u << count) - 1 : 0xffffu);
 }
 
-// Stores the first `count` lanes.
+// The lanes that a loop leaves for later, listed without a branch: a misprediction each would cost more.
+class Later {
+ public:
+  ALRP_AVX512 void add(__mmask16 lanes, int64_t from) {
+    const __m512i at =
+        _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(from)),
+                         _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    _mm512_storeu_si512(at_ + size_, _mm512_maskz_compress_epi32(lanes, at));
+    size_ += std::popcount(static_cast<unsigned>(lanes));
+  }
+
+  const int32_t* begin() const { return at_; }
+  const int32_t* end() const { return at_ + size_; }
+
+ private:
+  int32_t at_[kBlock + kLanes];
+  int64_t size_ = 0;
+};
+
+// As Ends::search.
 ALRP_AVX512
-inline void store(float* out, __m512 values, int64_t count, bool stream) {
-  if (count < kLanes)
-    _mm512_mask_storeu_ps(out, first(count), values);
-  else if (stream)
-    _mm512_stream_ps(out, values);
-  else
-    _mm512_storeu_ps(out, values);
+inline int32_t search(const Ends& ends, int32_t known, float score) {
+  static_assert(Ends::kStep == 4);
+  const __mmask8 more = _mm_cmp_ps_mask(_mm_loadu_ps(ends.from(known)), _mm_set1_ps(score), _CMP_LE_OQ);
+  return more == 0xf ? ends.search_far(known, score) : known + std::popcount(static_cast<unsigned>(more));
+}
+
+// Cells::place of sixteen scores.
+ALRP_AVX512
+inline __m512i places(const Cells& cells, __m512 score) {
+  const __m512 offset = _mm512_sub_ps(score, _mm512_set1_ps(cells.below));
+  return _mm512_or_si512(_mm512_cvttps_epi32(_mm512_mul_ps(offset, _mm512_set1_ps(cells.scale))),
+                         _mm512_set1_epi32(1));
 }
 
 }  // namespace
-
-bool has_avx512() {
-  static const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-  return has;
-}
 
 ALRP_AVX512
 bool select_avx512(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out) {
@@ -43,7 +63,7 @@ bool select_avx512(const float* scores, const Mark* marks, int64_t size, const R
   int64_t m = 0;
   unsigned nan = 0;
   for (int64_t k = 0; k < size; k += kLanes) {
-    // The hardware looks no further ahead than a page.
+    // The next block: the hardware looks no further ahead than a page.
     _mm_prefetch(reinterpret_cast<const char*>(scores + k + kBlock), _MM_HINT_T0);
     _mm_prefetch(reinterpret_cast<const char*>(marks + k + kBlock), _MM_HINT_T0);
     const __mmask16 live = first(size - k);
@@ -69,34 +89,19 @@ bool select_avx512(const float* scores, const Mark* marks, int64_t size, const R
 }
 
 ALRP_AVX512
-void Grid::segments_avx512(const float* score, int64_t size, int32_t* segment) const {
-  const __m512 below = _mm512_set1_ps(below_), scale = _mm512_set1_ps(scale_);
-  const __m512i one = _mm512_set1_epi32(1), lanes = _mm512_set1_epi32(kLanes),
-                mask = _mm512_set1_epi32((1 << shift_) - 1);
-  const __m128i shift = _mm_cvtsi32_si128(shift_);
-  int32_t rare[kBlock + kLanes];  // listed, not branched on: that would be a misprediction each
-  int64_t found = 0;
-  __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+void SegmentTable::look_up_avx512(const float* score, int64_t size, int32_t* segment) const {
+  const __m512i mask = _mm512_set1_epi32((1 << cells_.shift) - 1);
+  const __m128i shift = _mm_cvtsi32_si128(cells_.shift);
+  Later rare;
   for (int64_t k = 0; k < size; k += kLanes) {
-    const __m512 offset = _mm512_sub_ps(_mm512_loadu_ps(score + k), below);
-    const __m512i y = _mm512_or_si512(_mm512_cvttps_epi32(_mm512_mul_ps(offset, scale)), one);
-    const __m512i entry = _mm512_i32gather_epi32(_mm512_srl_epi32(y, shift), entries_.data(), 4);
-    const __m512i sum = _mm512_add_epi32(y, entry);
+    const __m512i place = places(cells_, _mm512_loadu_ps(score + k));
+    const __m512i entry = _mm512_i32gather_epi32(_mm512_srl_epi32(place, shift), entries_.data(), 4);
+    const __m512i sum = _mm512_add_epi32(place, entry);
     _mm512_storeu_si512(segment + k, _mm512_srl_epi32(sum, shift));
-    const auto search =
-        static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask));
-    _mm512_storeu_si512(rare + found, _mm512_maskz_compress_epi32(search, at));
-    found += std::popcount(static_cast<unsigned>(search));
-    at = _mm512_add_epi32(at, lanes);
+    rare.add(static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask)), k);
   }
-  const int32_t several = static_cast<int32_t>(0x80000000u >> shift_);
-  for (int64_t r = 0; r < found; ++r) {  // as Grid::search
-    static_assert(kStep == 4);
-    const int32_t k = rare[r], m = std::max(0, (segment[k] & ~several) - 1);
-    const __mmask8 within = _mm_cmp_ps_mask(_mm_loadu_ps(&ends_[m]), _mm_set1_ps(score[k]), _CMP_LE_OQ);
-    segment[k] =
-        within == 0xf ? search_far(m + kStep, score[k]) : m + std::popcount(static_cast<unsigned>(within));
-  }
+  const auto several = static_cast<int32_t>(0x80000000u >> cells_.shift);
+  for (const int32_t k : rare) segment[k] = search(ends_, std::max(0, (segment[k] & ~several) - 1), score[k]);
 }
 
 ALRP_AVX512
@@ -114,7 +119,7 @@ void add_to_bins_avx512(const float* score, const int32_t* segment, int64_t size
       const __m512i biased = _mm512_castpd_si512(_mm512_fmadd_pd(s, scale, offset));
       _mm512_store_si512(positions + half, _mm512_sub_epi64(biased, magic));
     }
-    const int64_t count = size - k < kLanes ? size - k : kLanes;
+    const int64_t count = std::min(size - k, kLanes);
     for (int64_t i = 0; i < count; ++i) {  // both words of the bin at once
       static_assert(sizeof(Bin<Narrow::Sum>) == 16);
       auto* bin = reinterpret_cast<__m128i*>(bins + segment[k + i]);
@@ -126,14 +131,13 @@ void add_to_bins_avx512(const float* score, const int32_t* segment, int64_t size
 
 namespace {
 
-// The q-th, q+4-th, q+8-th and q+12-th of sixteen records, a quarter each. Loads; gathers are slower.
+// The records of cells 0, 4, 8 and 12 of an array, a quarter each. Loads; gathers are slower.
 ALRP_AVX512
-inline __m512 quarter(const Record* records, const int32_t* segment, int q) {
-  const auto record = [&](int i) { return _mm_load_ps(&records[segment[i]].from); };
-  __m512 row = _mm512_castps128_ps512(record(q));
-  row = _mm512_insertf32x4(row, record(q + 4), 1);
-  row = _mm512_insertf32x4(row, record(q + 8), 2);
-  return _mm512_insertf32x4(row, record(q + 12), 3);
+inline __m512 quarter(const float* records, const uint32_t* cell) {
+  __m512 row = _mm512_castps128_ps512(_mm_load_ps(records + 4 * cell[0]));
+  row = _mm512_insertf32x4(row, _mm_load_ps(records + 4 * cell[4]), 1);
+  row = _mm512_insertf32x4(row, _mm_load_ps(records + 4 * cell[8]), 2);
+  return _mm512_insertf32x4(row, _mm_load_ps(records + 4 * cell[12]), 3);
 }
 
 ALRP_AVX512
@@ -149,27 +153,54 @@ inline __m512 high(__m512 a, __m512 b) {
 }  // namespace
 
 ALRP_AVX512
-void evaluate_avx512(const Record* records, float per_step, const float* score, const int32_t* segment,
-                     int64_t size, bool stream, float* out) {
-  const __m512 scale = _mm512_set1_ps(per_step);
+void ValueTable::look_up_avx512(const float* score, int64_t size, float* value) const {
+  const __m128i shift = _mm_cvtsi32_si128(cells_.shift);
+  alignas(64) uint32_t cell[kBlock + kLanes];
+  for (int64_t k = 0; k < size; k += kLanes)
+    _mm512_store_si512(cell + k, _mm512_srl_epi32(places(cells_, _mm512_loadu_ps(score + k)), shift));
+
+  static_assert(sizeof(Record) == 4 * sizeof(float));
+  const float* records = &records_.data()->end;
+  const __m512 per_step = _mm512_set1_ps(per_step_);
+  Later rare;
   for (int64_t k = 0; k < size; k += kLanes) {
-    const __m512 a = quarter(records, segment + k, 0), b = quarter(records, segment + k, 1),
-                 c = quarter(records, segment + k, 2), d = quarter(records, segment + k, 3);
+    const __m512 a = quarter(records, cell + k), b = quarter(records, cell + k + 1),
+                 c = quarter(records, cell + k + 2), d = quarter(records, cell + k + 3);
     const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
-    const __m512 from = low(ab, cd), base = high(ab, cd),
-                 slope = low(_mm512_unpackhi_ps(a, b), _mm512_unpackhi_ps(c, d));
-    const __m512 steps = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(score + k), from), scale);
-    store(out + k, _mm512_add_ps(base, _mm512_mul_ps(slope, steps)), size - k, stream);
+    const __m512 slopes_ab = _mm512_unpackhi_ps(a, b), slopes_cd = _mm512_unpackhi_ps(c, d);
+    const __m512 end = low(ab, cd), base = high(ab, cd), below = low(slopes_ab, slopes_cd),
+                 above = high(slopes_ab, slopes_cd);
+    const __m512 steps = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(score + k), end), per_step);
+    // By the sign bit: where steps are -0, either slope gives the base.
+    const __m512 slope = _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(steps)), above, below);
+    const __m512 result = _mm512_add_ps(base, _mm512_mul_ps(slope, steps));
+    _mm512_storeu_ps(value + k, result);
+    rare.add(_mm512_cmp_ps_mask(result, result, _CMP_UNORD_Q), k);
+  }
+  for (const int32_t k : rare) {
+    const Line& line = lines_[search(ends_, records_[cell[k]].known(), score[k])];
+    value[k] = line.base + line.slope * ((score[k] - line.from) * per_step_);
   }
 }
 
 ALRP_AVX512
-void expand_avx512(const float* dense, const uint16_t* keep, int64_t size, bool stream, float* out) {
+void write_values_avx512(const Selected& selected, const float* value, int64_t size, bool stream,
+                         float* out) {
   for (int64_t k = 0; k < size; k += kLanes) {
-    const unsigned bits = keep[k / kLanes];
-    store(out + k, _mm512_maskz_expand_ps(static_cast<__mmask16>(bits), _mm512_loadu_ps(dense)), size - k,
-          stream);
-    dense += std::popcount(bits);
+    __m512 values;
+    if (selected.in_place) {
+      values = _mm512_loadu_ps(value + k);
+    } else {
+      const unsigned keep = selected.keep[k / kLanes];
+      values = _mm512_maskz_expand_ps(static_cast<__mmask16>(keep), _mm512_loadu_ps(value));
+      value += std::popcount(keep);
+    }
+    if (size - k < kLanes)
+      _mm512_mask_storeu_ps(out + k, first(size - k), values);
+    else if (stream)
+      _mm512_stream_ps(out + k, values);
+    else
+      _mm512_storeu_ps(out + k, values);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "array.h"
 #include "blocks.h"
+#include "cells.h"
 #include "knots.h"
 #include "narrow.h"
 #include "positions.h"
@@ -16,7 +17,7 @@ namespace alrp::cpu {
 namespace {
 
 // Blocks worth a thread of their own.
-constexpr int64_t kGrainBlocks = 8;
+constexpr int64_t kGrainBlocks = 16;
 
 // Gradients from this size on do not stay in a core's own cache: written past it, they leave it to the tables.
 constexpr int64_t kStreamBytes = int64_t{1} << 21;
@@ -32,7 +33,8 @@ std::vector<typename Position::Int> positions_of(const Position& position, const
   return positions;
 }
 
-// What the two forms do with blocks of logits: read a block, bin its negatives, and write its gradients.
+// What the two forms do with blocks of logits: read a block, count its negatives into bins (Counter), and
+// write its gradients (Writer).
 class NarrowBlocks {
  public:
   NarrowBlocks(const Input& input, const Narrow& position, const Knots<int64_t>& knots)
@@ -40,8 +42,8 @@ class NarrowBlocks {
         position_(position),
         knots_(knots),
         ends_(ends_of(knots, position)),
-        grid_(ends_, input.n),
-        range_{grid_.below(), ends_.front(), ends_.back()} {}
+        cells_(ends_, input.n),
+        range_{cells_.below, ends_.front(), ends_.back()} {}
 
   struct Buffer {
     Buffer() { selected.matter = 0; }
@@ -53,7 +55,7 @@ class NarrowBlocks {
     float scores[kBlock];
     Selected selected;
     int32_t segment[kBlock + kLanes];
-    float value[kBlock + kLanes];
+    float value[2 * kBlock];  // write_values() reads a vector from any
   };
 
   void read(int64_t b, Buffer* buffer) const {
@@ -73,59 +75,55 @@ class NarrowBlocks {
         std::transform(from, from + buffer->size, buffer->scores, [](T s) { return static_cast<float>(s); });
       buffer->nan |= select(scores, buffer->marks, buffer->size, range_, &selected);
     });
-    grid_.segments(selected.score, selected.size, buffer->segment);
   }
 
-  void bin(const Buffer& buffer, Bin<Narrow::Sum>* bins) const {
-    add_to_bins(buffer.selected.score, buffer.segment, buffer.selected.size, position_, bins);
-  }
-
-  // The spread in the layout that write() looks values up in.
-  class Values {
+  class Counter {
    public:
-    Values(const NarrowBlocks& blocks, const Spread<int64_t>& spread, double scale)
-        : records(blocks.knots_.segments(), {0, 0, 0, 0}) {
-      const Knots<int64_t>& knots = blocks.knots_;
-      const auto width = static_cast<double>(2 * knots.half);
-      per_step = static_cast<float>(1 / width * blocks.position_.scale);
-      for (int64_t m = 1; m < knots.segments(); ++m) {
-        const float from = blocks.ends_[m - 1];
-        records[m] = {from, static_cast<float>(spread(knots, blocks.position_.of(from), m) * scale),
-                      static_cast<float>(spread.slope[m] * width * scale), 0};
-      }
+    explicit Counter(const NarrowBlocks& blocks)
+        : position_(blocks.position_), table_(blocks.ends_, blocks.cells_) {}
+
+    void count(Buffer* buffer, Bin<Narrow::Sum>* bins) const {
+      const Selected& selected = buffer->selected;
+      table_.look_up(selected.score, selected.size, buffer->segment);
+      add_to_bins(selected.score, buffer->segment, selected.size, position_, bins);
     }
-    std::vector<Record> records;
-    float per_step;
+
+   private:
+    const Narrow& position_;
+    SegmentTable table_;
   };
 
-  template <typename T>
-  void write(const Values& values, Buffer* buffer, T* out) const {
-    constexpr bool kDirect = std::is_same_v<T, float>;
-    const Selected& selected = buffer->selected;
-    const bool stream = kDirect && input_.n * int64_t{sizeof(T)} >= kStreamBytes &&
-                        reinterpret_cast<uintptr_t>(out) % 64 == 0;
-    float* block = buffer->scores;
-    if constexpr (kDirect) block = out;
-    const auto evaluate_to = [&](float* to, bool stream_to) {
-      evaluate(values.records.data(), values.per_step, selected.score, buffer->segment, selected.size,
-               stream_to, to);
-    };
-    if (selected.in_place) {
-      evaluate_to(block, stream);
-    } else {
-      evaluate_to(buffer->value, false);
-      expand(buffer->value, selected.keep, buffer->size, stream, block);
+  class Writer {
+   public:
+    Writer(const NarrowBlocks& blocks, const Spread<int64_t>& spread, double scale)
+        : table_(blocks.ends_, blocks.cells_, blocks.knots_, blocks.position_, spread, scale),
+          streams_(blocks.input_.n * int64_t{sizeof(float)} >= kStreamBytes) {}
+
+    template <typename T>
+    void write(Buffer* buffer, T* out) const {
+      const Selected& selected = buffer->selected;
+      table_.look_up(selected.score, selected.size, buffer->value);
+      if constexpr (std::is_same_v<T, float>) {
+        const bool stream = streams_ && reinterpret_cast<uintptr_t>(out) % 64 == 0;
+        write_values(selected, buffer->value, buffer->size, stream, out);
+      } else {
+        write_values(selected, buffer->value, buffer->size, false, buffer->scores);
+        std::transform(buffer->scores, buffer->scores + buffer->size, out,
+                       [](float g) { return narrow<T>(g); });
+      }
     }
-    if constexpr (!kDirect)
-      std::transform(block, block + buffer->size, out, [](float g) { return narrow<T>(g); });
-  }
+
+   private:
+    ValueTable table_;
+    bool streams_;
+  };
 
  private:
   const Input& input_;
   const Narrow& position_;
   const Knots<int64_t>& knots_;
   std::vector<float> ends_;
-  Grid grid_;
+  Cells cells_;
   Range range_;
 };
 
@@ -143,26 +141,39 @@ class WideBlocks {
     buffer->nan |= buffer->Block::nan;
   }
 
-  void bin(const Buffer& buffer, Bin<Wide::Sum>* bins) const {
-    visit(buffer, [bins](int64_t, int128 x, int64_t segment) {
-      bins[segment].positions += static_cast<Wide::Sum>(x);
-      ++bins[segment].count;
-    });
-  }
+  class Counter {
+   public:
+    explicit Counter(const WideBlocks& blocks) : blocks_(blocks) {}
 
-  struct Values {
-    Values(const WideBlocks&, const Spread<int128>& of, double by) : spread(of), scale(by) {}
-    const Spread<int128>& spread;
-    double scale;
+    void count(Buffer* buffer, Bin<Wide::Sum>* bins) const {
+      blocks_.visit(*buffer, [bins](int64_t, int128 x, int64_t segment) {
+        bins[segment].positions += static_cast<Wide::Sum>(x);
+        ++bins[segment].count;
+      });
+    }
+
+   private:
+    const WideBlocks& blocks_;
   };
 
-  template <typename T>
-  void write(const Values& values, Buffer* buffer, T* out) const {
-    std::fill(out, out + buffer->size, T(0));
-    visit(*buffer, [&](int64_t column, int128 x, int64_t segment) {
-      out[column] = narrow<T>(values.spread(knots_, x, segment) * values.scale);
-    });
-  }
+  class Writer {
+   public:
+    Writer(const WideBlocks& blocks, const Spread<int128>& spread, double scale)
+        : blocks_(blocks), spread_(spread), scale_(scale) {}
+
+    template <typename T>
+    void write(Buffer* buffer, T* out) const {
+      std::fill(out, out + buffer->size, T(0));
+      blocks_.visit(*buffer, [&](int64_t column, int128 x, int64_t segment) {
+        out[column] = narrow<T>(spread_(blocks_.knots_, x, segment) * scale_);
+      });
+    }
+
+   private:
+    const WideBlocks& blocks_;
+    const Spread<int128>& spread_;
+    double scale_;
+  };
 
  private:
   // The negatives above the lowest knot.
@@ -216,6 +227,7 @@ class Form final : public SortedForm {
   }
 
   void count(double* n_fp, Status* status) const override {
+    const typename Blocks::Counter counter(blocks_);
     std::vector<Bin<Sum>> total(knots_.segments(), {0, 0});
     std::mutex mutex;
     at::parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
@@ -223,7 +235,7 @@ class Form final : public SortedForm {
       std::vector<Bin<Sum>> bins(knots_.segments(), {0, 0});
       for (int64_t b = first; b < last; ++b) {
         blocks_.read(b, &buffer);
-        blocks_.bin(buffer, bins.data());
+        counter.count(&buffer, bins.data());
       }
       const std::lock_guard lock(mutex);  // integers: the order of threads does not matter
       status->nan |= buffer.nan;
@@ -269,7 +281,7 @@ class Form final : public SortedForm {
     const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
     const double rest = *tables.poison * scale;  // the gradient of a negative below all knots: 0, or NaN
     const Spread spread(knots_, tables.share);
-    const typename Blocks::Values values(blocks_, spread, scale);
+    const typename Blocks::Writer writer(blocks_, spread, scale);
     with_dtype(gradients.logits.dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
       at::parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
@@ -278,7 +290,7 @@ class Form final : public SortedForm {
           blocks_.read(b, &buffer);
           T* out = static_cast<T*>(gradients.logits.data) + buffer.begin;
           if (rest == 0) {
-            blocks_.write(values, &buffer, out);
+            writer.write(&buffer, out);
           } else {
             for (int64_t k = 0; k < buffer.size; ++k)
               out[k] = narrow<T>(buffer.marks[k] == Mark::kNegative ? rest : 0.0);

@@ -1,0 +1,17 @@
+// Whether this CPU has the AVX-512 that some loops are written in a second time, for the same bits as their
+// portable form.
+#pragma once
+
+#ifdef __x86_64__
+#define ALRP_AVX512 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,popcnt")))
+
+namespace alrp::cpu {
+
+inline bool has_avx512() {
+  static const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                          __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
+  return has;
+}
+
+}  // namespace alrp::cpu
+#endif
