@@ -12,7 +12,7 @@ namespace alrp::cpu {
 namespace {
 
 constexpr int kPlaceBits = 30;
-constexpr int64_t kCellsPerEnd = 8;
+constexpr int64_t kCellsPerEnd = 6;
 constexpr int64_t kFewestCellsPerEnd = 4;  // an entry has room for no fewer
 constexpr int64_t kFewestCells = 256;
 constexpr uint32_t kSeveral = 0x80000000u;  // marks the entry of a cell with several ends

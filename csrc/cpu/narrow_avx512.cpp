@@ -64,8 +64,8 @@ bool select_avx512(const float* scores, const Mark* marks, int64_t size, const R
   unsigned nan = 0;
   for (int64_t k = 0; k < size; k += kLanes) {
     // The next block: the hardware looks no further ahead than a page.
-    _mm_prefetch(reinterpret_cast<const char*>(scores + k + kBlock), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(marks + k + kBlock), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(scores + k + kBlock), _MM_HINT_T1);
+    _mm_prefetch(reinterpret_cast<const char*>(marks + k + kBlock), _MM_HINT_T1);
     const __mmask16 live = first(size - k);
     const __m512 s = _mm512_maskz_loadu_ps(live, scores + k);
     const __m128i mark = _mm_maskz_loadu_epi8(live, marks + k);

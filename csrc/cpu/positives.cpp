@@ -5,9 +5,11 @@
 #include <cstring>
 #include <vector>
 
+#include "../keys.h"
 #include "array.h"
 #include "backend.h"
 #include "blocks.h"
+#include "sort.h"
 
 namespace alrp::cpu {
 namespace {
@@ -88,26 +90,22 @@ void CpuBackend::positives(const Input& input, const Tables& tables, int64_t* pl
   for (const Found& found : chunks)
     flat.insert(flat.end(), found.index.begin(),
                 found.index.begin() + std::min<int64_t>(found.index.size(), input.p - flat.size()));
-  struct Scored {
-    double score;
-    int64_t place;  // in flat order
-  };
-  std::vector<Scored> sorted(flat.size());
+  std::vector<Keyed> sorted(flat.size());
   for (size_t k = 0; k < flat.size(); ++k) {
-    sorted[k] = {load(input.logits, flat[k]), static_cast<int64_t>(k)};
-    if (sorted[k].score != sorted[k].score) {
+    const size_t place = flat.size() - 1 - k;  // ties descend by flat index
+    double score = load(input.logits, flat[place]);
+    if (score != score) {
       status->nan = 1;
-      sorted[k].score = 0;  // keeps the sort's order strict; every result is NaN
+      score = 0;  // any number: every result is NaN
     }
+    sorted[k] = {key_of(score), static_cast<int64_t>(place)};
   }
-  std::sort(sorted.begin(), sorted.end(), [](const Scored& a, const Scored& b) {
-    return a.score != b.score ? a.score < b.score : a.place > b.place;
-  });
+  sort(&sorted);
   const auto found = static_cast<int64_t>(flat.size());
   for (int64_t r = 0; r < found; ++r) {
     place[r] = sorted[r].place;
     tables.index[r] = flat[sorted[r].place];
-    tables.score[r] = sorted[r].score;
+    tables.score[r] = score_of(sorted[r].key);
   }
   for (int64_t r = found; r < input.p; ++r) {
     place[r] = r;
