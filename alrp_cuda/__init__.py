@@ -10,6 +10,7 @@ Example:
 """
 
 from . import reference
+from .balance import SelfBalance
 from .functional import alrp_loss, ap_loss
 from .losses import ALRPLoss, APLoss
 from .ops import backends, set_debug
@@ -20,6 +21,7 @@ __all__ = [
     "ALRPLoss",
     "ALRPOutput",
     "APLoss",
+    "SelfBalance",
     "__version__",
     "alrp_loss",
     "ap_loss",
