@@ -76,6 +76,15 @@ def test_the_weight_of_an_iteration_is_kept_for_its_backward_pass():
     assert first.grad == 50
 
 
+def test_a_state_may_be_loaded_before_a_backward_pass():
+    balance = SelfBalance()
+    leaf = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    _, loc = balance(torch.tensor(0.5), leaf)
+    balance.load_state_dict(SelfBalance(initial=2.0).state_dict())
+    loc.backward()
+    assert leaf.grad == 50
+
+
 @pytest.mark.parametrize("loc", [0.0, -0.5])
 def test_weight_stays_without_errors_of_boxes(loc):
     balance = SelfBalance(epoch_length=1, initial=7.0)
@@ -252,6 +261,7 @@ def rank(index, store):
     balance = SelfBalance(epoch_length=2)
     run(balance, mine[:1])
     resumed = SelfBalance(epoch_length=2)
+    run(resumed, mine[:2])  # at another place of an epoch than the state to load
     resumed.load_state_dict(balance.state_dict())
     with recorded() as operators:
         weights = run(resumed, mine[1:]) + run(resumed, [LOSSES[6]])

@@ -32,6 +32,18 @@ def test_the_object_of_highest_overlap_is_taken():
     assert one(preds, target) == ([0.9, 0.5], [0.9, 6 / 9], [True, True], 2)
 
 
+def test_of_equal_overlaps_the_last_object_is_taken():
+    left, right = [0, 0, 10, 10], [4, 0, 14, 10]
+    preds = image([[2, 0, 12, 10], [0, 0, 9, 10]], [0.9, 0.8])  # the first overlaps with both by 8 / 12, the second fits the left
+    assert one(preds, image([left, right]))[2] == [True, True]
+    assert one(preds, image([right, left]))[2] == [True, False]
+
+
+def test_of_equal_scores_the_first_detection_goes_first():
+    preds = image([[0, 0, 10, 6]] + [OBJECT] * 39, [0.5] * 40)
+    assert one(preds, image([OBJECT]))[1] == [0.6] + [0] * 39
+
+
 def test_classes_and_images_do_not_meet():
     assert one(image([OBJECT], [0.9], [1]), image([OBJECT], labels=[2]))[2:] == ([False], 1)
     matches = match([image([OBJECT], [0.9]), image([], [])], [image([]), image([OBJECT])])
@@ -64,6 +76,7 @@ def test_areas_out_of_range_count_for_nothing():
     assert one(preds, target, area_range="small") == ([0.9, 0.7], [1.0, 0.0], [True, False], 1)
     assert one(preds, target, area_range="medium") == ([0.8], [0.75], [True], 1)
     assert one(preds, target, area_range=(0, 50)) == ([0.7], [0.0], [False], 0)
+    assert one(preds, target, area_range=(100, 100))[3] == 1
     assert one(preds, target | {"area": torch.tensor([2000, 5])}, area_range="small")[3] == 1
 
 

@@ -45,15 +45,13 @@ class GradientBalance:
         layout = check_targets(grad, targets, background)
         size = grad.detach().abs()
         if layout.classes:
-            labels = targets.long()
-            own = size.gather(-1, labels.clamp(0, layout.classes - 1)[..., None])[..., 0]
-            taken = labels >= 0
-            is_object = taken & (labels < layout.classes) & (labels != layout.background)
-            positives = _total(own, is_object)
-            negatives = (_total(size, taken[..., None]) - positives).clamp(min=0)  # rounding may leave less than nothing
+            labels = targets.long()[..., None]
+            positive = (labels == torch.arange(layout.classes, device=grad.device)) & (labels != layout.background)
+            negative = ~positive & (labels >= 0)
         else:
-            positives, negatives = _total(size, targets > 0), _total(size, targets == 0)
-        sums = torch.stack((positives, negatives))
+            positive, negative = targets > 0, targets == 0
+        # Entries that take no part may hold NaN: chosen away, not multiplied by 0.
+        sums = torch.stack([torch.where(part, size, 0).sum(dtype=torch.float64) for part in (positive, negative)])
         sums = torch.where(sums.isfinite().all(), sums, 0)
         self._sums = sums if self._sums is None else self._sums.to(sums.device) + sums
 
@@ -74,8 +72,3 @@ class GradientBalance:
     def reset(self) -> None:
         """Forget all updates."""
         self._sums = None
-
-
-def _total(size: Tensor, where: Tensor) -> Tensor:
-    # Entries that take no part may hold NaN: chosen away, not multiplied by 0.
-    return torch.where(where, size, 0).sum(dtype=torch.float64)
