@@ -39,9 +39,13 @@ def test_of_equal_overlaps_the_last_object_is_taken():
     assert one(preds, image([right, left]))[2] == [True, False]
 
 
-def test_of_equal_scores_the_first_detection_goes_first():
-    preds = image([[0, 0, 10, 6]] + [OBJECT] * 39, [0.5] * 40)
-    assert one(preds, image([OBJECT]))[1] == [0.6] + [0] * 39
+def test_of_equal_scores_the_first_detections_go_first():
+    count = 100  # enough for a sort that is not stable to show
+    heights = torch.linspace(6, 10, count).tolist()
+    preds = image([[20 * i, 0, 20 * i + 10, height] for i, height in enumerate(heights)], [0.5, 0.25] * (count // 2))
+    target = image([[20 * i, 0, 20 * i + 10, 10] for i in range(count)])
+    ious = one(preds, target, max_detections=count)[1]
+    assert ious == sorted(ious[: count // 2]) + sorted(ious[count // 2 :])
 
 
 def test_classes_and_images_do_not_meet():
