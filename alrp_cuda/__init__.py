@@ -9,7 +9,7 @@ Example:
     [-0.5, 0.25, 0.25, 0.0]
 """
 
-from . import reference
+from . import metrics, reference
 from .balance import SelfBalance
 from .functional import alrp_loss, ap_loss
 from .losses import ALRPLoss, APLoss
@@ -26,6 +26,7 @@ __all__ = [
     "alrp_loss",
     "ap_loss",
     "backends",
+    "metrics",
     "reference",
     "set_debug",
 ]

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import alrp_cuda
-import alrp_cuda.metrics
 from alrp_cuda import SelfBalance
 
 LOSSES = [(0.5, 0.25), (0.9, 0.6), (0.3, 0.1), (0.8, 0.4), (0.7, 0.7), (0.2, 0.3), (0.6, 0.1)]
@@ -135,6 +134,22 @@ def test_an_iteration_does_not_wait_for_the_device(length):
         sum(loc for _, loc in outputs).backward()
     assert "aten._to_copy" in operators
     assert "aten._local_scalar_dense" not in operators
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")
+def test_an_iteration_does_not_wait_for_a_gpu():
+    balance, monitor = SelfBalance(2).cuda(), alrp_cuda.metrics.GradientBalance()
+    leaf, targets = torch.full((3,), 0.5, device="cuda", requires_grad=True), torch.tensor([1, 0, 2], device="cuda")
+    leaf.register_hook(monitor.hook(targets))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(3):
+            _, loc = balance(leaf.detach().sum(), leaf.sum())
+            loc.backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert leaf.grad.tolist() == [50 + 50 + 2] * 3
 
 
 def test_it_compiles_without_a_break():

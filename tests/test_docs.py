@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import alrp_cuda
-import alrp_cuda.metrics
 
 MODULES = [
     f"{package.__name__}.{m.name}"

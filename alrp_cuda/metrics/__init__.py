@@ -1,7 +1,7 @@
 """Measuring detectors as the aLRP paper does: LRP, score-IoU correlation, bounds of the order, gradient balance.
 
-Every metric has ``update``, ``compute`` and ``reset`` as torchmetrics has them, and its functional form. Imported by
-``import alrp_cuda.metrics``; needs torch and numpy alone.
+Every metric has ``update``, ``compute`` and ``reset`` as torchmetrics has them, and most a functional form; they need torch and
+numpy alone.
 
 Example:
     >>> import torch
