@@ -146,11 +146,12 @@ class SelfBalance(nn.Module):
         if self.epoch_length is None:
             return
         if _is_distributed():
-            self._count_on_host()
+            # Compiled, the host's count would mean a new graph for each of its values. Not as a decorator: that imports
+            # the compiler, which takes as long as all of torch.
+            torch.compiler.disable(self._count_on_host)()
         else:
             self._turn(self.iteration >= self.epoch_length)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _count_on_host(self) -> None:
         """End the epoch, by the host's count: all ranks enter the collective together, and none asks its device each time."""
         if self._host_iteration is None:

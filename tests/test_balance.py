@@ -3,6 +3,9 @@
 import copy
 import math
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -158,6 +161,19 @@ def test_it_compiles_without_a_break():
     with torch._dynamo.config.patch(error_on_recompile=True):
         assert run(compiled, LOSSES) == run(plain, LOSSES)
     assert all(torch.equal(a, b) for a, b in zip(balance.buffers(), plain.buffers(), strict=True))
+
+
+def test_it_compiles_once_where_the_host_counts(monkeypatch):
+    monkeypatch.setattr("alrp_cuda.balance._is_distributed", lambda: True)
+    monkeypatch.setattr(dist, "all_reduce", lambda sums: None)
+    compiled = torch.compile(SelfBalance(2), backend="aot_eager")
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        assert run(compiled, LOSSES) == run(SelfBalance(2), LOSSES)
+
+
+def test_importing_the_package_does_not_import_the_compiler():
+    code = "import sys, alrp_cuda; assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(alrp_cuda.__file__).parents[1])
 
 
 def test_half_precision_does_not_round_the_state():
