@@ -156,6 +156,7 @@ def test_an_iteration_does_not_wait_for_a_gpu():
 
 
 def test_it_compiles_without_a_break():
+    torch._dynamo.reset()  # what another test compiled is no recompilation
     balance, plain = SelfBalance(2), SelfBalance(2)
     compiled = torch.compile(balance, backend="aot_eager", fullgraph=True)
     with torch._dynamo.config.patch(error_on_recompile=True):
@@ -164,6 +165,7 @@ def test_it_compiles_without_a_break():
 
 
 def test_it_compiles_once_where_the_host_counts(monkeypatch):
+    torch._dynamo.reset()  # what another test compiled is no recompilation
     monkeypatch.setattr("alrp_cuda.balance._is_distributed", lambda: True)
     monkeypatch.setattr(dist, "all_reduce", lambda sums: None)
     compiled = torch.compile(SelfBalance(2), backend="aot_eager")
