@@ -9,7 +9,8 @@ Example:
     [-0.5, 0.25, 0.25, 0.0]
 """
 
-from . import reference
+from . import metrics, reference
+from .balance import SelfBalance
 from .functional import alrp_loss, ap_loss
 from .losses import ALRPLoss, APLoss
 from .ops import backends, set_debug
@@ -20,10 +21,12 @@ __all__ = [
     "ALRPLoss",
     "ALRPOutput",
     "APLoss",
+    "SelfBalance",
     "__version__",
     "alrp_loss",
     "ap_loss",
     "backends",
+    "metrics",
     "reference",
     "set_debug",
 ]

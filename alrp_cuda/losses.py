@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from .balance import SelfBalance, scale_gradient
 from .functional import alrp_loss, ap_loss
 from .inputs import ORDERS, check_background, check_choice, check_flag, check_number
 from .ops import ALGORITHMS, backends
@@ -29,6 +30,11 @@ class _RankingLoss(nn.Module):
 class ALRPLoss(_RankingLoss):
     """Module form of :func:`alrp_cuda.alrp_loss`, which documents the arguments; L_cls and L_loc of Eq. 11.
 
+    Args:
+        balance: what the gradient of ``loc`` is multiplied by, not its value: a number >= 0, None for 1, or "self" for
+            self-balancing (sec. 4.2), which is then the submodule ``balance``, an :class:`alrp_cuda.SelfBalance`.
+        epoch_length: iterations of an epoch, only with "self"; None: signalled by ``loss.balance.end_epoch()``.
+
     Raises:
         TypeError, ValueError: an argument of the wrong type, out of range, or of an unknown name.
 
@@ -40,6 +46,8 @@ class ALRPLoss(_RankingLoss):
         (0.5, 0.25)
     """
 
+    balance: SelfBalance | float | None
+
     def __init__(
         self,
         *,
@@ -49,14 +57,23 @@ class ALRPLoss(_RankingLoss):
         background: int | None = None,
         algorithm: str = "auto",
         backend: str = "auto",
+        balance: float | str | None = None,
+        epoch_length: int | None = None,
     ) -> None:
         super().__init__(delta, eps, background, algorithm, backend)
         check_choice("order", order, ORDERS)
         self.order = order
+        if isinstance(balance, str):
+            check_choice("balance", balance, ("self",))
+            self.balance = SelfBalance(epoch_length)
+            return
+        if epoch_length is not None:
+            raise ValueError(f"epoch_length must be None unless balance is 'self', got {epoch_length}")
+        self.balance = None if balance is None else check_number("balance", balance)
 
     def forward(self, logits: Tensor, targets: Tensor, loc_errors: Tensor) -> ALRPOutput:
-        """Shapes and result as in :func:`alrp_cuda.alrp_loss`."""
-        return alrp_loss(
+        """Shapes and result as in :func:`alrp_cuda.alrp_loss`; the gradient of ``loc`` is balanced."""
+        out = alrp_loss(
             logits,
             targets,
             loc_errors,
@@ -67,6 +84,11 @@ class ALRPLoss(_RankingLoss):
             algorithm=self.algorithm,
             backend=self.backend,
         )
+        if self.balance is None:
+            return out
+        if isinstance(self.balance, SelfBalance):
+            return out._replace(loc=self.balance(out.cls, out.loc)[1])
+        return out._replace(loc=scale_gradient(out.loc, self.balance))
 
 
 class APLoss(_RankingLoss):
