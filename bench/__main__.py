@@ -3,18 +3,19 @@
 import json
 import shlex
 import sys
+from argparse import Namespace
 
 import torch
 from rich.console import Console
-from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from .agreement import check
-from .cases import DTYPES, Case
+from .cases import Case
 from .contenders import LOSSES
 from .machine import heading
-from .measurement import measure
+from .measurement import Disagreement, Measurement, measure
 from .options import parse
 from .report import print_heading, print_tables
+from .selection import selected
 
 
 def main(argv: list[str]) -> int:
@@ -25,42 +26,54 @@ def main(argv: list[str]) -> int:
         from .costs.command import run  # the only part that knows of the tests
 
         return run(options, command)
-    loss, device = LOSSES[options.loss], torch.device(options.device)
-    cases = [
-        Case(logits, positives, options.regime, DTYPES[options.dtype], device)
-        for logits in options.logits
-        for positives in options.positives
-        if positives <= logits
-    ]
-    out, progress = Console(), Console(stderr=True)
-    about = heading(loss.title, device, options.dtype, options.regime, command)
+    out, err = Console(), Console(stderr=True)
+    about = heading(torch.device(options.device), options.dtype, command)
     print_heading(out, about)
+    try:
+        measurements = measure_all(options, err)
+    except Disagreement as error:
+        for line in error.lines:
+            err.print(f"disagreement: {line}", style="red", soft_wrap=True, highlight=False)
+        return 1
 
-    # Refreshed by hand: a spinner's thread would take part in the timings.
-    with Live(console=progress, auto_refresh=False, transient=True) as live:
-        comparisons = []
-        for case in cases:
-            live.update(f"checking {case}", refresh=True)
-            comparisons.append(check(loss, case, options.algorithm))
-        disagreements = [line for cell in comparisons for comparison in cell for line in comparison.disagreements]
-        if disagreements:
-            for line in disagreements:
-                progress.print(f"disagreement: {line}", style="red", soft_wrap=True, highlight=False)
-            return 1
-        measurements = []
-        for case, compared in zip(cases, comparisons, strict=True):
-            live.update(f"measuring {case}", refresh=True)
-            measurements.append(measure(loss, case, compared, options.algorithm, options.repeat))
-
-    print_tables(out, measurements, options.repeat)
+    by_loss = {LOSSES[name].title: [m for m in measurements if m.loss == name] for name in options.losses}
+    for title, rows in by_loss.items():
+        print_tables(out, title, rows, options.repeat)
     if options.json:
         cells = [measurement.as_json() for measurement in measurements]
         options.json.write_text(json.dumps({"heading": about, "cells": cells}, indent=1) + "\n")
     if options.plot:
         from .plot import save  # matplotlib is slow to import and only needed here
 
-        save(options.plot, measurements, f"{loss.title}: {options.regime} scores, {options.dtype}, {options.device}")
+        save(options.plot, by_loss, f"{options.dtype}, {options.device}")
     return 0
+
+
+def measure_all(options: Namespace, console: Console) -> list[Measurement]:
+    """Every loss on every case, with a progress bar where the console is a terminal."""
+    cases = selected(options)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    # Refreshed by hand: the bar's thread would take part in the timings.
+    quiet = not console.is_terminal
+    with Progress(*columns, console=console, auto_refresh=False, transient=True, disable=quiet) as progress:
+        bar = progress.add_task("", total=len(cases) * len(options.losses))
+        return [measurement for case in cases for measurement in measure_case(options, case, progress, bar)]
+
+
+def measure_case(options: Namespace, case: Case, progress: Progress, bar: TaskID) -> list[Measurement]:
+    """Every loss on one case, whose tensors are gone when it returns."""
+
+    def tell(what: str) -> None:
+        progress.update(bar, description=f"{what}: {case}")
+        progress.refresh()
+
+    tell("drawing")
+    problem = case.draw()
+    measurements = []
+    for name in options.losses:
+        measurements.append(measure(name, case, problem, options.algorithm, options.repeat, tell))
+        progress.advance(bar)
+    return measurements
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ REGIMES = {"dense": -4.6, "sparse": -9.0}
 
 @dataclass(frozen=True)
 class Problem:
-    """Tensors that a loss takes. ``targets`` are flat labels; ``loc_errors`` follow the positives' flat index."""
+    """Tensors that a loss takes. ``targets`` label each logit, or each row of logits by the index of its class (background:
+    the number of classes); ``loc_errors`` follow the positives' flat index."""
 
     logits: Tensor
     targets: Tensor
@@ -35,33 +36,54 @@ class Problem:
         logits, loc_errors = (t.detach().double().requires_grad_() for t in (self.logits, self.loc_errors))
         return Problem(logits, self.targets, loc_errors)
 
+    def with_flat_labels(self) -> "Problem":
+        """The same problem with a label for each logit, for those who do not know class indices."""
+        if self.targets.shape == self.logits.shape:
+            return self
+        labels = torch.zeros(self.logits.shape, dtype=torch.int8, device=self.logits.device)
+        rows = (self.targets < self.logits.shape[-1]).nonzero()[:, 0]
+        labels[rows, self.targets[rows]] = 1
+        return replace(self, targets=labels)
+
     def with_fewer_positives(self, count: int) -> "Problem":
         """Keep the lowest positive, which says what negatives are within reach, and the first others.
 
-        The rest become ignored.
+        The rest become ignored. For flat labels.
         """
-        index = (self.targets == 1).nonzero()[:, 0]
-        lowest = self.logits.detach()[index].argmin()
+        targets = self.targets.flatten().clone()
+        index = (targets == 1).nonzero()[:, 0]
+        lowest = self.logits.detach().flatten()[index].argmin()
         keep = torch.zeros_like(index, dtype=torch.bool)
         keep[: count - 1] = True
         keep[lowest] = True
-        targets = self.targets.clone()
         targets[index[~keep]] = -1
-        return Problem(self.logits, targets, self.loc_errors.detach()[keep].requires_grad_())
+        return Problem(self.logits, targets.view(self.targets.shape), self.loc_errors.detach()[keep].requires_grad_())
 
 
 @dataclass(frozen=True)
 class Case:
-    """N logits in all, P of them positive, drawn for one regime."""
+    """N logits in all, P of them positive, drawn for one regime. ``classes`` 0: a label for each logit; C: class indices over
+    rows of C logits (the anchors), where N is cut to whole rows."""
 
     logits: int
     positives: int
     regime: str
     dtype: torch.dtype
     device: torch.device
+    classes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.classes:
+            object.__setattr__(self, "logits", self.logits // self.classes * self.classes)
 
     def __str__(self) -> str:
-        return f"N = {self.logits}, P = {self.positives}"
+        size = f"{self.labels} x {self.classes}" if self.classes else self.logits
+        return f"{self.regime}, N = {size}, P = {self.positives}"
+
+    @property
+    def labels(self) -> int:
+        """How many labels there are, and so how many positives there can be."""
+        return self.logits // (self.classes or 1)
 
     @property
     def pairs(self) -> int:
@@ -71,7 +93,7 @@ class Case:
         """A case of the same kind with at most ``pairs`` pairs, fewer logits before fewer positives."""
         if self.pairs <= pairs:
             return self
-        positives = min(self.positives, isqrt(pairs // 4))
+        positives = min(self.positives, isqrt(pairs // (4 * (self.classes or 1))))
         return replace(self, logits=pairs // positives, positives=positives)
 
     def draw(self) -> Problem:
@@ -79,10 +101,18 @@ class Case:
         generator = torch.Generator().manual_seed(20)
         wide = torch.promote_types(self.dtype, torch.float32)
         logits = torch.randn(self.logits, generator=generator, dtype=wide) + REGIMES[self.regime]
-        index = torch.randperm(self.logits, generator=generator)[: self.positives].sort().values
+        labelled = torch.randperm(self.labels, generator=generator)[: self.positives].sort().values
+        if self.classes:
+            targets = torch.full((self.labels,), self.classes)
+            targets[labelled] = torch.randint(self.classes, (self.positives,), generator=generator)
+            index = labelled * self.classes + targets[labelled]
+        else:
+            targets = torch.zeros(self.labels, dtype=torch.int8)
+            targets[labelled] = 1
+            index = labelled
         logits[index] = torch.randn(self.positives, generator=generator, dtype=wide) * 1.5 - 2
-        targets = torch.zeros(self.logits, dtype=torch.int8)
-        targets[index] = 1
+        if self.classes:
+            logits = logits.view(self.labels, self.classes)
         # (1 - IoU) / (1 - tau) for an IoU between tau = 0.5 and 1; models in half types compute boxes in float32 too.
         loc_errors = torch.rand(self.positives, generator=generator, dtype=wide)
         return Problem(

@@ -1,6 +1,6 @@
-"""Who is measured: for each loss our form, the reference and the loop; and for all of them Focal Loss and a copy."""
+"""Who is measured: for each loss our forms, the reference and the loop; and for all of them Focal Loss and a copy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,44 +27,51 @@ Compute = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Loss:
-    """One loss in its three forms. ``call(function, problem, **options)`` hands a form its arguments."""
+    """One loss: its function has the same name in ``alrp_cuda``, in the reference and in the loop.
+
+    ``arguments`` are the fields of a :class:`Problem` that it takes, in its order. ``trained`` are the outputs whose sum one
+    trains on; a loss that returns a tensor has the one output "loss".
+    """
 
     title: str
-    ours: Compute
-    reference: Compute
-    loop: Compute
-    call: Callable[..., Outputs]
-    inputs: Callable[[Problem], tuple[Tensor, ...]]
+    function: str
+    arguments: tuple[str, ...]
+    trained: tuple[str, ...]
+
+    @property
+    def ours(self) -> Compute:
+        return self._of(alrp_cuda)
+
+    @property
+    def reference(self) -> Compute:
+        return self._of(alrp_cuda.reference)
+
+    @property
+    def loop(self) -> Compute:
+        return self._of(per_positive_loop)
+
+    def _of(self, module: object) -> Compute:
+        function: Compute = getattr(module, self.function)
+        return function
+
+    def _given(self, problem: Problem) -> list[Tensor]:
+        return [getattr(problem, name) for name in self.arguments]
+
+    def inputs(self, problem: Problem) -> list[Tensor]:
+        """Those of the arguments that get a gradient."""
+        return [tensor for tensor in self._given(problem) if tensor.requires_grad]
+
+    def call(self, function: Compute, problem: Problem, **options: str) -> Outputs:
+        """Hand one form of the loss its arguments."""
+        out = function(*self._given(problem), **options)
+        values = {"loss": out} if isinstance(out, Tensor) else out._asdict()
+        first, *others = (values[name] for name in self.trained)
+        return Outputs(sum(others, start=first), values)
 
 
-def _call_alrp(function: Compute, problem: Problem, **options: str) -> Outputs:
-    out = function(problem.logits, problem.targets, problem.loc_errors, **options)
-    return Outputs(out.cls + out.loc, out._asdict())
-
-
-def _call_ap(function: Compute, problem: Problem, **options: str) -> Outputs:
-    loss = function(problem.logits, problem.targets, **options)
-    return Outputs(loss, {"loss": loss})
-
-
-# `ours` is looked up in alrp_cuda on each call, so that a test can put another function in its place.
 LOSSES = {
-    "alrp": Loss(
-        "aLRP Loss",
-        ours=lambda *args, **options: alrp_cuda.alrp_loss(*args, **options),
-        reference=alrp_cuda.reference.alrp_loss,
-        loop=per_positive_loop.alrp_loss,
-        call=_call_alrp,
-        inputs=lambda problem: (problem.logits, problem.loc_errors),
-    ),
-    "ap": Loss(
-        "AP Loss",
-        ours=lambda *args, **options: alrp_cuda.ap_loss(*args, **options),
-        reference=alrp_cuda.reference.ap_loss,
-        loop=per_positive_loop.ap_loss,
-        call=_call_ap,
-        inputs=lambda problem: (problem.logits,),
-    ),
+    "alrp": Loss("aLRP Loss", "alrp_loss", ("logits", "targets", "loc_errors"), trained=("cls", "loc")),
+    "ap": Loss("AP Loss", "ap_loss", ("logits", "targets"), trained=("loss",)),
 }
 
 Step = Callable[[], object]
@@ -78,7 +85,7 @@ def training_step(loss: Loss, function: Compute, problem: Problem, **options: st
 
 def focal_step(problem: Problem) -> Step:
     """Forward and backward of Focal Loss; its one-hot targets are made here, outside what is timed."""
-    one_hot = (problem.targets == 1).to(problem.logits.dtype)
+    one_hot = (problem.with_flat_labels().targets == 1).to(problem.logits.dtype)
     return lambda: torch.autograd.grad(focal_loss(problem.logits, one_hot, problem.positives), problem.logits)
 
 
@@ -89,14 +96,28 @@ def copy_step(problem: Problem) -> Step:
     return lambda: out.copy_(source)
 
 
-def steps(loss: Loss, problem: Problem, algorithm: str, *, reference: bool, loop: bool) -> dict[str, Step]:
-    """Everyone to be measured on a problem, under the names of the table's columns."""
-    named = {
-        "ours": training_step(loss, loss.ours, problem, algorithm=algorithm),
-        "focal": focal_step(problem),
-    }
-    if loop:
-        named["loop"] = training_step(loss, loss.loop, problem)
-    if reference:
-        named["reference"] = training_step(loss, loss.reference, problem)
-    return named | {"copy": copy_step(problem)}
+# In the order of the tables' columns.
+CONTENDERS = ("ours", "tiled", "focal", "loop", "reference", "copy")
+
+
+def make_step(name: str, loss: Loss, problem: Problem, algorithm: str) -> Step:
+    """What one contender is timed at; "ours" is the form that ``algorithm`` names. Labels are made to fit outside of it."""
+    match name:
+        case "ours":
+            return training_step(loss, loss.ours, problem, algorithm=algorithm)
+        case "tiled":
+            return training_step(loss, loss.ours, problem, algorithm="tiled")
+        case "focal":
+            return focal_step(problem)
+        case "loop":
+            return training_step(loss, loss.loop, problem.with_flat_labels())
+        case "reference":
+            return training_step(loss, loss.reference, problem)
+        case "copy":
+            return copy_step(problem)
+    raise ValueError(f"name must be one of {', '.join(CONTENDERS)}, got {name!r}")
+
+
+def make_steps(names: Collection[str], loss: Loss, problem: Problem, algorithm: str) -> dict[str, Step]:
+    """The steps of some contenders on one problem, in the order of the tables."""
+    return {name: make_step(name, loss, problem, algorithm) for name in CONTENDERS if name in names}

@@ -20,7 +20,7 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def heading(title: str, device: torch.device, dtype: str, regime: str, command: str) -> dict[str, str]:
+def heading(device: torch.device, dtype: str, command: str) -> dict[str, str]:
     """The lines that stand over the tables, by name."""
     machine = f"{cpu_model()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads used"
     if hasattr(os, "getloadavg"):  # Unix only; a machine that others use gives worse figures
@@ -28,7 +28,7 @@ def heading(title: str, device: torch.device, dtype: str, regime: str, command: 
     if device.type == "cuda":
         machine = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}; {machine}"
     return {
-        "measured": f"{title}, forward + backward, {regime}, {dtype}, on {device.type}",
+        "measured": f"forward + backward, {dtype}, on {device.type}",
         "machine": machine,
         "date": datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
         "versions": f"alrp_cuda {alrp_cuda.__version__}, torch {torch.__version__}, Python {platform.python_version()}",

@@ -1,42 +1,79 @@
-"""One cell of the grid: everyone's time and memory on one case."""
+"""One loss on one case: whether it is right, and everyone's time and memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .agreement import Comparison
-from .cases import Case
-from .contenders import Loss, steps
-from .limits import loop_is_affordable, reference_is_affordable
+from .agreement import Comparison, check
+from .cases import Case, Problem
+from .contenders import CONTENDERS, LOSSES, make_steps
+from .goals import bounds_of, goal_of
+from .limits import affordable
 from .memory import peak_bytes
 from .timing import Timing, interleaved
 
-CONTENDERS = ("ours", "focal", "loop", "reference", "copy")
-RATIOS = (("ours", "focal"), ("loop", "ours"), ("ours", "copy"))
+RATIOS = (("ours", "focal"), ("loop", "ours"), ("tiled", "ours"), ("ours", "copy"))
+# The losses read the logits twice and write their gradient once; a copy is one read and one write.
+FLOOR_COPIES = 1.5
+
+
+class Disagreement(Exception):
+    """Ours is not what the reference or the loop says: nothing to be timed."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Times and peaks by contender; who was too slow is missing from both."""
+    """Times and peaks by contender; who was left out is missing from both. ``loss`` is a key of LOSSES."""
 
+    loss: str
     case: Case
     comparisons: list[Comparison]
     timings: dict[str, Timing]
     peaks: dict[str, int]
 
+    @property
+    def regime(self) -> str:
+        """The regime as the tables name it."""
+        goal = goal_of(self.case)
+        return goal.regime if goal else self.case.regime
+
     def milliseconds(self, name: str) -> float | None:
+        """A contender's median, or the memory "floor"."""
+        if name == "floor":
+            return self.timings["copy"].median * FLOOR_COPIES * 1e3
         return self.timings[name].median * 1e3 if name in self.timings else None
+
+    @property
+    def nanoseconds_a_logit(self) -> float:
+        return self.timings["ours"].median * 1e9 / self.case.logits
 
     def ratio(self, over: str, under: str) -> float | None:
         if over not in self.timings or under not in self.timings:
             return None
         return self.timings[over].median / self.timings[under].median
 
+    def is_met(self, over: str, under: str) -> bool | None:
+        """Whether a ratio is within its bound; None where it has none."""
+        bound, ratio = bounds_of(self.loss, self.case).get((over, under)), self.ratio(over, under)
+        return None if bound is None or ratio is None else bound.is_met(ratio)
+
     def as_json(self) -> dict[str, Any]:
         return {
+            "loss": self.loss,
+            "regime": self.regime,
             "logits": self.case.logits,
             "positives": self.case.positives,
-            "median_ms": {name: self.milliseconds(name) for name in CONTENDERS},
+            "classes": self.case.classes,
+            "median_ms": {name: self.milliseconds(name) for name in (*CONTENDERS, "floor")},
             "ratios": {f"{over}/{under}": self.ratio(over, under) for over, under in RATIOS},
+            "bounds": {
+                f"{over}/{under}": {bound.kind: bound.limit, "met": self.is_met(over, under)}
+                for (over, under), bound in bounds_of(self.loss, self.case).items()
+            },
             "peak_bytes": {name: self.peaks.get(name) for name in CONTENDERS},
             "samples_ms": {name: [s * 1e3 for s in timing.samples] for name, timing in self.timings.items()},
             "calls_per_sample": {name: timing.calls for name, timing in self.timings.items()},
@@ -47,15 +84,21 @@ class Measurement:
         }
 
 
-def measure(loss: Loss, case: Case, comparisons: list[Comparison], algorithm: str, repeat: int) -> Measurement:
-    """Measure everyone who is fast enough."""
-    problem = case.draw()
-    contenders = steps(
-        loss,
-        problem,
-        algorithm,
-        reference=reference_is_affordable(case),
-        loop=loop_is_affordable(loss, case, problem),
-    )
-    peaks = {name: peak_bytes(step, case.device) for name, step in contenders.items()}
-    return Measurement(case, comparisons, interleaved(contenders, repeat, case.device), peaks)
+def measure(name: str, case: Case, problem: Problem, algorithm: str, repeat: int, tell: Callable[[str], None]) -> Measurement:
+    """Check the loss of that name, then measure everyone who can be; ``tell`` hears of each stage.
+
+    Raises:
+        Disagreement: the check failed.
+    """
+    loss = LOSSES[name]
+    tell("checking")
+    contenders = affordable(loss, case, problem)
+    comparisons = check(loss, case, problem, algorithm, loop="loop" in contenders)
+    disagreements = [f"{loss.title}, {line}" for comparison in comparisons for line in comparison.disagreements]
+    if disagreements:
+        raise Disagreement(disagreements)
+    steps = make_steps(contenders, loss, problem, algorithm)
+    tell("weighing")
+    peaks = {name: peak_bytes(step, case.device) for name, step in steps.items()}
+    tell("timing")
+    return Measurement(name, case, comparisons, interleaved(steps, repeat, case.device), peaks)

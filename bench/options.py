@@ -10,7 +10,10 @@ from alrp_cuda.ops import ALGORITHMS
 from .cases import DTYPES, REGIMES
 from .contenders import LOSSES
 
-EMULATED_SIZES = "--device emulated has other defaults: 1e5 logits, 50 positives"
+# What a grid takes where it is not told.
+GRID = {"logits": [10**4, 10**5, 10**6], "positives": [50, 500], "regime": "dense", "classes": 0}
+# The emulated device takes a million times as long as what it stands in for.
+EMULATED_GRID = GRID | {"logits": [10**5], "positives": [50]}
 
 
 def count(text: str) -> int:
@@ -25,44 +28,57 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """Parse the arguments; ends the process with a message where they make no sense."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Forward + backward of our loss beside Focal Loss, the per-positive loop, the reference and a copy "
-        "of the logits, for every N with every P <= N. Checks first that ours agrees with the reference and the loop; "
-        "ends with 1 where it does not. With --device emulated: what a GPU would do for it, counted, and modelled times.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="Forward + backward of our loss beside its tiled form, Focal Loss, the per-positive loop, the reference and "
+        "a copy of the logits. Without options for cases: dense, sparse and small cases, with the bounds that the ratios are "
+        "held to (aLRP, CPU, float32). Checks first that ours agrees with the reference and the loop; ends with 1 where it does "
+        "not. With --device emulated: what a GPU would do, counted, and modelled times.",
     )
-    parser.add_argument("--loss", choices=LOSSES, default="alrp")
-    parser.add_argument("--algorithm", choices=("auto", *ALGORITHMS), default="auto", help="which form of ours")
-    parser.add_argument("--device", choices=("cpu", "cuda", "emulated"), default="cpu")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the logits")
-    parser.add_argument(
+    parser.add_argument("--loss", choices=(*LOSSES, "all"), default="alrp", help="default: alrp")
+    parser.add_argument("--algorithm", choices=("auto", *ALGORITHMS), default="auto", help="which form of ours; default: auto")
+    parser.add_argument("--device", choices=("cpu", "cuda", "emulated"), default="cpu", help="default: cpu")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the logits; default: float32")
+    parser.add_argument("--repeat", type=count, default=15, metavar="R", help="samples of each at most; default: 15")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw times there: against N and P, or case by case")
+    cases = parser.add_argument_group("cases", "every N with every P that fits; on the emulated device 1e5 and 50")
+    cases.add_argument("--logits", type=count, nargs="+", metavar="N", help="default of a grid: 1e4 1e5 1e6")
+    cases.add_argument("--positives", type=count, nargs="+", metavar="P", help="default of a grid: 50 500")
+    cases.add_argument(
         "--regime",
         choices=REGIMES,
-        default="dense",
-        help="dense: nearly every negative is within reach of a positive, as early in training; sparse: one in eight",
+        help="dense (default of a grid): nearly every negative is within reach of a positive, as early in training; "
+        "sparse: one in eight",
     )
-    parser.add_argument("--logits", type=count, nargs="+", default=[10**4, 10**5, 10**6], metavar="N", help=EMULATED_SIZES)
-    parser.add_argument("--positives", type=count, nargs="+", default=[50, 500], metavar="P", help=EMULATED_SIZES)
-    parser.add_argument("--repeat", type=count, default=15, metavar="R", help="samples of each at most")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw time against N and P there")
+    cases.add_argument("--classes", type=count, metavar="C", help="class indices over rows of C logits, not a label a logit")
+    cases.add_argument("--scaling", action="store_true", help="N = 1e4 to 1e8, then P = 1 to 1e5, in place of a grid")
     emulated = parser.add_argument_group("only with --device emulated")
-    emulated.add_argument("--classes", type=count, default=0, metavar="C", help="class-index labels over rows of C logits")
     emulated.add_argument("--write-costs", action="store_true", help="write what tests/test_costs.py holds kernels to")
-    # The emulated device takes a million times as long as what it stands in for.
-    if parser.parse_known_args(argv)[0].device == "emulated":
-        parser.set_defaults(logits=[10**5], positives=[50])
     options = parser.parse_args(argv)
-    if min(options.positives) > max(options.logits):
-        parser.error("every --positives is larger than every --logits")
-    if options.device != "emulated" and (options.classes or options.write_costs):
-        parser.error("--classes and --write-costs need --device emulated")
-    if options.device == "emulated" and options.plot:
+    check(parser, options)
+    options.losses = list(LOSSES) if options.loss == "all" else [options.loss]
+    return options
+
+
+def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Fill in the grid; end the process where options make no sense together."""
+    on_emulated = options.device == "emulated"
+    options.own_cases = any(getattr(options, name) is not None for name in GRID)
+    if options.scaling and (options.logits or options.positives or options.classes):
+        parser.error("--scaling has its own --logits and --positives, and no --classes")
+    for name, default in (EMULATED_GRID if on_emulated else GRID).items():
+        if getattr(options, name) is None:
+            setattr(options, name, default)
+    if min(options.positives) > max(options.logits) // (options.classes or 1):
+        what = "number of rows" if options.classes else "--logits"
+        parser.error(f"every --positives is larger than every {what}")
+    if options.write_costs and not on_emulated:
+        parser.error("--write-costs needs --device emulated")
+    if on_emulated and options.plot:
         parser.error("--plot draws measured times: --device emulated has none")
-    if options.device == "emulated" and min(options.positives) > max(options.logits) // (options.classes or 1):
-        parser.error("every --positives is larger than the number of rows")
+    if on_emulated and options.scaling:
+        parser.error("--scaling is too large for --device emulated")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device")
     for path in (options.json, options.plot):  # told now, not after the measurements
         if path is not None and not path.resolve().parent.is_dir():
             parser.error(f"the folder of {path} does not exist")
-    return options

@@ -9,7 +9,10 @@ from rich.measure import Measurement as Width
 from rich.table import Table
 
 from .agreement import Comparison
-from .measurement import CONTENDERS, RATIOS, Measurement
+from .cases import Case
+from .contenders import CONTENDERS
+from .goals import bounds_of
+from .measurement import RATIOS, Measurement
 
 MIB = 1 << 20
 
@@ -32,10 +35,15 @@ def figure(value: float | None) -> str:
     return f"{value:.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
 
 
+def size(case: Case) -> str:
+    """N, or anchors x classes."""
+    return f"{case.labels} x {case.classes}" if case.classes else number(case.logits)
+
+
 def agreement_figure(measurement: Measurement, comparison: Comparison) -> str:
     """The worst error of what it may be, and the case it was found on where that is a thinner one."""
     case = comparison.case
-    where = "" if case == measurement.case else f" at {number(case.logits)}, {number(case.positives)}"
+    where = "" if case == measurement.case else f" at {size(case)}, {number(case.positives)}"
     error, bound = comparison.worst()
     return f"{error:.1e} of {bound:.1e}{where}"
 
@@ -43,13 +51,16 @@ def agreement_figure(measurement: Measurement, comparison: Comparison) -> str:
 Column = Callable[[Measurement], str]
 Columns = dict[str, Column]
 
+CASE: Columns = {
+    "regime": lambda measurement: measurement.regime,
+    "N": lambda measurement: size(measurement.case),
+    "P": lambda measurement: number(measurement.case.positives),
+}
+
 
 def table(console: Console, columns: Columns, measurements: list[Measurement]) -> Table:
-    """One table with a line a case; the columns N and P come first."""
-    columns = {
-        "N": lambda m: number(m.case.logits),
-        "P": lambda m: number(m.case.positives),
-    } | columns
+    """One table with a line a case; the columns that name the case come first."""
+    columns = CASE | columns
     out = Table(box=box.ROUNDED if console.is_terminal else box.MARKDOWN)
     for name in columns:
         style = "bold green" if name.startswith("ours") else None
@@ -67,11 +78,33 @@ def ratio(over: str, under: str) -> Column:
     return lambda measurement: figure(measurement.ratio(over, under))
 
 
+def verdict(over: str, under: str) -> Column:
+    """The bound of a ratio and whether it is met."""
+
+    def text(measurement: Measurement) -> str:
+        bound = bounds_of(measurement.loss, measurement.case).get((over, under))
+        if bound is None:
+            return "-"
+        return f"{bound.limit:g}, {'met' if measurement.is_met(over, under) else 'MISSED'}"
+
+    return text
+
+
 def peak(name: str) -> Column:
     return lambda measurement: figure(measurement.peaks[name] / MIB if name in measurement.peaks else None)
 
 
-TIMES = {name: time(name) for name in CONTENDERS} | {f"{over}/{under}": ratio(over, under) for over, under in RATIOS}
+def ratio_columns(measurements: list[Measurement]) -> Columns:
+    """Every ratio, with its bound beside it where some case has one."""
+    columns: Columns = {}
+    for pair in RATIOS:
+        columns["/".join(pair)] = ratio(*pair)
+        bounds = [bounds_of(m.loss, m.case).get(pair) for m in measurements]
+        columns |= {bound.kind: verdict(*pair) for bound in bounds if bound}
+    return columns | {"ours, ns a logit": lambda measurement: figure(measurement.nanoseconds_a_logit)}
+
+
+TIMES = {name: time(name) for name in CONTENDERS}
 PEAKS: Columns = {
     **{name: peak(name) for name in CONTENDERS if name != "copy"},
     "the logits": lambda measurement: figure(measurement.case.logits * measurement.case.dtype.itemsize / MIB),
@@ -88,17 +121,18 @@ def print_heading(console: Console, heading: dict[str, str]) -> None:
         console.print(f"{name:<{width}}  {value}", highlight=False, markup=False, soft_wrap=True)
 
 
-def print_tables(console: Console, measurements: list[Measurement], repeat: int) -> None:
-    """Print times, memory and agreement, no column ever cut: a pipe has no width, and a terminal can wrap."""
+def print_tables(console: Console, loss: str, measurements: list[Measurement], repeat: int) -> None:
+    """Print times, ratios, memory and agreement, no column ever cut: a pipe has no width, and a terminal can wrap."""
     tables = {
-        f"Time, ms: medians of up to {repeat} interleaved samples": TIMES,
-        "Peak memory beyond the inputs, MiB, with the gradient of the logits": PEAKS,
-        "Relative L2 error of ours against float64, of what it may be": ERRORS,
+        f"time, ms: medians of up to {repeat} interleaved samples": TIMES,
+        "ratios of times": ratio_columns(measurements),
+        "peak memory beyond the inputs, MiB, with the gradient of the logits": PEAKS,
+        "relative L2 error of ours against float64, of what it may be": ERRORS,
     }
     for title, columns in tables.items():
         rendered = table(console, columns, measurements)
         needed = Width.get(console, console.options.update(width=1000), rendered).maximum
         console.width = max(console.width, needed)
         console.print()
-        console.print(title, style="bold", highlight=False, soft_wrap=True)
+        console.print(f"{loss}: {title}", style="bold", highlight=False, soft_wrap=True)
         console.print(rendered)

@@ -1,8 +1,11 @@
 """The benchmark: its baseline computes the right thing, and it tells a wrong loss from a right one."""
 
 import json
+import re
 import subprocess
 import sys
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,12 +13,19 @@ import torch
 
 import alrp_cuda
 from alrp_cuda import reference
-from bench import per_positive_loop
+from bench import goals, limits, per_positive_loop, plot, selection, timing
 from bench.__main__ import main
 from bench.agreement import allowed
 from bench.cases import Case
+from bench.contenders import CONTENDERS, LOSSES, make_steps
+from bench.goals import GOALS, Bound, bounds_of, goal_of
+from bench.limits import affordable
+from bench.measurement import Measurement
 from bench.memory import peak_bytes
+from bench.options import parse
 from bench.report import figure, number
+from bench.selection import selected
+from bench.timing import Timing
 
 CPU = torch.device("cpu")
 TINY = ["--logits", "300", "1e3", "--positives", "3", "20", "--repeat", "2"]
@@ -110,6 +120,38 @@ def test_fewer_positives_keep_what_is_within_reach():
     assert torch.equal(kept.negative_index, every.negative_index)
 
 
+@pytest.mark.parametrize("classes", [1, 7])
+def test_class_indices_label_an_anchor_at_most_once(classes):
+    case = Case(1000, 30, "dense", torch.float32, CPU, classes)
+    problem = case.draw()
+    assert case.labels == 1000 // classes
+    assert problem.logits.shape == (case.labels, classes)
+    assert problem.targets.shape == (case.labels,)
+    assert problem.targets.unique().tolist() == list(range(classes + 1))
+    flat = problem.with_flat_labels()
+    assert flat.with_flat_labels() is flat
+    assert flat.targets.sum() == (problem.targets < classes).sum() == problem.positives == 30
+    assert torch.equal(flat.targets.argmax(1)[problem.targets < classes], problem.targets[problem.targets < classes])
+    outputs = [reference.alrp_loss(p.logits, p.targets, p.loc_errors) for p in (problem, flat)]
+    assert all(torch.equal(*pair) for pair in zip(*outputs, strict=True))
+
+
+def test_class_index_cases_are_made_of_whole_rows_and_stay_so_when_thinned():
+    assert Case(1000, 30, "dense", torch.float32, CPU, 7).logits == 994
+    thin = Case(10**7, 10**5, "dense", torch.float32, CPU, 91).thinner(10**8)
+    assert thin.pairs <= 10**8
+    assert thin.logits % 91 == 0
+    assert thin.labels >= thin.positives
+
+
+def test_fewer_positives_of_class_indices_keep_their_shape():
+    problem = Case(5000, 100, "sparse", torch.float32, CPU, 10).draw().with_flat_labels()
+    fewer = problem.with_fewer_positives(1)
+    assert fewer.targets.shape == problem.targets.shape == (500, 10)
+    assert (fewer.targets == 1).sum() == fewer.positives == 1
+    assert (fewer.targets == -1).sum() == 99
+
+
 def test_peak_memory_counts_what_is_held_at_once():
     def step():
         for _ in range(3):
@@ -133,18 +175,47 @@ def test_figures_have_three_digits(value, text):
     assert figure(value) == text
 
 
+def cells_of(arguments, tmp_path):
+    """What a run writes as JSON, after it has ended well."""
+    results = tmp_path / "out.json"
+    assert main([*arguments, "--json", str(results)]) == 0
+    return json.loads(results.read_text())["cells"]
+
+
+@pytest.fixture
+def tiny_goals(monkeypatch):
+    """The default run with a thousandth of its logits and a tenth of its positives."""
+
+    def tiny(goal):
+        case = goal.case
+        logits = max(case.logits // 1000, 20 * (case.classes or 10))
+        return replace(goal, case=replace(case, logits=logits, positives=case.positives // 10))
+
+    found = tuple(map(tiny, GOALS))
+    for module in (goals, selection):
+        monkeypatch.setattr(module, "GOALS", found)
+    return found
+
+
 @pytest.mark.parametrize("loss", ["alrp", "ap"])
 def test_run_writes_figures_and_picture(loss, tmp_path, capsys):
-    results, picture = tmp_path / "out.json", tmp_path / "out.png"
-    assert main([*TINY, "--loss", loss, "--json", str(results), "--plot", str(picture)]) == 0
-    cells = json.loads(results.read_text())["cells"]
+    picture = tmp_path / "out.png"
+    cells = cells_of([*TINY, "--loss", loss, "--plot", str(picture)], tmp_path)
     assert [(cell["logits"], cell["positives"]) for cell in cells] == [(300, 3), (300, 20), (1000, 3), (1000, 20)]
     for cell in cells:
-        assert all(cell["median_ms"][name] > 0 for name in ("ours", "focal", "loop", "reference", "copy"))
+        assert (cell["loss"], cell["regime"], cell["bounds"]) == (loss, "dense", {})
+        assert all(cell["median_ms"][name] > 0 for name in CONTENDERS)
+        assert cell["median_ms"]["floor"] == pytest.approx(1.5 * cell["median_ms"]["copy"])
         assert all(1 <= len(samples) <= 2 for samples in cell["samples_ms"].values())
         assert cell["peak_bytes"]["ours"] >= 4 * cell["logits"]  # the gradient
         assert {error["against"] for error in cell["relative_l2_error"]} == {"reference", "loop"}
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def columns_of(output):
+    """The column heads of every table that a run prints where its output is piped."""
+    tables = [line for line in output.splitlines() if line.startswith("|") and " N " in line]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in tables]
 
 
 def test_piped_output_is_plain_and_has_every_column():
@@ -153,15 +224,221 @@ def test_piped_output_is_plain_and_has_every_column():
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert "\x1b" not in done.stdout
     assert "…" not in done.stdout
-    tables = [line for line in done.stdout.splitlines() if line.startswith("|") and " N " in line]
-    columns = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables]
-    assert columns == [
-        ["N", "P", "ours", "focal", "loop", "reference", "copy", "ours/focal", "loop/ours", "ours/copy"],
-        ["N", "P", "ours", "focal", "loop", "reference", "the logits"],
-        ["N", "P", "reference", "loop"],
+    assert done.stderr == ""  # progress is for a terminal
+    case = ["regime", "N", "P"]
+    assert columns_of(done.stdout) == [
+        [*case, "ours", "tiled", "focal", "loop", "reference", "copy"],
+        [*case, "ours/focal", "loop/ours", "tiled/ours", "ours/copy", "ours, ns a logit"],
+        [*case, "ours", "tiled", "focal", "loop", "reference", "the logits"],
+        [*case, "reference", "loop"],
     ]
     for heading in ("machine", "date", "versions", "backends", "command", "bfloat16", "sparse"):
         assert heading in done.stdout
+
+
+def test_default_run_measures_the_goals_and_says_which_are_met(tiny_goals, tmp_path, capsys):
+    picture = tmp_path / "out.png"
+    cells = cells_of(["--repeat", "1", "--plot", str(picture)], tmp_path)
+    printed = capsys.readouterr().out
+    assert [cell["regime"] for cell in cells] == ["dense", "dense", "dense", "sparse", "small"]
+    assert [(cell["logits"], cell["positives"]) for cell in cells] == [(g.case.logits, g.case.positives) for g in tiny_goals]
+    assert [cell["classes"] for cell in cells] == [0, 0, 91, 0, 0]
+    for cell, goal in zip(cells, tiny_goals, strict=True):
+        assert all(cell["ratios"].values())
+        focal, loop = cell["bounds"]["ours/focal"], cell["bounds"]["loop/ours"]
+        assert focal["met"] == (cell["ratios"]["ours/focal"] <= focal["at most"])
+        assert loop["met"] == (cell["ratios"]["loop/ours"] >= loop["at least"])
+        assert goal.bounds == {
+            ("ours", "focal"): Bound("at most", focal["at most"]),
+            ("loop", "ours"): Bound("at least", loop["at least"]),
+        }
+    ratios = columns_of(printed)[1]
+    assert ratios[3:7] == ["ours/focal", "at most", "loop/ours", "at least"]
+    verdicts = [bound["met"] for cell in cells for bound in cell["bounds"].values()]
+    assert printed.count(", met ") == verdicts.count(True)
+    assert printed.count(", MISSED ") == verdicts.count(False)
+    assert "| 49 x 91 |" in printed
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("arguments", [["--dtype", "float64"], ["--loss", "ap"]])
+def test_no_bounds_but_for_alrp_at_float32(arguments, tiny_goals, tmp_path, capsys):
+    cells = cells_of(["--repeat", "1", *arguments], tmp_path)
+    assert [cell["regime"] for cell in cells] == ["dense", "dense", "dense", "sparse", "small"]
+    assert all(cell["bounds"] == {} for cell in cells)
+    assert not {"at most", "at least"} & set(columns_of(capsys.readouterr().out)[1])
+
+
+def test_goals_are_known_by_what_is_drawn():
+    dense, *_, small = GOALS
+    assert goal_of(dense.case) is dense
+    assert goal_of(replace(small.case, dtype=torch.float16, device=torch.device("cuda"))) is small
+    assert goal_of(replace(dense.case, positives=501)) is None
+    assert bounds_of("alrp", dense.case) == dense.bounds
+    assert bounds_of("alrp", replace(dense.case, device=torch.device("cuda"))) == {}
+    assert bounds_of("ap", dense.case) == {}
+
+
+@pytest.mark.parametrize(
+    ("bound", "met", "missed"), [(Bound("at most", 0.15), (0.1, 0.15), (0.16,)), (Bound("at least", 300), (300, 301), (299.9,))]
+)
+def test_bounds_hold_up_to_their_limit(bound, met, missed):
+    assert all(map(bound.is_met, met))
+    assert not any(map(bound.is_met, missed))
+
+
+def sizes(arguments):
+    return [(case.logits, case.positives, case.regime, case.classes) for case in selected(parse(arguments))]
+
+
+def test_cases_are_those_asked_for():
+    assert sizes([]) == [(g.case.logits, g.case.positives, g.case.regime, g.case.classes) for g in GOALS]
+    assert {case.dtype for case in selected(parse(["--dtype", "float16"]))} == {torch.float16}
+    assert sizes(["--logits", "100", "1e3", "--positives", "10", "200"]) == [
+        (100, 10, "dense", 0),
+        (1000, 10, "dense", 0),
+        (1000, 200, "dense", 0),
+    ]
+    assert sizes(["--logits", "100", "--positives", "10", "20", "--classes", "7"]) == [(98, 10, "dense", 7)]
+    assert {regime for _, _, regime, _ in sizes(["--regime", "sparse"])} == {"sparse"}
+    assert len(sizes(["--regime", "sparse"])) == 6
+
+
+def test_scaling_goes_over_both_sizes_once():
+    found = sizes(["--scaling", "--regime", "sparse"])
+    assert len(set(found)) == len(found)
+    assert {regime for _, _, regime, _ in found} == {"sparse"}
+    assert sorted(n for n, p, *_ in found if p == 1000) == [10**4, 10**5, 10**6, 10**7, 10**8]
+    assert sorted(p for n, p, *_ in found if n == 10**7) == [1, 10, 100, 10**3, 10**4, 10**5]
+    assert all(10 * p <= n for n, p, *_ in found)
+
+
+def test_scaling_writes_figures_and_picture(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(selection, "SCALING", ((100, 10), (1000, 10), (1000, 1), (1000, 100)))
+    picture = tmp_path / "out.png"
+    cells = cells_of(["--scaling", "--repeat", "1", "--plot", str(picture)], tmp_path)
+    assert [(cell["logits"], cell["positives"]) for cell in cells] == [(100, 10), (1000, 10), (1000, 1), (1000, 100)]
+    assert "ours, ns a logit" in columns_of(capsys.readouterr().out)[1]
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def measured(logits, positives, **times):
+    timings = {name: Timing([time], 1) for name, time in times.items()}
+    return Measurement("alrp", Case(logits, positives, "dense", torch.float32, CPU), [], timings, {})
+
+
+def test_picture_goes_over_one_size_at_a_time():
+    cells = [measured(n, p) for n, p in ((10, 5), (1000, 5), (100, 5), (100, 50), (100, 1))]
+    assert [m.case.logits for m in plot.sweep(cells, "logits", "positives")] == [10, 100, 1000]
+    assert [m.case.positives for m in plot.sweep(cells, "positives", "logits")] == [1, 5, 50]
+    grid = [measured(n, p) for n in (10, 100) for p in (1, 5)]
+    assert {m.case.positives for m in plot.sweep(grid, "logits", "positives")} == {5}
+    assert {m.case.logits for m in plot.sweep(grid, "positives", "logits")} == {100}
+
+
+def test_floor_is_two_reads_and_a_write():
+    measurement = measured(1000, 10, ours=3e-6, copy=2e-6)
+    assert measurement.milliseconds("floor") == pytest.approx(3e-3)
+    assert measurement.nanoseconds_a_logit == pytest.approx(3)
+    assert measurement.ratio("ours", "copy") == pytest.approx(1.5)
+    assert measurement.ratio("loop", "ours") is None
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_contender_takes_class_indices(name, loss):
+    case = Case(600, 20, "dense", torch.float32, CPU, 6)
+    steps = make_steps([name], LOSSES[loss], case.draw(), "auto")
+    result = steps[name]()
+    assert (result if name == "copy" else result[0]).shape == (100, 6)
+
+
+def test_all_losses_get_their_tables(tmp_path, capsys):
+    picture = tmp_path / "out.png"
+    arguments = ["--logits", "300", "--positives", "3", "--classes", "6", "--repeat", "1"]
+    cells = cells_of([*arguments, "--loss", "all", "--plot", str(picture)], tmp_path)
+    assert [cell["loss"] for cell in cells] == list(LOSSES)
+    printed = capsys.readouterr().out
+    for loss in LOSSES.values():
+        assert printed.count(f"{loss.title}: ") == 4
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_slow_step_is_called_once_and_a_quick_one_in_every_round(monkeypatch):
+    monkeypatch.setattr(timing, "seconds", lambda step, calls, device: step() or (3.0 if step is slow else 0.1))
+    called = []
+
+    def slow():
+        called.append("slow")
+
+    def quick():
+        called.append("quick")
+
+    timings = timing.interleaved({"slow": slow, "quick": quick}, 4, CPU)
+    assert timings["slow"].samples == [3.0]
+    assert timings["quick"].samples == [0.1] * 4
+    assert called == ["slow", *["quick"] * 6]
+
+
+class Probed:
+    """Stands for the clock: a call takes a second, and ten more for each positive."""
+
+    def __init__(self, monkeypatch):
+        self.positives = []
+        monkeypatch.setattr(limits, "make_step", self.make_step)
+        monkeypatch.setattr(limits, "seconds", lambda step, calls, device: step())
+
+    def make_step(self, name, loss, problem, algorithm):
+        self.positives.append(problem.positives)
+        return lambda: 1.0 + 10.0 * problem.positives
+
+
+@pytest.mark.parametrize("classes", [0, 10])
+@pytest.mark.parametrize(("allowance", "fits"), [(1011, True), (991, False)])
+def test_slow_contenders_are_told_from_a_few_positives(classes, allowance, fits, monkeypatch):
+    probed = Probed(monkeypatch)
+    monkeypatch.setattr(limits, "CALL_SECONDS", allowance * 1.01)  # 100 positives see each other: 1% more
+    case = Case(10_000, 100, "dense", torch.float32, CPU, classes)
+    names = affordable(LOSSES["alrp"], case, case.draw())
+    assert ("loop" in names) == ("tiled" in names) == fits
+    assert {"ours", "focal", "reference", "copy"} <= set(names)
+    assert probed.positives[::2] == [1, 1]
+    assert probed.positives[1] in (64, 65)  # the lowest positive may be among the first
+    assert probed.positives[3] in (4, 5)
+
+
+def test_focal_loss_stays_out_where_it_would_take_too_much_memory(monkeypatch):
+    case = Case(1000, 10, "dense", torch.float32, CPU)
+    problem = case.draw()
+    step = make_steps(["focal"], LOSSES["alrp"], problem, "auto")["focal"]
+    assert peak_bytes(step, CPU) == pytest.approx(limits.FOCAL_TENSORS * 4000, rel=0.01)
+    assert "focal" in affordable(LOSSES["alrp"], case, problem)
+    monkeypatch.setattr(limits, "FOCAL_BYTES", 39_000)
+    assert "focal" not in affordable(LOSSES["alrp"], case, problem)
+
+
+def test_goals_leave_out_none_of_their_ratios(tiny_goals, monkeypatch):
+    monkeypatch.setattr(limits, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(limits, "FOCAL_BYTES", 0)
+    case = tiny_goals[0].case
+    assert set(affordable(LOSSES["alrp"], case, case.draw())) >= {"ours", "focal", "tiled", "loop", "copy"}
+    other = replace(case, positives=7)
+    assert set(affordable(LOSSES["alrp"], other, other.draw())) == {"ours", "reference", "copy"}
+
+
+def test_tensors_of_a_case_are_gone_before_the_next_is_drawn(monkeypatch, capsys):
+    drawn = []
+    draw_case = Case.draw
+
+    def watched(case):
+        assert not any(logits() is not None for logits in drawn)
+        problem = draw_case(case)
+        drawn.append(weakref.ref(problem.logits))
+        return problem
+
+    monkeypatch.setattr(Case, "draw", watched)
+    assert main(TINY) == 0
+    assert len(drawn) == 4
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
@@ -174,7 +451,7 @@ def test_a_planted_disagreement_is_told(dtype, field, monkeypatch, capsys):
     monkeypatch.setattr(alrp_cuda, "alrp_loss", off)
     assert main([*TINY, "--dtype", dtype]) == 1
     told = capsys.readouterr()
-    assert f"N = 300, P = 3: {field} is off the reference's by 0.001" in told.err
+    assert f"aLRP Loss, dense, N = 300, P = 3: {field} is off the reference's by 0.001" in told.err
     assert f"{field} is off the loop's by 0.001" in told.err
     assert "Time" not in told.out
 
@@ -187,7 +464,9 @@ def test_a_planted_wrong_gradient_is_told(dtype, monkeypatch, capsys):
 
     monkeypatch.setattr(alrp_cuda, "ap_loss", off)
     assert main([*TINY, "--loss", "ap", "--dtype", dtype]) == 1
-    assert "gradient of logits is off the reference's by 0.01" in capsys.readouterr().err
+    told = re.search(r"gradient of logits is off the reference's by (\S+) ", capsys.readouterr().err)
+    assert told
+    assert float(told[1]) == pytest.approx(0.01, rel=0.2)  # a half type rounds
 
 
 def test_nan_is_a_disagreement(monkeypatch, capsys):
@@ -204,6 +483,11 @@ def test_nan_is_a_disagreement(monkeypatch, capsys):
         (["--logits", "10", "--positives", "20"], "larger than"),
         (["--json", "no/such/folder/x.json"], "does not exist"),
         (["--loss", "focal"], "invalid choice"),
+        (["--logits", "100", "--positives", "20", "--classes", "10"], "larger than every number of rows"),
+        (["--scaling", "--logits", "1e4"], "--scaling has its own"),
+        (["--scaling", "--classes", "5"], "--scaling has its own"),
+        (["--scaling", "--device", "emulated"], "too large"),
+        (["--write-costs"], "needs --device emulated"),
     ],
 )
 def test_nonsense_is_refused(arguments, message, capsys):

@@ -31,7 +31,8 @@ def run(options: argparse.Namespace, command: str) -> int:
             progress.print(f"wrote {walls.FILE}", highlight=False)
             return 0
         cases = [
-            Case(logits, positives, options.regime, options.dtype, options.loss, options.algorithm, options.classes)
+            Case(logits, positives, options.regime, options.dtype, loss, options.algorithm, options.classes)
+            for loss in options.losses
             for logits in options.logits
             for positives in options.positives
             if positives <= logits // (options.classes or 1)
