@@ -1,8 +1,8 @@
 // Whether this CPU has the AVX-512 that some loops are written in a second time, for the same bits as their
-// portable form.
+// portable form. Tests define ALRP_PORTABLE to have the portable form alone.
 #pragma once
 
-#ifdef __x86_64__
+#if defined(__x86_64__) && !defined(ALRP_PORTABLE)
 #define ALRP_AVX512 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,popcnt")))
 
 namespace alrp::cpu {

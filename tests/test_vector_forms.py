@@ -1,0 +1,101 @@
+"""The loops that csrc/cpu has twice, in AVX-512 and portable: the same bits, and what positions.h says they must be."""
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CPU = ROOT / "csrc" / "cpu"
+SOURCES = [CPU / "cells.cpp", CPU / "narrow.cpp", CPU / "narrow_avx512.cpp", ROOT / "tests" / "native" / "vector_forms.cpp"]
+COMPILER = shutil.which("c++") or shutil.which("g++")
+NEGATIVE, POSITIVE, IGNORED = 0, 1, 2
+
+
+def build(directory, *flags):
+    path = directory / f"forms{''.join(flags)}.so"
+    command = [COMPILER, "-std=c++20", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-shared", "-fPIC", *flags]
+    subprocess.run([*command, f"-I{ROOT / 'csrc'}", f"-I{CPU}", *map(str, SOURCES), "-o", str(path)], check=True)
+    return ctypes.CDLL(str(path))
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory):
+    """(this CPU's form, the portable form)."""
+    directory = tmp_path_factory.mktemp("forms")
+    return build(directory), build(directory, "-DALRP_PORTABLE")
+
+
+def array(values, dtype):
+    return np.ascontiguousarray(values, dtype)
+
+
+def run(form, positives, shares, delta, scores, marks, in_place):
+    """(bins' counts, bins' sums, gradient, whether a negative is NaN) of one block."""
+    counts, sums = (np.zeros(2 * len(positives) + 1, np.uint64) for _ in range(2))
+    gradient = np.full(len(scores), np.nan, np.float32)
+    inputs = [array(positives, np.float64), array(shares, np.float64), array(scores, np.float32), array(marks, np.int8)]
+    pointer = [a.ctypes.data_as(ctypes.c_void_p) for a in (*inputs, counts, sums, gradient)]
+    segments = form.run_block(
+        *pointer[:2], len(positives), ctypes.c_double(delta), *pointer[2:4], len(scores), int(in_place), *pointer[4:]
+    )
+    return counts, sums, gradient, segments < 0
+
+
+def expected_gradient(positives, shares, delta, scores, marks):
+    x = scores.astype(np.float64)[:, None] - np.asarray(positives)
+    h = np.clip(x / (2 * delta) + 0.5, 0, 1)
+    return np.where(marks == NEGATIVE, h @ shares, 0)
+
+
+CASES = {
+    "apart": lambda rng, n: (rng.normal(-2, 1.5, 40), rng.normal(-4.6, 1, n)),
+    "sparse": lambda rng, n: (rng.normal(-2, 1.5, 40), rng.normal(-9, 1, n)),
+    "crowded cells": lambda rng, n: (np.concatenate([rng.normal(0, 1e-5, 300), [50]]), rng.normal(0, 2, n)),
+    "ties": lambda rng, n: (rng.integers(-8, 8, 30) / 4, rng.integers(-20, 20, n) / 4),
+    "on the ends": lambda rng, n: (np.linspace(-3, 3, 25), np.linspace(-4, 4, 33)[rng.integers(0, 33, n)]),
+    "one positive": lambda rng, n: (np.array([0.25]), rng.normal(0, 1, n)),
+    "near 0": lambda rng, n: (rng.normal(0, 1, 50) * 1e-3, rng.normal(0, 1, n) * 10.0 ** rng.integers(-30, 1, n)),
+    "infinite": lambda rng, n: (rng.normal(0, 1, 9), np.where(rng.random(n) < 0.3, rng.choice([np.inf, -np.inf], n), 0.5)),
+}
+
+
+@pytest.mark.parametrize("delta", [1.0, 1e-3, 30.0])
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 1000, 1023, 1024])
+@pytest.mark.parametrize("case", CASES)
+def test_both_forms_give_the_same_bits_and_the_right_gradient(forms, case, size, delta):
+    rng = np.random.default_rng(size)
+    assert size <= forms[0].block_size()
+    positives, scores = CASES[case](rng, size)
+    positives = np.sort(positives.astype(np.float32)).astype(np.float64)
+    scores = scores.astype(np.float32)
+    marks = rng.choice([NEGATIVE] * 8 + [POSITIVE, IGNORED], size)
+    shares = rng.random(len(positives))
+    results = [run(form, positives, shares, delta, scores, marks, in_place) for form in forms for in_place in (False, True)]
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0][2], other[2])
+        assert not other[3] and not results[0][3]
+        np.testing.assert_array_equal(results[0][0], other[0])
+        np.testing.assert_array_equal(results[0][1], other[1])
+    expected = expected_gradient(positives, shares, delta, scores, marks)
+    np.testing.assert_allclose(results[0][2], expected, rtol=3e-6, atol=1e-7 * shares.sum())
+    error = np.linalg.norm(results[0][2] - expected)
+    assert error <= 1e-6 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_nan_negative_is_seen_and_no_other(forms, in_place):
+    scores = np.array([0.0, np.nan, 1.0, np.nan] * 8, np.float32)
+    marks = np.array([NEGATIVE, IGNORED, NEGATIVE, POSITIVE] * 8)
+    for form in forms:
+        assert not run(form, [0.5], [1.0], 1.0, scores, marks, in_place)[3]
+        marks_with = marks.copy()
+        marks_with[29] = NEGATIVE
+        assert run(form, [0.5], [1.0], 1.0, scores, marks_with, in_place)[3]
+
+
+def test_the_portable_form_has_no_vector_form(forms):
+    assert not forms[1].is_vector_form()
