@@ -77,7 +77,8 @@ def test_both_forms_give_the_same_bits_and_the_right_gradient(forms, case, size,
     results = [run(form, positives, shares, delta, scores, marks, in_place) for form in forms for in_place in (False, True)]
     for other in results[1:]:
         np.testing.assert_array_equal(results[0][2], other[2])
-        assert not other[3] and not results[0][3]
+        assert not other[3]
+        assert not results[0][3]
         np.testing.assert_array_equal(results[0][0], other[0])
         np.testing.assert_array_equal(results[0][1], other[1])
     expected = expected_gradient(positives, shares, delta, scores, marks)
