@@ -19,24 +19,16 @@ __mmask16 first(int64_t count) {
   return static_cast<__mmask16>(count < kLanes ? (1u << count) - 1 : 0xffffu);
 }
 
-// The lanes that a loop leaves for later, listed without a branch: a misprediction each would cost more.
-class Later {
- public:
-  ALRP_AVX512 void add(__mmask16 lanes, int64_t from) {
-    const __m512i at =
-        _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(from)),
-                         _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-    _mm512_storeu_si512(at_ + size_, _mm512_maskz_compress_epi32(lanes, at));
-    size_ += std::popcount(static_cast<unsigned>(lanes));
-  }
-
-  const int32_t* begin() const { return at_; }
-  const int32_t* end() const { return at_ + size_; }
-
- private:
-  int32_t at_[kBlock + kLanes];
-  int64_t size_ = 0;
-};
+// Lanes that a loop leaves for later, listed without a branch: a misprediction each would cost more. Returns
+// how many are listed then.
+ALRP_AVX512
+inline int64_t leave(__mmask16 lanes, int64_t from, int64_t listed, int32_t* later) {
+  const __m512i at =
+      _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(from)),
+                       _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+  _mm512_storeu_si512(later + listed, _mm512_maskz_compress_epi32(lanes, at));
+  return listed + std::popcount(static_cast<unsigned>(lanes));
+}
 
 // As Ends::search.
 ALRP_AVX512
@@ -92,16 +84,22 @@ ALRP_AVX512
 void SegmentTable::look_up_avx512(const float* score, int64_t size, int32_t* segment) const {
   const __m512i mask = _mm512_set1_epi32((1 << cells_.shift) - 1);
   const __m128i shift = _mm_cvtsi32_si128(cells_.shift);
-  Later rare;
+  int32_t rare[kBlock + kLanes];
+  int64_t found = 0;
   for (int64_t k = 0; k < size; k += kLanes) {
     const __m512i place = places(cells_, _mm512_loadu_ps(score + k));
     const __m512i entry = _mm512_i32gather_epi32(_mm512_srl_epi32(place, shift), entries_.data(), 4);
     const __m512i sum = _mm512_add_epi32(place, entry);
     _mm512_storeu_si512(segment + k, _mm512_srl_epi32(sum, shift));
-    rare.add(static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask)), k);
+    const auto unsure =
+        static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask));
+    found = leave(unsure, k, found, rare);
   }
   const auto several = static_cast<int32_t>(0x80000000u >> cells_.shift);
-  for (const int32_t k : rare) segment[k] = search(ends_, std::max(0, (segment[k] & ~several) - 1), score[k]);
+  for (int64_t r = 0; r < found; ++r) {
+    const int32_t k = rare[r];
+    segment[k] = search(ends_, std::max(0, (segment[k] & ~several) - 1), score[k]);
+  }
 }
 
 ALRP_AVX512
@@ -119,25 +117,31 @@ void add_to_bins_avx512(const float* score, const int32_t* segment, int64_t size
       const __m512i biased = _mm512_castpd_si512(_mm512_fmadd_pd(s, scale, offset));
       _mm512_store_si512(positions + half, _mm512_sub_epi64(biased, magic));
     }
-    const int64_t count = std::min(size - k, kLanes);
-    for (int64_t i = 0; i < count; ++i) {  // both words of the bin at once
+    const auto add = [&](int64_t i) __attribute__((always_inline)) {  // to both words of the bin at once
       static_assert(sizeof(Bin<Narrow::Sum>) == 16);
       auto* bin = reinterpret_cast<__m128i*>(bins + segment[k + i]);
-      const __m128i add = _mm_or_si128(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(positions + i)), one);
-      _mm_storeu_si128(bin, _mm_add_epi64(_mm_loadu_si128(bin), add));
+      const __m128i more =
+          _mm_or_si128(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(positions + i)), one);
+      _mm_storeu_si128(bin, _mm_add_epi64(_mm_loadu_si128(bin), more));
+    };
+    if (size - k >= kLanes) {
+#pragma GCC unroll 16
+      for (int64_t i = 0; i < kLanes; ++i) add(i);
+    } else {
+      for (int64_t i = 0; i < size - k; ++i) add(i);
     }
   }
 }
 
 namespace {
 
-// The records of cells 0, 4, 8 and 12 of an array, a quarter each. Loads; gathers are slower.
+// Four records of 16 bytes, at offsets 0, 4, 8 and 12 of an array, a quarter each. Loads; gathers are slower.
 ALRP_AVX512
-inline __m512 quarter(const float* records, const uint32_t* cell) {
-  __m512 row = _mm512_castps128_ps512(_mm_load_ps(records + 4 * cell[0]));
-  row = _mm512_insertf32x4(row, _mm_load_ps(records + 4 * cell[4]), 1);
-  row = _mm512_insertf32x4(row, _mm_load_ps(records + 4 * cell[8]), 2);
-  return _mm512_insertf32x4(row, _mm_load_ps(records + 4 * cell[12]), 3);
+inline __m512 quarter(const char* records, const uint32_t* offset) {
+  __m512 row = _mm512_castps128_ps512(_mm_load_ps(reinterpret_cast<const float*>(records + offset[0])));
+  row = _mm512_insertf32x4(row, _mm_load_ps(reinterpret_cast<const float*>(records + offset[4])), 1);
+  row = _mm512_insertf32x4(row, _mm_load_ps(reinterpret_cast<const float*>(records + offset[8])), 2);
+  return _mm512_insertf32x4(row, _mm_load_ps(reinterpret_cast<const float*>(records + offset[12])), 3);
 }
 
 ALRP_AVX512
@@ -155,17 +159,20 @@ inline __m512 high(__m512 a, __m512 b) {
 ALRP_AVX512
 void ValueTable::look_up_avx512(const float* score, int64_t size, float* value) const {
   const __m128i shift = _mm_cvtsi32_si128(cells_.shift);
-  alignas(64) uint32_t cell[kBlock + kLanes];
+  alignas(64) uint32_t offset[kBlock + kLanes];  // of each one's record, in bytes
   for (int64_t k = 0; k < size; k += kLanes)
-    _mm512_store_si512(cell + k, _mm512_srl_epi32(places(cells_, _mm512_loadu_ps(score + k)), shift));
+    _mm512_store_si512(
+        offset + k,
+        _mm512_slli_epi32(_mm512_srl_epi32(places(cells_, _mm512_loadu_ps(score + k)), shift), 4));
 
   static_assert(sizeof(Record) == 4 * sizeof(float));
-  const float* records = &records_.data()->end;
+  const auto* records = reinterpret_cast<const char*>(records_.data());
   const __m512 per_step = _mm512_set1_ps(per_step_);
-  Later rare;
+  int32_t rare[kBlock + kLanes];
+  int64_t found = 0;
   for (int64_t k = 0; k < size; k += kLanes) {
-    const __m512 a = quarter(records, cell + k), b = quarter(records, cell + k + 1),
-                 c = quarter(records, cell + k + 2), d = quarter(records, cell + k + 3);
+    const __m512 a = quarter(records, offset + k), b = quarter(records, offset + k + 1),
+                 c = quarter(records, offset + k + 2), d = quarter(records, offset + k + 3);
     const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
     const __m512 slopes_ab = _mm512_unpackhi_ps(a, b), slopes_cd = _mm512_unpackhi_ps(c, d);
     const __m512 end = low(ab, cd), base = high(ab, cd), below = low(slopes_ab, slopes_cd),
@@ -175,10 +182,11 @@ void ValueTable::look_up_avx512(const float* score, int64_t size, float* value) 
     const __m512 slope = _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(steps)), above, below);
     const __m512 result = _mm512_add_ps(base, _mm512_mul_ps(slope, steps));
     _mm512_storeu_ps(value + k, result);
-    rare.add(_mm512_cmp_ps_mask(result, result, _CMP_UNORD_Q), k);
+    found = leave(_mm512_cmp_ps_mask(result, result, _CMP_UNORD_Q), k, found, rare);
   }
-  for (const int32_t k : rare) {
-    const Line& line = lines_[search(ends_, records_[cell[k]].known(), score[k])];
+  for (int64_t r = 0; r < found; ++r) {
+    const int32_t k = rare[r];
+    const Line& line = lines_[search(ends_, records_[offset[k] / sizeof(Record)].known(), score[k])];
     value[k] = line.base + line.slope * ((score[k] - line.from) * per_step_);
   }
 }
