@@ -111,7 +111,8 @@ __device__ __forceinline__ void count_narrow(const Array& logits, const Labels& 
   const auto position = [&](float s) { return shifted_position(plan.narrow, s); };
   const uint32_t one = fixed(1);
   const int64_t vectors = tiled_vectors<T>(logits, labels, plan.reads_labels, nullptr, n);
-  const int64_t first = int64_t{blockIdx.x} * kTile + threadIdx.x, stride = fixed(gridDim.x * kTile);
+  const int64_t first = int64_t{blockIdx.x} * kTile + threadIdx.x;
+  const int64_t stride = fixed(gridDim.x * kTile);  // fits: where positions are narrow, n is below 2^40
   bool nan = false;
   Held<Bins> held;
   if (first < vectors)  // any score will do: it tells where to look for the crowd

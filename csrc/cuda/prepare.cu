@@ -230,7 +230,7 @@ __device__ int64_t lay_clusters(Wide wide, const double* score, int p, double de
 // prepare: sorts the positives that find listed, decides the form, and lays out its knots.
 //   in       list (status.found of them), logits; where `sorted`, tables.index, .score and place are done
 //   out      tables.index, .score, place; all of SortedTables but base, slope and sums; status.nan
-//   status   found and invalid as find left them, or as Status has them where `sorted`
+//   status   in: found, and invalid as find left it (where `sorted`: as Status has it); out: as Status has it
 //   keys, values  scratch of `size` (a power of two) in global memory; null: in dynamic shared memory,
 //            12 size bytes
 //   launch   one block of kBlock threads; O(p log^2 p) work

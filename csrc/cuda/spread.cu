@@ -95,7 +95,8 @@ __device__ __forceinline__ void spread_narrow(const Array& logits, const Labels&
     return in(segment);
   };
   const int64_t vectors = tiled_vectors<T>(logits, labels, plan.reads_labels, gradient.data, n);
-  const int64_t first = int64_t{blockIdx.x} * kTile + threadIdx.x, stride = fixed(gridDim.x * kTile);
+  const int64_t first = int64_t{blockIdx.x} * kTile + threadIdx.x;
+  const int64_t stride = fixed(gridDim.x * kTile);  // fits: where positions are narrow, n is below 2^40
   for (int64_t v = first; v < vectors; v += stride) {
     Tile s;
     load_tile<T>(logits, v, s);

@@ -138,14 +138,14 @@ __device__ __forceinline__ void limit(float most, float (&s)[4]) {
   for (int k = 0; k < 4; ++k) s[k] = fminf(s[k], most);
 }
 
-// A value that the compiler keeps in a register instead of computing it again for every logit.
+// A value of 32 bits that the compiler keeps in a register instead of computing it again for every logit.
 __device__ __forceinline__ uint32_t fixed(size_t value) {
   auto result = static_cast<uint32_t>(value);
   asm("" : "+r"(result));
   return result;
 }
 
-// The starts of the cells, 16 bytes at a time: what lies behind them is theirs too.
+// The starts of the cells, 16 bytes at a time: the arrays have room for what is copied beyond the last one.
 __device__ __forceinline__ void copy_starts(const SortedTables& t, int cells, uint16_t* starts) {
   constexpr int kStarts = sizeof(uint4) / sizeof(uint16_t);
   for (int v = threadIdx.x; v <= cells / kStarts; v += kBlock)
@@ -171,7 +171,7 @@ __device__ __forceinline__ int next_segment(const Records& records, const Index*
   return m;
 }
 
-// A grid that fills the device once, and no more threads than vectors.
+// A grid that fills the device once, and no more blocks than tiles.
 template <typename Kernel>
 unsigned grid_of(Kernel* kernel, size_t shared, int64_t n) {
   int device = 0, multiprocessors = 1, blocks = 1;
