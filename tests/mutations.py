@@ -176,7 +176,7 @@ REPORTS = {
     "ignored logits get no gradient": Mutation(TILED, "if (j < n) store(gradient", "if (j < n && negative) store(gradient"),
 }
 
-PREPARE, STREAM, FINISH = "cuda/prepare.cu", "cuda/stream.cu", "cuda/finish.cu"
+FIND, PREPARE, COUNT, SPREAD, FINISH = (f"cuda/{name}.cu" for name in ("find", "prepare", "count", "spread", "finish"))
 
 
 def in_sorted(file: str, old: str, new: str) -> Mutation:
@@ -184,24 +184,48 @@ def in_sorted(file: str, old: str, new: str) -> Mutation:
     return Mutation(file, old, new, algorithm="sorted")
 
 
+def no_sorted_barrier(file: str, call: str) -> Mutation:
+    """Without the barrier before a call."""
+    return in_sorted(file, "      __syncthreads();\n      " + call, "      " + call)
+
+
 SORTED = {
-    "sorted: a sum loses its carry": in_sorted(
-        STREAM, "atomicAdd(record + 3, high + (before + low < low))", "atomicAdd(record + 3, high)"
+    "sorted: a sum loses its carry": in_sorted(COUNT, '"addc.u32 high', '"add.u32 high'),
+    "sorted: a count without an atomic": in_sorted(
+        COUNT,
+        '"red.shared.add.u32 [%0 + 4], %1;',
+        '"ld.shared.u32 after, [%0 + 4]; add.u32 after, after, %1; st.shared.u32 [%0 + 4], after;',
     ),
-    "sorted: a count without an atomic": in_sorted(STREAM, "atomicAdd(record + 1, 1u);", "record[1] += 1u;"),
-    "sorted: bins are not zeroed": in_sorted(STREAM, "record[1] = record[2] = record[3] = 0;", "record[1] = record[2] = 0;"),
-    "sorted: no barrier before the tables are read": in_sorted(
-        STREAM,
-        "    __syncthreads();\n    count_narrow<kLabel>(logits, labels, n, plan, starts, own, status);",
-        "    count_narrow<kLabel>(logits, labels, n, plan, starts, own, status);",
-    ),
+    "sorted: bins are not zeroed": in_sorted(COUNT, "record[1] = record[2] = record[3] = 0;", "record[1] = record[2] = 0;"),
     "sorted: no barrier before the bins are added up": in_sorted(
-        STREAM, "plan, starts, own, status);\n    __syncthreads();", "plan, starts, own, status);"
+        COUNT, "plan, starts, own, status);\n      __syncthreads();", "plan, starts, own, status);"
     ),
     "sorted: a bin too few is zeroed": in_sorted(
-        STREAM, "m < segments; m += kBlock) {\n      uint32_t* record", "m < segments - 1; m += kBlock) {\n      uint32_t* record"
+        COUNT,
+        "m < segments; m += kBlock) {\n        uint32_t* record",
+        "m < segments - 1; m += kBlock) {\n        uint32_t* record",
     ),
-    "sorted: positives beyond the capacity are listed": in_sorted(PREPARE, "if (place < capacity)", "if (place >= 0)"),
+    "sorted: what a warp holds is forgotten": in_sorted(COUNT, "  held.release(bins);\n", ""),
+    "sorted: a warp holds what lies below its segment": in_sorted(COUNT, "begin = bins.upper(m - 1);", "begin = bins.upper(0);"),
+    "sorted: scores above all knots are not limited": in_sorted(COUNT, "        limit(plan.high, s[u]);\n", ""),
+    "sorted: no barrier before the tables of count are read": no_sorted_barrier(COUNT, "count_narrow<T>(logits"),
+    "sorted: no barrier before the tables are read": no_sorted_barrier(SPREAD, "spread_narrow<T>(logits"),
+    "sorted: the rest behind the tiles is left out": in_sorted(
+        SPREAD, "i = 4 * vectors + int64_t{blockIdx.x} * kBlock + threadIdx.x; i < n;", "i = n; i < n;"
+    ),
+    "sorted: ignored logits are spread over": in_sorted(SPREAD, "    if (plan.reads_labels) drop_others(labels, v, s);\n", ""),
+    "sorted: ignored labels are not reported": in_sorted(FIND, "any_ignored |= mark == Mark::kIgnored;", ""),
+    "sorted: positives beyond the capacity are listed": in_sorted(FIND, "if (place < capacity)", "if (place >= 0)"),
+    "sorted: positives stay in the bins": in_sorted(
+        PREPARE, "if (!found.ignored) take_out_positives", "if (false) take_out_positives"
+    ),
+    "sorted: no barrier after a merge in warps": Mutation(
+        BLOCK,
+        "      if constexpr (kPairs) values[i] = value;\n    }\n    __syncthreads();",
+        "      if constexpr (kPairs) values[i] = value;\n    }",
+        units=(PREPARE,),
+        algorithm="sorted",
+    ),
     "sorted: the positive's own weight is forgotten": in_sorted(FINISH, "+ (1 - self) * t.weight[i]", ""),
     "sorted: errors at the place of the score": in_sorted(
         FINISH, "tables.error_gradient[sums.place[i]] =", "tables.error_gradient[i] ="

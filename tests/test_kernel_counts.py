@@ -12,11 +12,11 @@ from emulated import EmulatedKernels, register
 from emulator import Schedule, missing_requirement
 
 import alrp_cuda
+from bench.costs.inputs import Case
 
 pytestmark = pytest.mark.skipif(bool(missing_requirement()), reason=f"emulated device: {missing_requirement()}")
 
-SMALL, LARGE, TARGET = 65_536, 131_072, 1_000_000
-MEANS = {"dense": -4.6, "sparse": -9.0}  # of the negatives
+SMALL, LARGE, TARGET = 131_072, 262_144, 1_000_000  # each fills the emulated device
 
 
 @cache
@@ -27,13 +27,12 @@ def kernels():
 
 
 def problem(regime, n, p):
-    generator = torch.Generator().manual_seed(0)
-    scores = torch.randn(n, generator=generator) + MEANS[regime]
-    positives = torch.randperm(n, generator=generator)[:p]
-    scores[positives] = torch.randn(p, generator=generator) * 1.5 - 2
-    labels = torch.zeros(n, dtype=torch.int8)
-    labels[positives] = 1
-    return scores, labels, torch.rand(p, generator=generator)
+    """Of the benchmark's regimes, or "crowded": an untrained network's scores, all between the same two knots."""
+    drawn = Case(n, p, "dense" if regime == "crowded" else regime).draw()
+    scores = drawn.logits.detach()
+    if regime == "crowded":
+        scores = 0.1 * torch.randn(n, generator=torch.Generator().manual_seed(0)) - 4.6
+    return scores, drawn.targets, drawn.loc_errors.detach()
 
 
 @cache
@@ -65,8 +64,7 @@ def test_a_step_takes_few_launches_and_no_synchronisation(p):
         assert session.counters.host_syncs == session.counters.allocations == session.counters.copies == 0
 
 
-# Bounds a little above what was measured, 74 and 26: they keep what was won, and are no aim (see docs/kernels.md).
-@pytest.mark.parametrize(("regime", "most"), [("dense", 80), ("sparse", 30)])
+@pytest.mark.parametrize(("regime", "most"), [("dense", 52), ("sparse", 14)])
 def test_a_logit_takes_few_instructions(regime, most):
     assert at_target(regime, 500, lambda counters: counters.thread_instructions) <= most
 
@@ -76,10 +74,16 @@ def test_memory_traffic_is_near_the_floor(regime):
     def traffic(counters):
         return 32 * (counters.global_sectors_read + counters.global_sectors_written)
 
-    # Logits twice, gradient once, and labels of one byte three times: find, count and spread.
-    assert at_target(regime, 500, traffic) <= 1.15 * (4 + 4 + 4 + 3)
+    # Logits twice, gradient once, and labels of one byte once a pass. Without ignored labels the streams read none.
+    assert at_target(regime, 500, traffic) <= 1.15 * (4 + 4 + 4 + 2)
 
 
 def test_adding_up_seldom_collides():
     forward, _ = passes("dense", LARGE, 500)
     assert forward.counters.shared_atomic_warp_contention <= 16
+
+
+def test_negatives_that_crowd_in_one_segment_do_not_wait_for_one_another():
+    forward, _ = passes("crowded", LARGE, 500)
+    assert forward.counters.shared_atomics <= LARGE / 32
+    assert forward.counters.shared_atomic_warp_contention <= 4

@@ -31,6 +31,11 @@ CASES = [
     Case((17000, 5), Labels(torch.uint8), delta=0.0),
     Case((290, 31), Labels(torch.int64), scale="infinite"),
     Case((40, 600), Labels(torch.int16)),
+    # More than a tile of logits: with ignored ones, without any, most between the same two knots, and above all knots.
+    Case((9000, 40), Labels(torch.int8)),
+    Case((9000, 40), Labels(torch.uint8), dtype=torch.bfloat16),
+    Case((9000, 5), Labels(torch.int64, 8), delta=10.0),
+    Case((9000, 3), Labels(torch.uint8), delta=1000.0, scale="far"),
 ]
 
 

@@ -32,13 +32,14 @@ class CudaBackend final : public Backend {
   static bool is_sorted_form(const Input& input) {
     return input.algorithm == Algorithm::kSorted && input.p > 0;
   }
-  size_t sorted_scratch_bytes(const Input& input) const;  // prepare.cu
+  size_t sorted_scratch_bytes(const Input& input) const;         // prepare.cu
+  void find(const Input& input, int64_t* list, Status* status);  // find.cu
   void sorted_positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
-                        void* scratch);
+                        void* scratch);  // prepare.cu
   void sort_positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
-                      void* scratch);                                           // positives.cu
-  void sorted_count(const Input& input, const Tables& tables, Status* status);  // stream.cu
-  void sorted_spread(const Input& input, const Tables& tables, const Gradients& gradients);
+                      void* scratch);                                                        // positives.cu
+  void sorted_count(const Input& input, const Tables& tables, Status* status);               // count.cu
+  void sorted_spread(const Input& input, const Tables& tables, const Gradients& gradients);  // spread.cu
   void sorted_terms(const Input& input, const Spec& spec, const Sums& sums,
                     const Output& output);  // finish.cu
 

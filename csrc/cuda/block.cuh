@@ -80,25 +80,66 @@ __device__ __forceinline__ T carried_scan(T value, T& carry, Operation) {
   return scanned.prefix;
 }
 
-// Sorts `size` (a power of two) pairs ascending by key, then by value, in shared or global memory. All
-// threads call.
-static __device__ __noinline__ void bitonic_sort(uint64_t* keys, uint32_t* values, int size) {
+// The passes of a bitonic merge from a distance below a warp on, in registers: lane i & 31 has element i.
+template <bool kPairs>
+__device__ __forceinline__ void merge_in_warp(uint64_t& key, [[maybe_unused]] uint32_t& value, int i, int run,
+                                              int from) {
+  const bool ascends = (i & run) == 0;
+#pragma unroll
+  for (int distance = from; distance > 0; distance /= 2) {
+    const uint64_t other = __shfl_xor_sync(0xffffffffu, key, distance);
+    const bool keeps_lower = ((i & distance) == 0) == ascends;
+    if constexpr (kPairs) {
+      const uint32_t other_value = __shfl_xor_sync(0xffffffffu, value, distance);
+      const bool lower = other < key || (other == key && other_value < value);
+      key = lower == keeps_lower ? other : key;
+      value = lower == keeps_lower ? other_value : value;
+    } else {
+      key = (other < key) == keeps_lower ? other : key;
+    }
+  }
+}
+
+// Sorts `size` (a power of two, at least 32) keys ascending, in shared or global memory; where kPairs, pairs by
+// key, then by value. All threads call.
+template <bool kPairs>
+static __device__ __noinline__ void bitonic_sort(uint64_t* keys, [[maybe_unused]] uint32_t* values,
+                                                 int size) {
   __syncthreads();
-  for (int run = 2; run <= size; run *= 2) {
-    for (int distance = run / 2; distance > 0; distance /= 2) {
+#pragma unroll 1
+  for (int run = 32; run <= size; run *= 2) {
+#pragma unroll 1
+    for (int distance = run / 2; distance >= 32; distance /= 2) {
 #pragma unroll 1
       for (int t = threadIdx.x; t < size / 2; t += kBlock) {
         const int a = 2 * t - (t & (distance - 1)), b = a + distance;
         const uint64_t key_a = keys[a], key_b = keys[b];
-        const uint32_t value_a = values[a], value_b = values[b];
-        const bool above = key_a > key_b || (key_a == key_b && value_a > value_b);
-        if (above == ((a & run) == 0)) {
-          keys[a] = key_b, keys[b] = key_a;
-          values[a] = value_b, values[b] = value_a;
+        bool above = key_a > key_b;
+        if constexpr (kPairs) above |= key_a == key_b && values[a] > values[b];
+        if (above != ((a & run) == 0)) continue;
+        keys[a] = key_b, keys[b] = key_a;
+        if constexpr (kPairs) {
+          const uint32_t value = values[a];
+          values[a] = values[b], values[b] = value;
         }
       }
       __syncthreads();
     }
+#pragma unroll 1
+    for (int i = threadIdx.x; i < size; i += kBlock) {
+      uint64_t key = keys[i];
+      uint32_t value = 0;
+      if constexpr (kPairs) value = values[i];
+      if (run == 32) {
+#pragma unroll
+        for (int within = 2; within <= 16; within *= 2)
+          merge_in_warp<kPairs>(key, value, i, within, within / 2);
+      }
+      merge_in_warp<kPairs>(key, value, i, run, 16);
+      keys[i] = key;
+      if constexpr (kPairs) values[i] = value;
+    }
+    __syncthreads();
   }
 }
 

@@ -205,13 +205,13 @@ __global__ void __launch_bounds__(kBlock, 1)
   const Plan plan = *t.plan;
   if (plan.form == Form::kNarrow) {
     finish_by(plan.narrow, t, delta, spec, sums, output);
-    // Spread works on floats: the value at the float that begins the segment, and the slope per step.
+    // Spread works on floats: the value at the float that begins the segment, and the slope per unit of score.
     const auto* knots = static_cast<const int64_t*>(t.knots);
 #pragma unroll 1
     for (int m = 1 + threadIdx.x; m <= 2 * p; m += kBlock) {
       const int64_t beyond = plan.narrow.of(t.upper[m - 1]) - knots[m - 1];
       t.base[m] += t.slope[m] * static_cast<double>(beyond);
-      t.slope[m] *= static_cast<double>(2 * plan.narrow.half);
+      t.slope[m] *= plan.narrow.scale;
     }
   } else if (plan.form == Form::kWide) {
     finish_by(Wide::make(delta), t, delta, spec, sums, output);

@@ -18,21 +18,40 @@ enum class Form : int32_t {
 
 struct Plan {
   Form form;
-  int32_t spreads;  // 1: the shares are finite, so prefix sums of them work
+  int32_t spreads;       // 1: the shares are finite, so prefix sums of them work
+  int32_t reads_labels;  // 0: every logit is a positive or a negative. The streams of Narrow take all for
+  // negatives then, and read no label: the bins begin with what positives add, negated,
+  // and their gradients are overwritten
   Narrow narrow;
   int64_t clusters;  // of Wide
   float low, high;   // lowest and highest knot: scores below have no part, scores above are alike
   float cell_scale, cell_bias;
-  uint32_t cell_first;
   int32_t cells;
-  float per_step;  // 1 / (2 delta)
 };
 
 // The cell of a score from low to high: monotone, so that the cell of a knot tells on which side of it a
-// score in another cell lies. The bias makes the low bits of the float the cell.
-__device__ __forceinline__ uint32_t cell_of(float score, float scale, float bias, uint32_t first) {
-  return __float_as_uint(fmaf(score, scale, bias)) - first;
+// score in another cell lies. The bias, near 2^23, makes the low bits of the float the cell.
+constexpr uint32_t kCellZero = 0x4b000000;  // the float 2^23
+
+__device__ __forceinline__ uint32_t cell_of(float score, float scale, float bias) {
+  return __float_as_uint(fmaf(score, scale, bias)) - kCellZero;
 }
+
+// Narrow::of of a float plus shifted_zero, rounded once: added, kShift leaves the integer part of a double in
+// its low bits.
+constexpr double kShift = 0x1.8p52;
+
+__device__ __forceinline__ uint64_t shifted_position(const Narrow& narrow, float score) {
+  return static_cast<uint64_t>(
+      __double_as_longlong(fma(static_cast<double>(score), narrow.scale, narrow.offset + kShift)));
+}
+
+__device__ __forceinline__ uint64_t shifted_zero() {
+  return static_cast<uint64_t>(__double_as_longlong(kShift));
+}
+
+// What find leaves in status.invalid, until prepare makes it what Status says.
+constexpr unsigned long long kInvalidLabel = 1, kIgnoredLabel = 2;
 
 // Tables in Tables::device. Knots are the 2p of all positives, ascending, equal ones too. Segment m holds the
 // scores with m knots at or below them.
@@ -48,7 +67,7 @@ struct SortedTables {
   void* starts;  // (cells + 1) knots in cells below, uint16 where the tables go to shared memory, else uint32
   void* bins;    // (2p + 1) Bin; after finish, their prefix sums
   double* base;  // (2p + 1) gradient at the lower end of each segment (Narrow: at its float)
-  double* slope;   // (2p + 1) and its slope, per unit (Narrow: per step of 2 delta)
+  double* slope;   // (2p + 1) and its slope, per unit of position (Narrow: of score)
   double* prefix;  // (p + 1) prefix sums of weights
   double* weight;  // (p)
   int64_t p;

@@ -1,0 +1,216 @@
+// What the two streaming kernels of the sorted form share: tiles of logits, what takes no part in them, the
+// search for a segment, and launches.
+#pragma once
+
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+
+#include "array.cuh"
+#include "block.cuh"
+#include "launch.h"
+#include "sorted.cuh"
+
+namespace alrp::cuda {
+
+// A block takes tiles: thread t has the vectors t, t + kBlock, ... of a tile, each of four logits.
+constexpr int kVectors = 4;
+constexpr int kTile = kVectors * kBlock;
+using Tile = float[kVectors][4];
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+// Four logits as they lie in memory.
+template <typename T>
+using Four = std::conditional_t<sizeof(T) == 4, float4, uint2>;
+
+template <typename T>
+__device__ __forceinline__ float4 unpack(const Four<T>& raw) {
+  if constexpr (std::is_same_v<T, float>) {
+    return raw;
+  } else {
+    float2 low, high;
+    if constexpr (std::is_same_v<T, __half>) {
+      low = __half22float2(reinterpret_cast<const __half2&>(raw.x));
+      high = __half22float2(reinterpret_cast<const __half2&>(raw.y));
+    } else {
+      low = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(raw.x));
+      high = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(raw.y));
+    }
+    return {low.x, low.y, high.x, high.y};
+  }
+}
+
+// A thread's part of a tile; v is its first vector.
+template <typename T>
+__device__ __forceinline__ void load_tile(const Array& array, int64_t v, Tile& s) {
+  const Four<T>* own = static_cast<const Four<T>*>(array.data) + v;
+#pragma unroll
+  for (int u = 0; u < kVectors; ++u) {
+    const float4 four = unpack<T>(own[u * kBlock]);
+    s[u][0] = four.x, s[u][1] = four.y, s[u][2] = four.z, s[u][3] = four.w;
+  }
+}
+
+// Four labels that begin at a multiple of four: bit k says that the k-th is no negative.
+__device__ __forceinline__ unsigned others_of_rows(const Labels& labels, int64_t i) {
+  const int64_t row = i / labels.classes, column = i - row * labels.classes;
+  if (column + 3 < labels.classes) {
+    const int64_t own = row_class(labels, label_bits(labels, row));
+    if (own == kIgnoredRow || own == kInvalidRow) return 15;
+    const int64_t k = own - column;
+    return k >= 0 && k < 4 ? 1u << k : 0;
+  }
+  unsigned others = 0;
+  for (int k = 0; k < 4; ++k) others |= static_cast<unsigned>(mark_of(labels, i + k) != Mark::kNegative) << k;
+  return others;
+}
+
+__device__ __forceinline__ unsigned others_of_labels(const Labels& labels, int64_t v) {
+  uint64_t bits[4];
+  if (labels.bytes == 1) {
+    const uint32_t raw = static_cast<const uint32_t*>(labels.data)[v];
+    for (int k = 0; k < 4; ++k) bits[k] = (raw >> 8 * k) & 0xff;
+  } else if (labels.bytes == 2) {
+    const uint2 raw = static_cast<const uint2*>(labels.data)[v];
+    bits[0] = raw.x & 0xffff, bits[1] = raw.x >> 16, bits[2] = raw.y & 0xffff, bits[3] = raw.y >> 16;
+  } else if (labels.bytes == 4) {
+    const uint4 raw = static_cast<const uint4*>(labels.data)[v];
+    bits[0] = raw.x, bits[1] = raw.y, bits[2] = raw.z, bits[3] = raw.w;
+  } else {
+    const ulonglong2 low = static_cast<const ulonglong2*>(labels.data)[2 * v];
+    const ulonglong2 high = static_cast<const ulonglong2*>(labels.data)[2 * v + 1];
+    bits[0] = low.x, bits[1] = low.y, bits[2] = high.x, bits[3] = high.y;
+  }
+  if ((bits[0] | bits[1] | bits[2] | bits[3]) == 0) return 0;
+  unsigned others = 0;
+#pragma unroll
+  for (int k = 0; k < 4; ++k)
+    others |= static_cast<unsigned>(flat_mark(labels, bits[k]) != Mark::kNegative) << k;
+  return others;
+}
+
+// Puts what is no negative below all knots.
+__device__ __forceinline__ void drop_others(const Labels& labels, int64_t v, Tile& s) {
+#pragma unroll
+  for (int u = 0; u < kVectors; ++u) {
+    const int64_t own = v + u * kBlock;
+    const unsigned others = labels.classes ? others_of_rows(labels, 4 * own) : others_of_labels(labels, own);
+#pragma unroll
+    for (int k = 0; k < 4; ++k)
+      if (others >> k & 1) s[u][k] = -kInfinity;
+  }
+}
+
+// Vectors of whole tiles that may be read and written as such: none where a pointer is not aligned.
+template <typename T>
+__device__ __forceinline__ int64_t tiled_vectors(const Array& logits, const Labels& labels, bool reads_labels,
+                                                 const void* out, int64_t n) {
+  constexpr unsigned bytes = sizeof(Four<T>);
+  const unsigned label_bytes = labels.classes || !reads_labels ? 1 : min(16, 4 * labels.bytes);
+  const bool aligned = reinterpret_cast<uintptr_t>(logits.data) % bytes == 0 &&
+                       reinterpret_cast<uintptr_t>(out) % bytes == 0 &&
+                       reinterpret_cast<uintptr_t>(labels.data) % label_bytes == 0;
+  return aligned ? n / (4 * kTile) * kTile : 0;
+}
+
+// The greater one; NaN if either is.
+__device__ __forceinline__ float max_nan(float a, float b) {
+#if __CUDA_ARCH__ >= 800
+  float result;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+  return result;
+#else
+  return a != a || a > b ? a : b;
+#endif
+}
+
+__device__ __forceinline__ float greatest(const float (&s)[4]) {
+  return max_nan(max_nan(s[0], s[1]), max_nan(s[2], s[3]));
+}
+
+__device__ __forceinline__ float least(const float (&s)[4]) {
+  return fminf(fminf(s[0], s[1]), fminf(s[2], s[3]));
+}
+
+__device__ __forceinline__ void limit(float most, float (&s)[4]) {
+#pragma unroll
+  for (int k = 0; k < 4; ++k) s[k] = fminf(s[k], most);
+}
+
+// A value of 32 bits that the compiler keeps in a register instead of computing it again for every logit.
+__device__ __forceinline__ uint32_t fixed(size_t value) {
+  auto result = static_cast<uint32_t>(value);
+  asm("" : "+r"(result));
+  return result;
+}
+
+// The starts of the cells, 16 bytes at a time: the arrays have room for what is copied beyond the last one.
+__device__ __forceinline__ void copy_starts(const SortedTables& t, int cells, uint16_t* starts) {
+  constexpr int kStarts = sizeof(uint4) / sizeof(uint16_t);
+  for (int v = threadIdx.x; v <= cells / kStarts; v += kBlock)
+    reinterpret_cast<uint4*>(starts)[v] = static_cast<const uint4*>(t.starts)[v];
+}
+
+// The first knot, from `m` on, that lies above a score of `cell`, where knot m is at or below it: the score's
+// segment. Most cells hold one knot or none; the last upper end is infinite.
+template <typename Index, typename Records>
+__device__ __forceinline__ int next_segment(const Records& records, const Index* starts, uint32_t cell, int m,
+                                            float s) {
+  constexpr int kSteps = 4;
+  for (int step = 0; step < kSteps; ++step)
+    if (s < records.upper(++m)) return m;
+  int end = starts[cell + 1];
+  while (m < end) {
+    const int middle = (m + end) / 2;
+    if (s < records.upper(middle))
+      end = middle;
+    else
+      m = middle + 1;
+  }
+  return m;
+}
+
+// A grid that fills the device once, and no more blocks than tiles.
+template <typename Kernel>
+unsigned grid_of(Kernel* kernel, size_t shared, int64_t n) {
+  int device = 0, multiprocessors = 1, blocks = 1;
+  check(cudaGetDevice(&device), "device");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device attribute");
+  if (shared)
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+          "shared memory");
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kBlock, shared), "occupancy");
+  const int64_t most = std::max<int64_t>(int64_t{std::max(1, blocks)} * multiprocessors, n >> 31);
+  return static_cast<unsigned>(std::clamp<int64_t>((n + 4 * kTile - 1) / (4 * kTile), 1, most));
+}
+
+// Launches choose(type of the logits, kShared): with its tables in shared memory where they fit.
+template <typename Choose, typename... Arguments>
+void launch_stream(const Input& input, void* device_tables, cudaStream_t stream, const char* name,
+                   Choose choose, const Arguments&... arguments) {
+  const SortedTables t(input, device_tables);
+  const bool shared = fits_shared(t);
+  const auto run = [&](auto type) {
+    auto* kernel = shared ? choose(type, std::true_type()) : choose(type, std::false_type());
+    const size_t bytes = shared ? t.shared_bytes() : 0;
+    kernel<<<grid_of(kernel, bytes, input.n), kBlock, bytes, stream>>>(input.logits, input.labels, input.n,
+                                                                       input.delta, t, arguments...);
+  };
+  switch (input.logits.dtype) {
+    case Dtype::kFloat32:
+      run(std::type_identity<float>());
+      break;
+    case Dtype::kFloat16:
+      run(std::type_identity<__half>());
+      break;
+    case Dtype::kBFloat16:
+      run(std::type_identity<__nv_bfloat16>());
+      break;
+    case Dtype::kFloat64:
+      run(std::type_identity<double>());
+  }
+  check_launch(name);
+}
+
+}  // namespace alrp::cuda
