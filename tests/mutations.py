@@ -52,7 +52,7 @@ def no_barrier(file: str, before: str = "", after: str = "", barrier: str = BARR
 
 TILED, TERMS, POSITIVES = "cuda/tiled.cu", "cuda/terms.cu", "cuda/positives.cu"
 # Headers: the unit that shows the fault is compiled with the copy.
-BLOCK, TERMS_HEADER, KEYS = "cuda/block.cuh", "cuda/terms.cuh", "cuda/keys.cuh"
+BLOCK, TERMS_HEADER, KEYS = "cuda/block.cuh", "cuda/terms.cuh", "keys.h"
 
 BARRIERS = {
     "no barrier after a tile of negatives is stored": no_barrier(TILED, "    column[threadIdx.x] = s_j;\n"),

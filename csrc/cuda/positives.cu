@@ -8,9 +8,9 @@
 #include <iterator>
 
 #include "../arena.h"
+#include "../keys.h"
 #include "array.cuh"
 #include "backend.h"
-#include "keys.cuh"
 #include "launch.h"
 
 namespace alrp::cuda {

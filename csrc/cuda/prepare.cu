@@ -2,10 +2,10 @@
 #include <algorithm>
 
 #include "../arena.h"
+#include "../keys.h"
 #include "array.cuh"
 #include "backend.h"
 #include "block.cuh"
-#include "keys.cuh"
 #include "launch.h"
 #include "sorted.cuh"
 
