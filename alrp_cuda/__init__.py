@@ -11,8 +11,8 @@ Example:
 
 from . import metrics, reference
 from .balance import SelfBalance
-from .functional import alrp_loss, ap_loss
-from .losses import ALRPLoss, APLoss
+from .functional import alrp_loss, ap_loss, ndcg_loss
+from .losses import ALRPLoss, APLoss, NDCGLoss
 from .ops import backends, set_debug
 from .outputs import ALRPOutput
 from .version import __version__
@@ -21,12 +21,14 @@ __all__ = [
     "ALRPLoss",
     "ALRPOutput",
     "APLoss",
+    "NDCGLoss",
     "SelfBalance",
     "__version__",
     "alrp_loss",
     "ap_loss",
     "backends",
     "metrics",
+    "ndcg_loss",
     "reference",
     "set_debug",
 ]

@@ -128,3 +128,52 @@ def ap_loss(
         eps=check_number("eps", eps),
         told=None if num_positives is None else ("num_positives", int(num_positives)),
     )[0]
+
+
+def ndcg_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    delta: float = 1.0,
+    eps: float = 1e-5,
+    background: int | None = None,
+    num_positives: int | None = None,
+    algorithm: str = "auto",
+    backend: str = "auto",
+) -> Tensor:
+    """Normalised Discounted Cumulative Gain Loss: L = 1/Z sum_i g(rank+(i)) - g(rank(i)), with g(r) = 1 / log2(1 + r) and
+    Z = sum_{r=1..P} g(r), error-driven as sec. 3 of the aLRP paper says. For delta = 0 without ties it is 1 - NDCG.
+
+    Args:
+        logits, targets, delta, eps, background, algorithm, backend: as in :func:`alrp_cuda.alrp_loss`.
+        num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
+
+    Returns:
+        The loss, a scalar >= 0, below 1 for delta = 0 without ties; float64 for float64 logits, else float32. Without
+        positives 0, connected to the graph.
+
+    Raises:
+        TypeError, ValueError: as :func:`alrp_cuda.alrp_loss`; ``num_positives`` other than P.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> logits = torch.tensor([2.0, 1.0, 0.0], requires_grad=True)
+        >>> loss = alrp_cuda.ndcg_loss(logits, torch.tensor([1, 0, 1]), delta=0.0)
+        >>> loss.backward()
+        >>> round(float(loss.detach()), 4), [round(g, 4) for g in logits.grad.tolist()]
+        (0.0803, [0.0, 0.0803, -0.0803])
+    """
+    layout = check_targets(logits, targets, background)
+    check_count("num_positives", num_positives)
+    return ranking_loss(
+        logits,
+        None,
+        targets,
+        layout,
+        backend=backend,
+        algorithm=algorithm,
+        loss="ndcg",
+        delta=check_number("delta", delta),
+        eps=check_number("eps", eps),
+        told=None if num_positives is None else ("num_positives", int(num_positives)),
+    )[0]

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from .balance import SelfBalance, scale_gradient
-from .functional import alrp_loss, ap_loss
+from .functional import alrp_loss, ap_loss, ndcg_loss
 from .inputs import ORDERS, check_background, check_choice, check_flag, check_number
 from .ops import ALGORITHMS, backends
 from .outputs import ALRPOutput
@@ -124,6 +124,43 @@ class APLoss(_RankingLoss):
             targets,
             delta=self.delta,
             interpolate=self.interpolate,
+            eps=self.eps,
+            background=self.background,
+            num_positives=num_positives,
+            algorithm=self.algorithm,
+            backend=self.backend,
+        )
+
+
+class NDCGLoss(_RankingLoss):
+    """Module form of :func:`alrp_cuda.ndcg_loss`, which documents the arguments; sec. 3 with the gain of a rank.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, out of range, or of an unknown name.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> round(float(alrp_cuda.NDCGLoss()(torch.zeros(4), torch.tensor([1, 0, 0, -1]))), 4)
+        0.3691
+    """
+
+    def __init__(
+        self,
+        *,
+        delta: float = 1.0,
+        eps: float = 1e-5,
+        background: int | None = None,
+        algorithm: str = "auto",
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(delta, eps, background, algorithm, backend)
+
+    def forward(self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None) -> Tensor:
+        """Shapes and result as in :func:`alrp_cuda.ndcg_loss`."""
+        return ndcg_loss(
+            logits,
+            targets,
+            delta=self.delta,
             eps=self.eps,
             background=self.background,
             num_positives=num_positives,

@@ -21,7 +21,7 @@ from .first_order import first_order_only
 from .inputs import Layout, bad_label, check_choice, check_positives
 
 # In the order of the enumerations in csrc/ranking.h.
-LOSSES = ("alrp", "alrp_hard", "ap", "ap_interpolated")
+LOSSES = ("alrp", "alrp_hard", "ap", "ap_interpolated", "ndcg")
 ALGORITHMS = ("tiled", "sorted")
 
 

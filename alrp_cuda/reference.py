@@ -10,7 +10,7 @@ the samples that rank together with it.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -109,15 +109,24 @@ def split(targets: Tensor, layout: Layout, size: int) -> tuple[Tensor, Tensor]:
     return positives, negative
 
 
-Terms = tuple[Tensor, Tensor, Tensor, Tensor]
+class Terms(NamedTuple):
+    """What tells a loss apart: values l_cls(i) and l_loc(i), whose sums over the positives are divided by Z, the error
+    e(i) = l(i) - l*(i), Z dL_loc/dE, and Z, by default the number of positives."""
+
+    cls: Tensor
+    loc: Tensor
+    error: Tensor
+    grad_loc: Tensor
+    z: float | None = None
+
+
 Errors = Callable[[Tensor, Tensor, Tensor, Tensor], Terms]
 
 
 class RankingLoss(torch.autograd.Function):
     """Error-driven optimisation (sec. 3, Algorithm 1) with p(j|i) = H(x_ij) / N_FP(i).
 
-    ``errors(scores, n_fp, rank_pos, loc_errors)`` tells a loss apart: it returns the values l_cls(i) and l_loc(i) that are
-    averaged over the positives, the error e(i) = l(i) - l*(i), and dL_loc/dE.
+    ``errors(scores, n_fp, rank_pos, loc_errors)`` gives the Terms of a loss.
     """
 
     @staticmethod
@@ -138,13 +147,12 @@ class RankingLoss(torch.autograd.Function):
         if told is not None:
             check_positives(told[0], told[1], index.numel())
         scores, negatives = flat[index], flat[negative]
-        count = index.numel()
-        z = max(count, 1)
 
         n_fp = sum_over_columns(scores, negatives, None, delta)  # N_FP(i) = sum_{j in N} H(x_ij)
         rank_pos = 1 + sum_over_columns(scores, scores, None, delta, skip_self=True)  # rank+(i)
         rank = rank_pos + n_fp  # Eq. 3
-        l_cls, l_loc, error, grad_loc = errors(scores, n_fp, rank_pos, loc_errors.detach().to(dtype))
+        l_cls, l_loc, error, grad_loc, z = errors(scores, n_fp, rank_pos, loc_errors.detach().to(dtype))
+        z = z or max(index.numel(), 1)
 
         # dL/ds_i = -e(i)/Z and dL/ds_j = 1/Z sum_i e(i) H(x_ij)/N_FP(i), over the i with N_FP(i) > eps (Theorem 2's sums).
         active = n_fp > eps
@@ -210,7 +218,7 @@ def alrp_loss(
             l_loc[by_score] = e[by_score].cumsum(0) / rank[by_score]
             grad_loc[by_score] = (1 / rank[by_score]).flip(0).cumsum(0).flip(0)
         # l(i) = (N_FP + E_i + S_i)/rank, l*(i) = E_i/rank (Eq. 12-13), so e(i) = (N_FP + S_i)/rank
-        return n_fp / rank, l_loc, (n_fp + s) / rank, grad_loc
+        return Terms(n_fp / rank, l_loc, (n_fp + s) / rank, grad_loc)
 
     told = ("loc_errors", loc_errors.numel())
     return ALRPOutput(*RankingLoss.apply(logits, loc_errors, targets, layout, delta, eps, told, errors))
@@ -246,7 +254,43 @@ def ap_loss(
             loss = torch.empty_like(n_fp)
             if n_fp.numel():
                 loss[ascending] = 1 - (rank_pos / rank)[ascending].cummax(0).values
-        return loss, torch.zeros_like(loss), loss, e
+        return Terms(loss, torch.zeros_like(loss), loss, e)
+
+    told = None if num_positives is None else ("num_positives", int(num_positives))
+    nothing = logits.new_empty(0)
+    loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
+    return loss
+
+
+def gain(rank: Tensor) -> Tensor:
+    """g(r) = 1 / log2(1 + r)."""
+    return 1 / torch.log2(1 + rank)
+
+
+def ndcg_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    delta: float = 1.0,
+    eps: float = 1e-5,
+    background: int | None = None,
+    num_positives: int | None = None,
+) -> Tensor:
+    """NDCG Loss by the equations; arguments and result as in :func:`alrp_cuda.ndcg_loss`.
+
+    Example:
+        >>> import torch
+        >>> round(float(ndcg_loss(torch.tensor([2.0, 1.0, 0.0]), torch.tensor([1, 0, 1]), delta=0.0)), 4)
+        0.0803
+    """
+    layout = check_targets(logits, targets, background)
+    check_count("num_positives", num_positives)
+    delta, eps = check_number("delta", delta), check_number("eps", eps)
+
+    def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
+        loss = gain(rank_pos) - gain(rank_pos + n_fp)  # l(i); l*(i) = 0
+        first = torch.arange(1, len(scores) + 1, dtype=torch.float64, device=scores.device)  # the ranks of the best order
+        return Terms(loss, torch.zeros_like(loss), loss, e, float(gain(first).sum()))
 
     told = None if num_positives is None else ("num_positives", int(num_positives))
     nothing = logits.new_empty(0)

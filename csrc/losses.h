@@ -2,6 +2,8 @@
 // each negative. P-sized arithmetic on the sums that the two products leave; for the host and for devices.
 #pragma once
 
+#include <cmath>
+
 #include "step.h"
 
 namespace alrp {
@@ -19,6 +21,19 @@ ALRP_HD Terms ap_terms(double n_fp, double rank) { return {n_fp / rank, 0.0, n_f
 // AP Loss, interpolated: l(i) = 1 - the best precision among the positives scored at or below i.
 ALRP_HD Terms interpolated_ap_terms(double best_precision) {
   return {1 - best_precision, 0.0, 1 - best_precision};
+}
+
+// Gain of rank r: 1 / log2(1 + r).
+ALRP_HD double gain(double r) { return 1 / log2(1 + r); }
+
+// NDCG Loss: l(i) = g(rank+) - g(rank), l* = 0, g the gain. As a quotient: where N_FP is small beside rank+, the
+// gains are nearly equal, and their difference would lose its digits.
+ALRP_HD Terms ndcg_terms(double n_fp, double rank_pos) {
+  constexpr double kPerBit = 1.4426950408889634;  // 1 / ln 2
+  const double bits = log2(1 + rank_pos);
+  const double more = log1p(n_fp / (1 + rank_pos)) * kPerBit;  // log2(1 + rank) - log2(1 + rank+)
+  const double loss = more / (bits * (bits + more));
+  return {loss, 0.0, loss};
 }
 
 // aLRP Loss, Eq. 9-14: l(i) = (N_FP + E_i + S_i) / rank, l*(i) = E_i / rank. `located` is the sum of errors

@@ -22,6 +22,7 @@ enum class Loss : int32_t {
   kALRPHard,  // the same, L_loc summed over the hard order of scores
   kAP,        // Eq. 2, 4
   kAPInterpolated,
+  kNDCG,  // Z is the gain of ranking P positives first
 };
 
 enum class Algorithm : int32_t {

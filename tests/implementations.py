@@ -28,6 +28,9 @@ class Fast:
     def ap_loss(self, *args, **options):
         return alrp_cuda.ap_loss(*args, **self.choice, **options)
 
+    def ndcg_loss(self, *args, **options):
+        return alrp_cuda.ndcg_loss(*args, **self.choice, **options)
+
 
 class Reference:
     """The same face on the reference."""
@@ -43,6 +46,9 @@ class Reference:
 
     def ap_loss(self, *args, **options):
         return reference.ap_loss(*args, **options)
+
+    def ndcg_loss(self, *args, **options):
+        return reference.ndcg_loss(*args, **options)
 
 
 @contextlib.contextmanager
@@ -81,7 +87,7 @@ class Loss:
         options = dict(self.options) | options
         if self.kind == "alrp":
             return losses.alrp_loss(logits, targets, loc_errors, **options)
-        return losses.ap_loss(logits, targets, **options)
+        return (losses.ndcg_loss if self.kind == "ndcg" else losses.ap_loss)(logits, targets, **options)
 
 
 LOSSES = {
@@ -89,6 +95,7 @@ LOSSES = {
     "alrp_hard": Loss("alrp", (("order", "hard"),)),
     "ap": Loss("ap", ()),
     "ap_interpolated": Loss("ap", (("interpolate", True),)),
+    "ndcg": Loss("ndcg", ()),
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
 

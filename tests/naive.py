@@ -14,6 +14,11 @@ def step(s_i, s_j, delta):
     return min(max(x / (2 * delta) + 0.5, 0.0), 1.0)
 
 
+def gain(rank):
+    """What a positive at that rank gains, discounted."""
+    return 1 / math.log2(1 + rank)
+
+
 def evaluate(name, scores, labels, errors, delta, eps=1e-5):
     """Outputs and gradients of the loss ``name`` (see implementations.LOSSES) as numbers and lists."""
     pos = [k for k, label in enumerate(labels) if label == 1]
@@ -27,6 +32,9 @@ def evaluate(name, scores, labels, errors, delta, eps=1e-5):
     n_fp = {i: sum(h(i, j) for j in neg) for i in pos}
     rank_pos = {i: 1 + sum(h(i, k) for k in pos if k != i) for i in pos}
     rank = {i: rank_pos[i] + n_fp[i] for i in pos}
+
+    if name == "ndcg" and pos:
+        z = sum(gain(k + 1) for k in range(len(pos)))
 
     def l_loc(e):
         """L_loc of the errors e: Eq. 11, or the published code's sum over the hard order."""
@@ -45,6 +53,8 @@ def evaluate(name, scores, labels, errors, delta, eps=1e-5):
             s_i = sum(error[k] * h(i, k) for k in pos if k != i)
             loss[i] = (n_fp[i] + error[i] + s_i) / rank[i]  # Eq. 9-10
             target[i] = error[i] / rank[i]  # Eq. 12
+        elif name == "ndcg":
+            loss[i], target[i] = gain(rank_pos[i]) - gain(rank[i]), 0.0
         else:
             loss[i], target[i] = n_fp[i] / rank[i], 0.0  # Eq. 2
     if name == "ap_interpolated":

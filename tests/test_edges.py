@@ -48,7 +48,7 @@ def test_no_negatives_cost_nothing_but_boxes(losses, delta):
     assert not got["d_logits"].any()
     assert torch.equal(got["precision"], torch.ones(5))
     assert_near("sum of ranks", got["rank"].sum(), 15, 1e-6)  # H(x) + H(-x) = 1
-    for name in ("ap", "ap_interpolated"):
+    for name in ("ap", "ap_interpolated", "ndcg"):
         got = evaluate(LOSSES[name], losses, TINY, torch.ones(5, dtype=torch.int64), NONE, delta=delta)
         assert not got["loss"].any()
         assert not got["d_logits"].any()

@@ -36,7 +36,13 @@ def call_ap(losses, changes):
     return losses.ap_loss(**good)
 
 
-calls = pytest.mark.parametrize("call", [call_alrp, call_ap])
+def call_ndcg(losses, changes):
+    good = arguments(losses, **changes)
+    del good["loc_errors"]
+    return losses.ndcg_loss(**good)
+
+
+calls = pytest.mark.parametrize("call", [call_alrp, call_ap, call_ndcg])
 
 NUMBERS = [
     (TypeError, "1", "must be a number, got str"),
@@ -99,6 +105,9 @@ ALRP_MISUSES = [
 AP_MISUSES = [
     (TypeError, {"interpolate": 1}, r"interpolate must be a bool, got int"),
     (TypeError, {"interpolate": "yes"}, r"interpolate must be a bool, got str"),
+]
+
+COUNTS = [
     (TypeError, {"num_positives": 2.0}, r"num_positives must be an int or None, got float"),
     (TypeError, {"num_positives": True}, r"num_positives must be an int or None, got bool"),
     (ValueError, {"num_positives": -1}, r"num_positives must be >= 0, got -1"),
@@ -124,6 +133,13 @@ def test_misuse_of_ap_is_named(losses, error, changes, words):
         call_ap(losses, changes)
 
 
+@pytest.mark.parametrize("call", [call_ap, call_ndcg])
+@pytest.mark.parametrize(("error", "changes", "words"), COUNTS)
+def test_impossible_numbers_of_positives_are_named(losses, call, error, changes, words):
+    with pytest.raises(error, match=words):
+        call(losses, changes)
+
+
 @calls
 @pytest.mark.parametrize("name", ["delta", "eps"])
 @pytest.mark.parametrize(("error", "value", "words"), NUMBERS)
@@ -138,9 +154,11 @@ def test_delta_is_given_by_name_only(losses):
         losses.alrp_loss(good["logits"], good["targets"], good["loc_errors"], 1.0)
     with pytest.raises(TypeError, match="positional argument"):
         losses.ap_loss(good["logits"], good["targets"], 1.0)
+    with pytest.raises(TypeError, match="positional argument"):
+        losses.ndcg_loss(good["logits"], good["targets"], 1.0)
 
 
-@pytest.mark.parametrize("call", [alrp_cuda.alrp_loss, alrp_cuda.ap_loss])
+@pytest.mark.parametrize("call", [alrp_cuda.alrp_loss, alrp_cuda.ap_loss, alrp_cuda.ndcg_loss])
 @pytest.mark.parametrize("name", ["algorithm", "backend"])
 @pytest.mark.parametrize("value", ["fastest", "", None, 0])
 def test_unknown_choices_are_named(call, name, value):

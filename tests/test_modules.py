@@ -12,6 +12,7 @@ import alrp_cuda
 
 DATA = Case((400, 23), Labels(torch.int64, 5, background=0)).build()
 ALRP = {"delta": 0.5, "order": "hard", "eps": 0.25, "background": 0}
+NDCG = {"delta": 0.5, "eps": 0.25, "background": 0}
 AP = {"delta": 0.5, "interpolate": True, "eps": 0.25, "background": 0}
 
 
@@ -19,6 +20,7 @@ def modules(choice):
     return [
         (alrp_cuda.ALRPLoss, ALRP | choice, alrp_cuda.alrp_loss, (DATA.logits, DATA.targets, DATA.loc_errors)),
         (alrp_cuda.APLoss, AP | choice, alrp_cuda.ap_loss, (DATA.logits, DATA.targets)),
+        (alrp_cuda.NDCGLoss, NDCG | choice, alrp_cuda.ndcg_loss, (DATA.logits, DATA.targets)),
     ]
 
 
@@ -63,11 +65,13 @@ def test_defaults_of_modules_are_those_of_the_functions(fast):
     logits, targets, errors = (fast.put(t) for t in (DATA.logits, DATA.flat.view_as(DATA.logits), DATA.loc_errors))
     assert torch.equal(alrp_cuda.ALRPLoss()(logits, targets, errors).loc, alrp_cuda.alrp_loss(logits, targets, errors).loc)
     assert torch.equal(alrp_cuda.APLoss()(logits, targets), alrp_cuda.ap_loss(logits, targets))
+    assert torch.equal(alrp_cuda.NDCGLoss()(logits, targets), alrp_cuda.ndcg_loss(logits, targets))
 
 
-def test_ap_module_takes_the_number_of_positives(fast):
+@pytest.mark.parametrize("form", [alrp_cuda.APLoss, alrp_cuda.NDCGLoss])
+def test_modules_take_the_number_of_positives(fast, form):
     logits, targets = fast.put(DATA.logits), fast.put(DATA.targets)
-    module = alrp_cuda.APLoss(background=0, **fast.choice)
+    module = form(background=0, **fast.choice)
     count = len(DATA.loc_errors)
     assert torch.equal(module(logits, targets, num_positives=count), module(logits, targets))
 
@@ -86,7 +90,7 @@ def test_modules_have_nothing_to_learn_or_save():
         assert not module(**options).state_dict()
 
 
-@pytest.mark.parametrize("module", [alrp_cuda.ALRPLoss, alrp_cuda.APLoss])
+@pytest.mark.parametrize("module", [alrp_cuda.ALRPLoss, alrp_cuda.APLoss, alrp_cuda.NDCGLoss])
 @pytest.mark.parametrize(
     ("error", "options", "words"),
     [

@@ -1,5 +1,7 @@
 """What must hold of the losses whatever their numbers: balance, invariances, and how gradients answer to what comes in."""
 
+import math
+
 import pytest
 import torch
 from cases import Case, Labels
@@ -209,11 +211,24 @@ def test_alrp_cls_is_the_value_of_ap(losses):
     assert torch.equal(losses.alrp_loss(logits, targets, errors).cls, losses.ap_loss(logits, targets))
 
 
-def test_number_of_positives_may_be_told(losses):
+def test_ndcg_of_a_few_false_positives_among_many_positives_keeps_its_digits(fast):
+    # 500 positives tie and a negative is just on the ramp of all of them: N_FP is 1e-12 of the rank.
+    logits = torch.zeros(501, dtype=torch.float64)
+    logits[500] = 2.0**-20 - 1.0
+    got = evaluate(LOSSES["ndcg"], fast, logits, torch.tensor([1] * 500 + [0]), torch.empty(0), eps=1e-9)
+    n_fp, rank_pos = 2.0**-21, 1 + 499 / 2
+    per_unit = math.log(2) / (math.log1p(rank_pos) ** 2 * (1 + rank_pos))  # -g'(rank+)
+    z = sum(1 / math.log2(1 + r) for r in range(1, 501))
+    assert_near("loss", got["loss"] / (500 * n_fp * per_unit / z), 1.0, 1e-8)
+    assert_near("d_logits", got["d_logits"][:500] / (-n_fp * per_unit / z), torch.ones(500), 1e-8)
+
+
+@pytest.mark.parametrize("name", ["ap", "ndcg"])
+def test_number_of_positives_may_be_told(losses, name):
     data = ORDINARY.build()
     logits, targets = losses.put(data.logits), losses.put(data.targets)
-    want = losses.ap_loss(logits, targets)
-    assert torch.equal(losses.ap_loss(logits, targets, num_positives=len(data.loc_errors)), want)
+    want = LOSSES[name](losses, logits, targets, None)
+    assert torch.equal(LOSSES[name](losses, logits, targets, None, num_positives=len(data.loc_errors)), want)
 
 
 def test_defaults_are_the_published_ones(losses):
@@ -224,6 +239,9 @@ def test_defaults_are_the_published_ones(losses):
     assert all(torch.equal(got[name], want[name]) for name in want)
     got = evaluate(LOSSES["ap"], losses, *tensors)
     want = evaluate(LOSSES["ap"], losses, *tensors, delta=1.0, interpolate=False, eps=1e-5, background=None, num_positives=None)
+    assert all(torch.equal(got[name], want[name]) for name in want)
+    got = evaluate(LOSSES["ndcg"], losses, *tensors)
+    want = evaluate(LOSSES["ndcg"], losses, *tensors, delta=1.0, eps=1e-5, background=None, num_positives=None)
     assert all(torch.equal(got[name], want[name]) for name in want)
 
 

@@ -102,3 +102,14 @@ def test_interpolated_precision_worked_by_hand(losses):
     assert_near("loss", got["loss"], sum(e) / 3, 2e-7)
     d_negatives = [e[0] / 3 + e[1] / 3 + e[2] / 6, e[2] / 6]
     assert_near("d_logits", got["d_logits"], [d_negatives[0], -e[0] / 3, -e[1] / 3, d_negatives[1], -e[2] / 3], 2e-7)
+
+
+def test_gains_of_ndcg_worked_by_hand(losses):
+    # Descending: 0 1 0 1. rank+ = 1, 2 and rank = 2, 4; Z = 1 + g(2).
+    scores, targets = torch.tensor([5.0, 4.0, 3.0, 2.0]), torch.tensor([0, 1, 0, 1])
+    got = evaluate(LOSSES["ndcg"], losses, scores, targets, torch.empty(0), delta=0.0)
+    g = [0, 1, 0.6309297535714575, 0.5, 0.43067655807339306]  # of ranks 1 to 4
+    z, e = g[1] + g[2], [g[1] - g[2], g[2] - g[4]]
+    assert_near("loss", got["loss"], sum(e) / z, 2e-7)
+    assert_near("1 - NDCG", got["loss"], 1 - (g[2] + g[4]) / z, 2e-7)
+    assert_near("d_logits", got["d_logits"], [(e[0] + e[1] / 2) / z, -e[0] / z, e[1] / 2 / z, -e[1] / z], 2e-7)

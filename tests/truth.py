@@ -31,6 +31,11 @@ def transposed_product(rows, columns, weights, delta):
     return step_product(-columns, -rows, weights, delta)
 
 
+def gain(rank):
+    """1 / log2(1 + r) in numpy's widest float."""
+    return 1 / np.log2(1 + np.asarray(rank, np.longdouble))
+
+
 def evaluate(name, scores, labels, errors, delta, eps=1e-5):
     """Outputs and gradients of the loss ``name`` (see implementations.LOSSES) as numbers and float64 arrays."""
     positive, negative = labels == 1, labels == 0
@@ -47,6 +52,10 @@ def evaluate(name, scores, labels, errors, delta, eps=1e-5):
     error = (n_fp + others) / rank if name.startswith("alrp") else n_fp / rank
     if name == "ap_interpolated":
         error[descending[::-1]] = 1 - np.maximum.accumulate((rank_pos / rank)[descending[::-1]])
+
+    if name == "ndcg":
+        error = gain(rank_pos) - gain(rank)
+        z = max(gain(1.0 + np.arange(len(s))).sum(), 1)
 
     active = n_fp > eps
     d_logits = np.zeros(len(scores))

@@ -18,12 +18,20 @@ std::vector<double> hard_sums(const Spec& spec, const Sums& sums, int64_t p) {
   return located;
 }
 
+// Z of the loss.
+double normaliser(Loss loss, int64_t p) {
+  if (loss != Loss::kNDCG || p == 0) return static_cast<double>(std::max<int64_t>(1, p));
+  double sum = 0;
+  for (int64_t r = 1; r <= p; ++r) sum += gain(static_cast<double>(r));
+  return sum;
+}
+
 }  // namespace
 
 void CpuBackend::terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) {
   const int64_t p = input.p;
   const Tables& tables = output.tables;
-  const double z = static_cast<double>(std::max<int64_t>(1, p));
+  const double z = normaliser(spec.loss, p);
   const Status& status = *output.status;
   const bool bad = status.nan || status.invalid || status.found != p;
   const double poison = bad ? std::numeric_limits<double>::quiet_NaN() : 0.0;
@@ -51,6 +59,9 @@ void CpuBackend::terms(const Input& input, const Spec& spec, const Sums& sums, c
       case Loss::kAPInterpolated:
         best_precision = std::max(best_precision, precision);
         terms = interpolated_ap_terms(best_precision);
+        break;
+      case Loss::kNDCG:
+        terms = ndcg_terms(n_fp, sums.rank_pos[r]);
         break;
     }
     cls += terms.cls;
