@@ -21,6 +21,7 @@ from .inputs import (
     Layout,
     bad_label,
     check_choice,
+    check_continuous_targets,
     check_count,
     check_flag,
     check_loc_errors,
@@ -28,7 +29,7 @@ from .inputs import (
     check_positives,
     check_targets,
 )
-from .outputs import ALRPOutput
+from .outputs import ALRPOutput, RankSortOutput
 
 # Pairs held in memory at once (a few temporaries of this many elements).
 CHUNK_PAIRS = 1 << 21
@@ -94,11 +95,12 @@ def split(targets: Tensor, layout: Layout, size: int) -> tuple[Tensor, Tensor]:
     if layout.classes == 0:
         if size == 0:
             labels = labels[:0]
-        positive, negative, ignored = labels == 1, labels == 0, labels < 0
+        positive = (labels > 0) & labels.isfinite() if layout.continuous else labels == 1
+        negative, ignored = labels == 0, labels < 0
         if not bool((positive | negative | ignored).all()):
             raise bad_label(layout)
         return positive.nonzero()[:, 0], negative
-    classes, background = layout
+    classes, background, _ = layout
     labels = labels.to(torch.int64)
     if bool(((labels >= classes) & (labels != background)).any()):
         raise bad_label(layout)
@@ -107,6 +109,11 @@ def split(targets: Tensor, layout: Layout, size: int) -> tuple[Tensor, Tensor]:
     negative = (labels >= 0).repeat_interleave(classes)
     negative[positives] = False
     return positives, negative
+
+
+def poison_of(scores: Tensor, negatives: Tensor) -> Tensor:
+    """0, or NaN if there is one among the scores that take part."""
+    return torch.where(torch.cat((scores, negatives)).isnan().any(), torch.nan, 0.0).to(scores)
 
 
 class Terms(NamedTuple):
@@ -162,7 +169,7 @@ class RankingLoss(torch.autograd.Function):
         grad[negative] = sum_over_rows(scores, negatives, share, delta)
 
         # A NaN among the scores that take part makes every loss and every gradient of theirs NaN.
-        poison = torch.where(torch.cat((scores, negatives)).isnan().any(), torch.nan, 0.0).to(flat)
+        poison = poison_of(scores, negatives)
         grad[index] += poison
         grad[negative] += poison
         ctx.save_for_backward(grad.reshape(logits.shape), grad_loc / z + poison, logits, loc_errors)
@@ -296,3 +303,79 @@ def ndcg_loss(
     nothing = logits.new_empty(0)
     loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
     return loss
+
+
+class SortLoss(torch.autograd.Function):
+    """The sort part of Rank & Sort Loss (Oksuz, Cam, Akbas, Kalkan, ICCV 2021): error-driven, among the positives alone."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, layout: Layout, delta: float, eps: float) -> Tensor:
+        flat = logits.detach().reshape(-1)
+        index, negative = split(targets, layout, flat.numel())
+        scores = flat[index]
+        y = targets.reshape(-1)[index].to(torch.promote_types(flat.dtype, targets.dtype))
+        z = max(index.numel(), 1)
+
+        # Sums of H(x_ik) and H(x_ik)(1 - y_k) over the positives k, i among them; and over those with y_k >= y_i.
+        every, every_error, above, above_error, below = (torch.zeros_like(y) for _ in range(5))
+        for i, k, h in step_chunks(scores, scores, delta, skip_self=False):
+            is_above = y[None, k] >= y[i, None]
+            every[i] += h.sum(1)
+            every_error[i] += (h * (1 - y[None, k])).sum(1)
+            above[i] += (h * is_above).sum(1)
+            above_error[i] += (h * is_above * (1 - y[None, k])).sum(1)
+            below[i] += (h * ~is_above).sum(1)
+        error = every_error / every - above_error / above  # l_S(i): current less target
+
+        # -l_S(i) on i, and l_S(i) H(x_ik) / sum of H(x_ik) on every k with y_k < y_i.
+        active = below > eps
+        grad_scores = torch.where(active, -error / z, 0)
+        share = torch.where(active, error / (z * below), 0)
+        for i, k, h in step_chunks(scores, scores, delta, skip_self=False):
+            grad_scores[k] += (share[i, None] * h * (y[None, k] < y[i, None])).sum(0)
+
+        poison = poison_of(scores, flat[negative])
+        grad = torch.zeros_like(flat)
+        grad[index] = grad_scores.to(flat) + poison
+        grad[negative] = poison
+        ctx.save_for_backward(grad.reshape(logits.shape), logits)
+        return (error.sum() / z).to(flat) + poison
+
+    @staticmethod
+    def backward(ctx: Any, grad_sort: Tensor) -> tuple[Tensor | None, ...]:
+        grad, logits = ctx.saved_tensors
+        return *first_order_only((grad * grad_sort,), (logits,)), *[None] * 4
+
+
+def rank_sort_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    delta: float = 0.5,
+    eps: float = 1e-10,
+    num_positives: int | None = None,
+) -> RankSortOutput:
+    """Rank & Sort Loss by the equations; arguments and result as in :func:`alrp_cuda.rank_sort_loss`.
+
+    Example:
+        >>> import torch
+        >>> out = rank_sort_loss(torch.tensor([2.0, 1.0, 0.0]), torch.tensor([0.5, 0.0, 1.0]))
+        >>> [round(v.item(), 4) for v in out]
+        [0.2, 0.1667]
+    """
+    layout = check_continuous_targets(logits, targets)
+    check_count("num_positives", num_positives)
+    delta, eps = check_number("delta", delta), check_number("eps", eps)
+    if logits.dtype != torch.float64:
+        logits = logits.float()  # the sum of the two gradients is rounded once
+
+    def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
+        tie = step(scores.new_zeros(()), delta)  # rank+ counts i itself by H(0)
+        loss = n_fp / (rank_pos - 1 + tie + n_fp)
+        return Terms(loss, torch.zeros_like(loss), loss, e)
+
+    told = None if num_positives is None else ("num_positives", int(num_positives))
+    nothing = logits.new_empty(0)
+    rank: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
+    sort: Tensor = SortLoss.apply(logits, targets, layout, delta, eps)
+    return RankSortOutput(rank, sort)

@@ -42,7 +42,36 @@ ALRP_HD Terms alrp_terms(double n_fp, double rank, double s, double located) {
   return {n_fp / rank, located / rank, (n_fp + s) / rank};
 }
 
-// e(i) / (Z N_FP(i)), what H(x_ij) is multiplied by for the gradient of negative j; 0 where N_FP(i) <= eps.
+// Rank & Sort Loss (Oksuz, Cam, Akbas, Kalkan, ICCV 2021), its rank part: l(i) = N_FP / rank, l* = 0. rank+ counts
+// i itself by its step, `tie` = H(0), not by 1.
+ALRP_HD Terms rank_terms(double n_fp, double rank_pos, double tie) {
+  return ap_terms(n_fp, rank_pos - 1 + tie + n_fp);
+}
+
+// Sums of a positive i over the positives k, i among them, for its sort error: of H(x_ik), and of H(x_ik) times the
+// distance of the labels, over the k with y_k >= y_i and over those with y_k < y_i.
+struct SortSums {
+  double above, below;
+  double above_distance, below_distance;
+};
+
+ALRP_HD void add_pair(double h, double difference, SortSums& sums) {  // difference: y_k - y_i
+  const bool is_below = difference < 0;
+  const double weight = h * difference;
+  sums.above += is_below ? 0 : h;
+  sums.below += is_below ? h : 0;
+  sums.above_distance += is_below ? 0 : weight;
+  sums.below_distance -= is_below ? weight : 0;
+}
+
+// Its sort part: the mean of 1 - y_k by H(x_ik) over all k, less that over the k with y_k >= y_i. Written by distances
+// from y_i, so that no term cancels: it is never below 0, and 0 where nothing lower ranks with i.
+ALRP_HD double sort_error(const SortSums& sums) {
+  return (sums.below_distance + sums.below / sums.above * sums.above_distance) / (sums.above + sums.below);
+}
+
+// e(i) / (Z N_FP(i)), what H(x_ij) is multiplied by for the gradient of negative j; 0 where N_FP(i) <= eps. Of a
+// sort error likewise, where the lower positives, with the sum `below`, are what the negatives are elsewhere.
 ALRP_HD double share(double error, double n_fp, double eps, double z) {
   return n_fp > eps ? error / (z * n_fp) : 0.0;
 }

@@ -60,6 +60,9 @@ void CpuBackend::terms(const Input& input, const Spec& spec, const Sums& sums, c
         best_precision = std::max(best_precision, precision);
         terms = interpolated_ap_terms(best_precision);
         break;
+      case Loss::kRankSort:
+        terms = rank_terms(n_fp, sums.rank_pos[r], spec.tie);
+        break;
       case Loss::kNDCG:
         terms = ndcg_terms(n_fp, sums.rank_pos[r]);
         break;
@@ -78,8 +81,14 @@ void CpuBackend::terms(const Input& input, const Spec& spec, const Sums& sums, c
 void CpuBackend::scatter(const Input& input, const Tables& tables, const Gradients& gradients) {
   if (gradients.logits.data) {
     const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
-    for (int64_t r = 0; r < input.p; ++r)
-      if (tables.index[r] >= 0) store(gradients.logits, tables.index[r], tables.gradient[r] * scale);
+    const double sort =
+        gradients.grad_sort ? load({const_cast<void*>(gradients.grad_sort), gradients.incoming}, 0) : 0;
+    for (int64_t r = 0; r < input.p; ++r) {
+      if (tables.index[r] < 0) continue;
+      double gradient = tables.gradient[r] * scale;
+      if (gradients.grad_sort) gradient += tables.error_gradient[r] * sort;
+      store(gradients.logits, tables.index[r], gradient);
+    }
   }
   if (gradients.loc_errors.data) {
     const double scale = load({const_cast<void*>(gradients.grad_loc), gradients.incoming}, 0);

@@ -72,6 +72,9 @@ __device__ inline void compute_terms(const Spec& spec, const Sums& sums, const O
         if (live) terms = interpolated_ap_terms(best);
         break;
       }
+      case Loss::kRankSort:
+        if (live) terms = rank_terms(n_fp, rank_pos, spec.tie);
+        break;
       case Loss::kNDCG:
         if (live) terms = ndcg_terms(n_fp, rank_pos);
         break;
