@@ -7,7 +7,8 @@ cuda_architectures: str
 class TargetLayout:
     classes: int
     background: int
-    def __init__(self, classes: int, background: int) -> None: ...
+    continuous: bool
+    def __init__(self, classes: int, background: int, continuous: bool = False) -> None: ...
 
 def forward(
     logits: Tensor,

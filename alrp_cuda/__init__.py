@@ -11,22 +11,27 @@ Example:
 
 from . import metrics, reference
 from .balance import SelfBalance
-from .functional import alrp_loss, ap_loss
-from .losses import ALRPLoss, APLoss
+from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
+from .losses import ALRPLoss, APLoss, NDCGLoss, RankSortLoss
 from .ops import backends, set_debug
-from .outputs import ALRPOutput
+from .outputs import ALRPOutput, RankSortOutput
 from .version import __version__
 
 __all__ = [
     "ALRPLoss",
     "ALRPOutput",
     "APLoss",
+    "NDCGLoss",
+    "RankSortLoss",
+    "RankSortOutput",
     "SelfBalance",
     "__version__",
     "alrp_loss",
     "ap_loss",
     "backends",
     "metrics",
+    "ndcg_loss",
+    "rank_sort_loss",
     "reference",
     "set_debug",
 ]

@@ -2,9 +2,18 @@
 
 from torch import Tensor
 
-from .inputs import ORDERS, check_choice, check_count, check_flag, check_loc_errors, check_number, check_targets
+from .inputs import (
+    ORDERS,
+    check_choice,
+    check_continuous_targets,
+    check_count,
+    check_flag,
+    check_loc_errors,
+    check_number,
+    check_targets,
+)
 from .ops import ranking_loss
-from .outputs import ALRPOutput
+from .outputs import ALRPOutput, RankSortOutput
 
 
 def alrp_loss(
@@ -128,3 +137,114 @@ def ap_loss(
         eps=check_number("eps", eps),
         told=None if num_positives is None else ("num_positives", int(num_positives)),
     )[0]
+
+
+def ndcg_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    delta: float = 1.0,
+    eps: float = 1e-5,
+    background: int | None = None,
+    num_positives: int | None = None,
+    algorithm: str = "auto",
+    backend: str = "auto",
+) -> Tensor:
+    """Normalised Discounted Cumulative Gain Loss: L = 1/Z sum_i g(rank+(i)) - g(rank(i)), with g(r) = 1 / log2(1 + r) and
+    Z = sum_{r=1..P} g(r), error-driven as sec. 3 of the aLRP paper says. For delta = 0 without ties it is 1 - NDCG.
+
+    Args:
+        logits, targets, delta, eps, background, algorithm, backend: as in :func:`alrp_cuda.alrp_loss`.
+        num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
+
+    Returns:
+        The loss, a scalar >= 0, below 1 for delta = 0 without ties; float64 for float64 logits, else float32. Without
+        positives 0, connected to the graph.
+
+    Raises:
+        TypeError, ValueError: as :func:`alrp_cuda.alrp_loss`; ``num_positives`` other than P.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> logits = torch.tensor([2.0, 1.0, 0.0], requires_grad=True)
+        >>> loss = alrp_cuda.ndcg_loss(logits, torch.tensor([1, 0, 1]), delta=0.0)
+        >>> loss.backward()
+        >>> round(float(loss.detach()), 4), [round(g, 4) for g in logits.grad.tolist()]
+        (0.0803, [0.0, 0.0803, -0.0803])
+    """
+    layout = check_targets(logits, targets, background)
+    check_count("num_positives", num_positives)
+    return ranking_loss(
+        logits,
+        None,
+        targets,
+        layout,
+        backend=backend,
+        algorithm=algorithm,
+        loss="ndcg",
+        delta=check_number("delta", delta),
+        eps=check_number("eps", eps),
+        told=None if num_positives is None else ("num_positives", int(num_positives)),
+    )[0]
+
+
+def rank_sort_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    delta: float = 0.5,
+    eps: float = 1e-10,
+    num_positives: int | None = None,
+    algorithm: str = "auto",
+    backend: str = "auto",
+) -> RankSortOutput:
+    """Rank & Sort Loss: ranks positives above negatives, and sorts positives by their continuous labels, as a rule the IoU of
+    their boxes. Oksuz, Cam, Akbas, Kalkan, "Rank & Sort Loss for Object Detection and Instance Segmentation", ICCV 2021.
+
+    With r+(i) = sum_k H(x_ik) over all positives k, i among them: rank = 1/P sum_i N_FP(i) / (r+(i) + N_FP(i)), and
+    sort = 1/P sum_i l_S(i), where l_S(i) is the mean of 1 - y_k by H(x_ik), less the same over the k with y_k >= y_i.
+
+    Args:
+        logits: class scores before the sigmoid, any shape; float32, float64, float16 or bfloat16.
+        targets: labels y of the logits' shape, any floating dtype: above 0 and finite (as a rule at most 1) positive, 0
+            negative, below 0 ignored.
+        delta: half width of the step function H, in logits; finite, >= 0. 0 ranks by hard comparison.
+        eps: a positive with N_FP(i) <= eps sends no gradient of ``rank``, one above no positive of a lower label, up to a sum
+            of eps, none of ``sort``; finite, >= 0.
+        num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
+        algorithm, backend: as in :func:`alrp_cuda.alrp_loss`; the sorting takes O(P^2) time by either algorithm.
+
+    Returns:
+        RankSortOutput(rank, sort), scalars, float64 for float64 logits, else float32; rank in [0, 1], sort in [0, 1) for labels
+        up to 1. Both reach the logits, each with its own incoming gradient. Without positives, both are 0 and connected to
+        the graph. The gradient is error-driven, not the derivative of the value; a second derivative raises.
+
+    Raises:
+        TypeError: an argument of the wrong type or dtype.
+        ValueError: shapes, devices, ranges or names that do not fit; a target that is NaN or infinity; ``num_positives`` other
+            than P. On CUDA devices the last two give NaN instead, see :func:`alrp_cuda.set_debug`.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> logits = torch.tensor([2.0, 1.0, 0.0], requires_grad=True)
+        >>> out = alrp_cuda.rank_sort_loss(logits, torch.tensor([0.5, 0.0, 1.0]))  # the better box scores below the other
+        >>> (out.rank + out.sort).backward()
+        >>> [round(v.item(), 4) for v in out], [round(g, 4) for g in logits.grad.tolist()]
+        ([0.2, 0.1667], [0.1667, 0.2, -0.3667])
+    """
+    layout = check_continuous_targets(logits, targets)
+    check_count("num_positives", num_positives)
+    return RankSortOutput(
+        *ranking_loss(
+            logits,
+            None,
+            targets,
+            layout,
+            backend=backend,
+            algorithm=algorithm,
+            loss="rank_sort",
+            delta=check_number("delta", delta),
+            eps=check_number("eps", eps),
+            told=None if num_positives is None else ("num_positives", int(num_positives)),
+        )[:2]
+    )

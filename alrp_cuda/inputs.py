@@ -20,12 +20,14 @@ ORDERS = ("smooth", "hard")
 
 class Layout(NamedTuple):
     """How targets label logits: ``classes == 0`` is one label a logit, else one class index per row of ``classes``.
+    ``continuous``: one label a logit, and a positive's is any finite number above 0.
 
     Logits without a class, shape (..., 0), have nothing to label and count as the first form.
     """
 
     classes: int
     background: int
+    continuous: bool = False
 
 
 def _names(dtypes: tuple[torch.dtype, ...]) -> str:
@@ -85,6 +87,22 @@ def check_targets(logits: Tensor, targets: Tensor, background: int | None) -> La
     return Layout(classes, classes if background is None else int(background))
 
 
+def check_continuous_targets(logits: Tensor, targets: Tensor) -> Layout:
+    """Check logits against targets of the same shape that hold continuous labels.
+
+    Raises:
+        TypeError: not tensors, or a dtype that is not floating.
+        ValueError: another shape or device.
+    """
+    check_tensor("logits", logits, FLOATING)
+    check_tensor("targets", targets, FLOATING)
+    if targets.device != logits.device:
+        raise ValueError(f"targets must be on the device of logits, {logits.device}, got {targets.device}")
+    if targets.shape != logits.shape:
+        raise ValueError(f"targets must have the logits' shape {tuple(logits.shape)}, got {tuple(targets.shape)}")
+    return Layout(0, 0, continuous=True)
+
+
 def check_loc_errors(logits: Tensor, loc_errors: Tensor) -> None:
     """Check that loc_errors is a floating (P,) tensor beside the logits; its length is compared with P where P is known."""
     check_tensor("loc_errors", loc_errors, FLOATING)
@@ -138,6 +156,8 @@ def check_positives(name: str, expected: int | None, found: int) -> None:
 def bad_label(layout: Layout) -> ValueError:
     """The error for targets that hold a value which is no label."""
     rule = "1 (positive), 0 (negative) or negative (ignored)"
+    if layout.continuous:
+        rule = "above 0 and finite (positive), 0 (negative) or negative (ignored)"
     if layout.classes:
         rule = f"class indices 0..{layout.classes - 1}, {layout.background} (background) or negative (ignored)"
     return ValueError(f"targets must be {rule}, got another value")

@@ -3,21 +3,19 @@
 from torch import Tensor, nn
 
 from .balance import SelfBalance, scale_gradient
-from .functional import alrp_loss, ap_loss
+from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
 from .inputs import ORDERS, check_background, check_choice, check_flag, check_number
 from .ops import ALGORITHMS, backends
-from .outputs import ALRPOutput
+from .outputs import ALRPOutput, RankSortOutput
 
 
 class _RankingLoss(nn.Module):
     """Keeps what all losses take and shows it."""
 
-    def __init__(self, delta: float, eps: float, background: int | None, algorithm: str, backend: str) -> None:
+    def __init__(self, delta: float, eps: float, algorithm: str, backend: str) -> None:
         super().__init__()
         self.delta = check_number("delta", delta)
         self.eps = check_number("eps", eps)
-        check_background(background)
-        self.background = background
         check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
         check_choice("backend", backend, ("auto", *backends()))
         self.algorithm = algorithm
@@ -60,7 +58,9 @@ class ALRPLoss(_RankingLoss):
         balance: float | str | None = None,
         epoch_length: int | None = None,
     ) -> None:
-        super().__init__(delta, eps, background, algorithm, backend)
+        super().__init__(delta, eps, algorithm, backend)
+        check_background(background)
+        self.background = background
         check_choice("order", order, ORDERS)
         self.order = order
         if isinstance(balance, str):
@@ -113,7 +113,9 @@ class APLoss(_RankingLoss):
         algorithm: str = "auto",
         backend: str = "auto",
     ) -> None:
-        super().__init__(delta, eps, background, algorithm, backend)
+        super().__init__(delta, eps, algorithm, backend)
+        check_background(background)
+        self.background = background
         check_flag("interpolate", interpolate)
         self.interpolate = interpolate
 
@@ -126,6 +128,74 @@ class APLoss(_RankingLoss):
             interpolate=self.interpolate,
             eps=self.eps,
             background=self.background,
+            num_positives=num_positives,
+            algorithm=self.algorithm,
+            backend=self.backend,
+        )
+
+
+class NDCGLoss(_RankingLoss):
+    """Module form of :func:`alrp_cuda.ndcg_loss`, which documents the arguments; sec. 3 with the gain of a rank.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, out of range, or of an unknown name.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> round(float(alrp_cuda.NDCGLoss()(torch.zeros(4), torch.tensor([1, 0, 0, -1]))), 4)
+        0.3691
+    """
+
+    def __init__(
+        self,
+        *,
+        delta: float = 1.0,
+        eps: float = 1e-5,
+        background: int | None = None,
+        algorithm: str = "auto",
+        backend: str = "auto",
+    ) -> None:
+        super().__init__(delta, eps, algorithm, backend)
+        check_background(background)
+        self.background = background
+
+    def forward(self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None) -> Tensor:
+        """Shapes and result as in :func:`alrp_cuda.ndcg_loss`."""
+        return ndcg_loss(
+            logits,
+            targets,
+            delta=self.delta,
+            eps=self.eps,
+            background=self.background,
+            num_positives=num_positives,
+            algorithm=self.algorithm,
+            backend=self.backend,
+        )
+
+
+class RankSortLoss(_RankingLoss):
+    """Module form of :func:`alrp_cuda.rank_sort_loss`, which documents the arguments; Rank & Sort Loss, ICCV 2021.
+
+    Raises:
+        TypeError, ValueError: an argument of the wrong type, out of range, or of an unknown name.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> out = alrp_cuda.RankSortLoss()(torch.zeros(4), torch.tensor([0.9, 0.5, 0.0, -1.0]))
+        >>> round(float(out.rank), 4), round(float(out.sort), 4)
+        (0.3333, 0.1)
+    """
+
+    def __init__(self, *, delta: float = 0.5, eps: float = 1e-10, algorithm: str = "auto", backend: str = "auto") -> None:
+        super().__init__(delta, eps, algorithm, backend)
+
+    def forward(self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None) -> RankSortOutput:
+        """Shapes and result as in :func:`alrp_cuda.rank_sort_loss`."""
+        return rank_sort_loss(
+            logits,
+            targets,
+            delta=self.delta,
+            eps=self.eps,
             num_positives=num_positives,
             algorithm=self.algorithm,
             backend=self.backend,

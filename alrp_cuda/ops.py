@@ -21,7 +21,7 @@ from .first_order import first_order_only
 from .inputs import Layout, bad_label, check_choice, check_positives
 
 # In the order of the enumerations in csrc/ranking.h.
-LOSSES = ("alrp", "alrp_hard", "ap", "ap_interpolated")
+LOSSES = ("alrp", "alrp_hard", "ap", "ap_interpolated", "ndcg", "rank_sort")
 ALGORITHMS = ("tiled", "sorted")
 
 
@@ -142,7 +142,7 @@ class _Ranking(torch.autograd.Function):
         algorithm = choose_algorithm(algorithm_name, logits.dtype, count, delta)
         if loc_errors is not None:
             loc_errors = loc_errors.contiguous()
-        want_error_gradient = ctx.needs_input_grad[1]
+        want_error_gradient = ctx.needs_input_grad[0 if layout.continuous else 1]
         cls, loc, rank, precision, index, tables, status = kernels.forward(
             logits, targets, native, count, loss, loc_errors, want_error_gradient, delta, eps, algorithm
         )
@@ -159,6 +159,12 @@ class _Ranking(torch.autograd.Function):
         logits, targets, index, tables, *inputs = ctx.saved_tensors
         kernels, native, delta, algorithm, errors_dtype = ctx.call
         needs_logits, needs_errors = ctx.needs_input_grad[:2]
+        needs_second = needs_errors
+        if native.continuous:  # Rank & Sort: both outputs send their gradients to the logits
+            needs_second = needs_logits
+            given = grad_loc if grad_cls is None else grad_cls
+            if given is not None:
+                grad_cls, grad_loc = (torch.zeros_like(given) if g is None else g for g in (grad_cls, grad_loc))
         grad_logits, grad_errors = kernels.backward(
             logits,
             targets,
@@ -168,7 +174,7 @@ class _Ranking(torch.autograd.Function):
             index,
             tables,
             grad_cls.contiguous() if needs_logits and grad_cls is not None else None,
-            grad_loc.contiguous() if needs_errors and grad_loc is not None else None,
+            grad_loc.contiguous() if needs_second and grad_loc is not None else None,
             errors_dtype or torch.float32,
         )
         # An output that took no part in the loss sends a zero gradient, never None: parameters stay connected.
@@ -192,7 +198,7 @@ def ranking_loss(
     eps: float,
     told: tuple[str, int] | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(cls, loc, rank, precision) of one of LOSSES; ``told``: the argument that gave P, and P."""
+    """(cls, loc, rank, precision) of one of LOSSES; cls and loc are the two parts of Rank & Sort. ``told``: the argument that gave P, and P."""
     check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
     chosen = choose_backend(backend, logits)
     result: tuple[Tensor, Tensor, Tensor, Tensor] = _Ranking.apply(

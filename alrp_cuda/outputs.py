@@ -19,3 +19,15 @@ class ALRPOutput(NamedTuple):
     loc: Tensor
     rank: Tensor
     precision: Tensor
+
+
+class RankSortOutput(NamedTuple):
+    """Result of :func:`alrp_cuda.rank_sort_loss`; add ``rank + sort`` (or weigh them) and call ``backward``.
+
+    Attributes:
+        rank: scalar, mean error of ranking the positives above the negatives. Its backward reaches both.
+        sort: scalar, mean error of sorting the positives by their labels. Its backward reaches the positives only.
+    """
+
+    rank: Tensor
+    sort: Tensor

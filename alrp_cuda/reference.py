@@ -10,7 +10,7 @@ the samples that rank together with it.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from .inputs import (
     Layout,
     bad_label,
     check_choice,
+    check_continuous_targets,
     check_count,
     check_flag,
     check_loc_errors,
@@ -28,7 +29,7 @@ from .inputs import (
     check_positives,
     check_targets,
 )
-from .outputs import ALRPOutput
+from .outputs import ALRPOutput, RankSortOutput
 
 # Pairs held in memory at once (a few temporaries of this many elements).
 CHUNK_PAIRS = 1 << 21
@@ -94,11 +95,12 @@ def split(targets: Tensor, layout: Layout, size: int) -> tuple[Tensor, Tensor]:
     if layout.classes == 0:
         if size == 0:
             labels = labels[:0]
-        positive, negative, ignored = labels == 1, labels == 0, labels < 0
+        positive = (labels > 0) & labels.isfinite() if layout.continuous else labels == 1
+        negative, ignored = labels == 0, labels < 0
         if not bool((positive | negative | ignored).all()):
             raise bad_label(layout)
         return positive.nonzero()[:, 0], negative
-    classes, background = layout
+    classes, background, _ = layout
     labels = labels.to(torch.int64)
     if bool(((labels >= classes) & (labels != background)).any()):
         raise bad_label(layout)
@@ -109,15 +111,29 @@ def split(targets: Tensor, layout: Layout, size: int) -> tuple[Tensor, Tensor]:
     return positives, negative
 
 
-Terms = tuple[Tensor, Tensor, Tensor, Tensor]
+def poison_of(scores: Tensor, negatives: Tensor) -> Tensor:
+    """0, or NaN if there is one among the scores that take part."""
+    return torch.where(torch.cat((scores, negatives)).isnan().any(), torch.nan, 0.0).to(scores)
+
+
+class Terms(NamedTuple):
+    """What tells a loss apart: values l_cls(i) and l_loc(i), whose sums over the positives are divided by Z, the error
+    e(i) = l(i) - l*(i), Z dL_loc/dE, and Z, by default the number of positives."""
+
+    cls: Tensor
+    loc: Tensor
+    error: Tensor
+    grad_loc: Tensor
+    z: float | None = None
+
+
 Errors = Callable[[Tensor, Tensor, Tensor, Tensor], Terms]
 
 
 class RankingLoss(torch.autograd.Function):
     """Error-driven optimisation (sec. 3, Algorithm 1) with p(j|i) = H(x_ij) / N_FP(i).
 
-    ``errors(scores, n_fp, rank_pos, loc_errors)`` tells a loss apart: it returns the values l_cls(i) and l_loc(i) that are
-    averaged over the positives, the error e(i) = l(i) - l*(i), and dL_loc/dE.
+    ``errors(scores, n_fp, rank_pos, loc_errors)`` gives the Terms of a loss.
     """
 
     @staticmethod
@@ -138,13 +154,12 @@ class RankingLoss(torch.autograd.Function):
         if told is not None:
             check_positives(told[0], told[1], index.numel())
         scores, negatives = flat[index], flat[negative]
-        count = index.numel()
-        z = max(count, 1)
 
         n_fp = sum_over_columns(scores, negatives, None, delta)  # N_FP(i) = sum_{j in N} H(x_ij)
         rank_pos = 1 + sum_over_columns(scores, scores, None, delta, skip_self=True)  # rank+(i)
         rank = rank_pos + n_fp  # Eq. 3
-        l_cls, l_loc, error, grad_loc = errors(scores, n_fp, rank_pos, loc_errors.detach().to(dtype))
+        l_cls, l_loc, error, grad_loc, z = errors(scores, n_fp, rank_pos, loc_errors.detach().to(dtype))
+        z = z or max(index.numel(), 1)
 
         # dL/ds_i = -e(i)/Z and dL/ds_j = 1/Z sum_i e(i) H(x_ij)/N_FP(i), over the i with N_FP(i) > eps (Theorem 2's sums).
         active = n_fp > eps
@@ -154,7 +169,7 @@ class RankingLoss(torch.autograd.Function):
         grad[negative] = sum_over_rows(scores, negatives, share, delta)
 
         # A NaN among the scores that take part makes every loss and every gradient of theirs NaN.
-        poison = torch.where(torch.cat((scores, negatives)).isnan().any(), torch.nan, 0.0).to(flat)
+        poison = poison_of(scores, negatives)
         grad[index] += poison
         grad[negative] += poison
         ctx.save_for_backward(grad.reshape(logits.shape), grad_loc / z + poison, logits, loc_errors)
@@ -210,7 +225,7 @@ def alrp_loss(
             l_loc[by_score] = e[by_score].cumsum(0) / rank[by_score]
             grad_loc[by_score] = (1 / rank[by_score]).flip(0).cumsum(0).flip(0)
         # l(i) = (N_FP + E_i + S_i)/rank, l*(i) = E_i/rank (Eq. 12-13), so e(i) = (N_FP + S_i)/rank
-        return n_fp / rank, l_loc, (n_fp + s) / rank, grad_loc
+        return Terms(n_fp / rank, l_loc, (n_fp + s) / rank, grad_loc)
 
     told = ("loc_errors", loc_errors.numel())
     return ALRPOutput(*RankingLoss.apply(logits, loc_errors, targets, layout, delta, eps, told, errors))
@@ -246,9 +261,121 @@ def ap_loss(
             loss = torch.empty_like(n_fp)
             if n_fp.numel():
                 loss[ascending] = 1 - (rank_pos / rank)[ascending].cummax(0).values
-        return loss, torch.zeros_like(loss), loss, e
+        return Terms(loss, torch.zeros_like(loss), loss, e)
 
     told = None if num_positives is None else ("num_positives", int(num_positives))
     nothing = logits.new_empty(0)
     loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
     return loss
+
+
+def gain(rank: Tensor) -> Tensor:
+    """g(r) = 1 / log2(1 + r)."""
+    return 1 / torch.log2(1 + rank)
+
+
+def ndcg_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    delta: float = 1.0,
+    eps: float = 1e-5,
+    background: int | None = None,
+    num_positives: int | None = None,
+) -> Tensor:
+    """NDCG Loss by the equations; arguments and result as in :func:`alrp_cuda.ndcg_loss`.
+
+    Example:
+        >>> import torch
+        >>> round(float(ndcg_loss(torch.tensor([2.0, 1.0, 0.0]), torch.tensor([1, 0, 1]), delta=0.0)), 4)
+        0.0803
+    """
+    layout = check_targets(logits, targets, background)
+    check_count("num_positives", num_positives)
+    delta, eps = check_number("delta", delta), check_number("eps", eps)
+
+    def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
+        loss = gain(rank_pos) - gain(rank_pos + n_fp)  # l(i); l*(i) = 0
+        first = torch.arange(1, len(scores) + 1, dtype=torch.float64, device=scores.device)  # the ranks of the best order
+        return Terms(loss, torch.zeros_like(loss), loss, e, float(gain(first).sum()))
+
+    told = None if num_positives is None else ("num_positives", int(num_positives))
+    nothing = logits.new_empty(0)
+    loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
+    return loss
+
+
+class SortLoss(torch.autograd.Function):
+    """The sort part of Rank & Sort Loss (Oksuz, Cam, Akbas, Kalkan, ICCV 2021): error-driven, among the positives alone."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, layout: Layout, delta: float, eps: float) -> Tensor:
+        flat = logits.detach().reshape(-1)
+        index, negative = split(targets, layout, flat.numel())
+        scores = flat[index]
+        y = targets.reshape(-1)[index].to(torch.promote_types(flat.dtype, targets.dtype))
+        z = max(index.numel(), 1)
+
+        # Sums of H(x_ik) and H(x_ik)(1 - y_k) over the positives k, i among them; and over those with y_k >= y_i.
+        every, every_error, above, above_error, below = (torch.zeros_like(y) for _ in range(5))
+        for i, k, h in step_chunks(scores, scores, delta, skip_self=False):
+            is_above = y[None, k] >= y[i, None]
+            every[i] += h.sum(1)
+            every_error[i] += (h * (1 - y[None, k])).sum(1)
+            above[i] += (h * is_above).sum(1)
+            above_error[i] += (h * is_above * (1 - y[None, k])).sum(1)
+            below[i] += (h * ~is_above).sum(1)
+        error = every_error / every - above_error / above  # l_S(i): current less target
+
+        # -l_S(i) on i, and l_S(i) H(x_ik) / sum of H(x_ik) on every k with y_k < y_i.
+        active = below > eps
+        grad_scores = torch.where(active, -error / z, 0)
+        share = torch.where(active, error / (z * below), 0)
+        for i, k, h in step_chunks(scores, scores, delta, skip_self=False):
+            grad_scores[k] += (share[i, None] * h * (y[None, k] < y[i, None])).sum(0)
+
+        poison = poison_of(scores, flat[negative])
+        grad = torch.zeros_like(flat)
+        grad[index] = grad_scores.to(flat) + poison
+        grad[negative] = poison
+        ctx.save_for_backward(grad.reshape(logits.shape), logits)
+        return (error.sum() / z).to(flat) + poison
+
+    @staticmethod
+    def backward(ctx: Any, grad_sort: Tensor) -> tuple[Tensor | None, ...]:
+        grad, logits = ctx.saved_tensors
+        return *first_order_only((grad * grad_sort,), (logits,)), *[None] * 4
+
+
+def rank_sort_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    delta: float = 0.5,
+    eps: float = 1e-10,
+    num_positives: int | None = None,
+) -> RankSortOutput:
+    """Rank & Sort Loss by the equations; arguments and result as in :func:`alrp_cuda.rank_sort_loss`.
+
+    Example:
+        >>> import torch
+        >>> out = rank_sort_loss(torch.tensor([2.0, 1.0, 0.0]), torch.tensor([0.5, 0.0, 1.0]))
+        >>> [round(v.item(), 4) for v in out]
+        [0.2, 0.1667]
+    """
+    layout = check_continuous_targets(logits, targets)
+    check_count("num_positives", num_positives)
+    delta, eps = check_number("delta", delta), check_number("eps", eps)
+    if logits.dtype != torch.float64:
+        logits = logits.float()  # the sum of the two gradients is rounded once
+
+    def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
+        tie = step(scores.new_zeros(()), delta)  # rank+ counts i itself by H(0)
+        loss = n_fp / (rank_pos - 1 + tie + n_fp)
+        return Terms(loss, torch.zeros_like(loss), loss, e)
+
+    told = None if num_positives is None else ("num_positives", int(num_positives))
+    nothing = logits.new_empty(0)
+    rank: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
+    sort: Tensor = SortLoss.apply(logits, targets, layout, delta, eps)
+    return RankSortOutput(rank, sort)

@@ -21,9 +21,11 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
 
   using NoGil = py::call_guard<py::gil_scoped_release>;
   py::class_<alrp::TargetLayout>(m, "TargetLayout")
-      .def(py::init<int64_t, int64_t>(), py::arg("classes"), py::arg("background"))
+      .def(py::init<int64_t, int64_t, bool>(), py::arg("classes"), py::arg("background"),
+           py::arg("continuous") = false)
       .def_readonly("classes", &alrp::TargetLayout::classes)
-      .def_readonly("background", &alrp::TargetLayout::background);
+      .def_readonly("background", &alrp::TargetLayout::background)
+      .def_readonly("continuous", &alrp::TargetLayout::continuous);
   m.def("forward", &alrp::forward, NoGil(), py::arg("logits"), py::arg("targets"), py::arg("layout"),
         py::arg("num_positives"), py::arg("loss"), py::arg("loc_errors"), py::arg("want_error_gradient"),
         py::arg("delta"), py::arg("eps"), py::arg("algorithm"));

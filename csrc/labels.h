@@ -12,7 +12,8 @@ struct Labels {
   const void* data;
   int32_t bytes;       // of one label: 1, 2, 4 or 8
   int32_t is_signed;   // the top bit is a sign (all but bool and the unsigned integers)
-  uint64_t one;        // the bits of 1
+  uint64_t least;      // the bits of the least label of a positive: of 1, or of the smallest number above 0
+  uint64_t span;       // how many bit patterns from there on are positives too: 0, or all of finite numbers
   uint64_t infinity;   // the bits of +infinity for floating labels, else 0
   int64_t classes;     // 0: one label per logit; C: one class index per row of C logits
   int64_t background;  // the class index that stands for background (classes > 0)
@@ -33,10 +34,14 @@ ALRP_HD uint64_t label_bits(const Labels& labels, int64_t i) {
   }
 }
 
-// One label of a logit: 1 positive, 0 negative, below 0 ignored, anything else invalid.
+// Whether a positive's label is any finite number above 0.
+ALRP_HD bool is_continuous(const Labels& labels) { return labels.span != 0; }
+
+// One label of a logit: 1 (or any finite number above 0) positive, 0 negative, below 0 ignored, anything else
+// invalid.
 ALRP_HD Mark flat_mark(const Labels& labels, uint64_t bits) {
   if (bits == 0) return Mark::kNegative;
-  if (bits == labels.one) return Mark::kPositive;
+  if (bits - labels.least <= labels.span) return Mark::kPositive;
   const uint64_t sign = uint64_t{1} << (8 * labels.bytes - 1);
   if (!labels.is_signed || !(bits & sign)) return Mark::kInvalid;
   if (labels.infinity == 0) return Mark::kIgnored;

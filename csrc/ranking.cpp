@@ -7,6 +7,7 @@ namespace {
 
 struct Workspace {
   Sums sums;
+  SortErrors sort{};
   void* scratch;
   size_t bytes;
 
@@ -16,6 +17,11 @@ struct Workspace {
     sums.rank_pos = arena.take<double>(input.p);
     sums.n_fp = arena.take<double>(input.p);
     sums.s = arena.take<double>(input.p);
+    if (is_continuous(input.labels)) {
+      sort.label = arena.take<double>(input.p);
+      sort.error = arena.take<double>(input.p);
+      sort.share = arena.take<double>(input.p);
+    }
     scratch = arena.take<char>(static_cast<int64_t>(backend.scratch_bytes(input)));
     bytes = arena.bytes();
   }
@@ -29,7 +35,9 @@ size_t workspace_bytes(const Backend& backend, const Input& input) {
   return Workspace(backend, input, nullptr).bytes;
 }
 
-void forward(Backend& backend, const Input& input, const Spec& spec, const Output& output, void* workspace) {
+void forward(Backend& backend, const Input& input, const Spec& given, const Output& output, void* workspace) {
+  Spec spec = given;
+  spec.tie = step(make_step(input.delta), 0, 0);
   Workspace work(backend, input, workspace);
   Sums sums = work.sums;
   if (!has_errors(spec.loss)) sums.s = nullptr;
@@ -38,6 +46,7 @@ void forward(Backend& backend, const Input& input, const Spec& spec, const Outpu
   backend.count(input, tables, sums.n_fp, output.status, work.scratch);
   backend.pair_sums(input, spec, tables, sums);
   backend.terms(input, spec, sums, output);
+  if (spec.loss == Loss::kRankSort && input.p > 0) backend.sort_errors(input, spec, work.sort, output);
   if (tables.error_gradient && spec.loss == Loss::kALRP) backend.error_gradient(input, sums, tables);
 }
 

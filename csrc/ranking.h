@@ -1,5 +1,5 @@
 // One ranking loss, from logits to gradients, over any backend: positives -> count -> pair sums -> terms ->
-// spread.
+// (sort errors) -> spread.
 //
 // Every loss here touches the negatives through the matrix H[i,j] = H(s_j - s_i) of P positives i and N
 // negatives j alone, and only by two products: count, H @ 1 = N_FP, and spread, H^T @ c. A backend computes
@@ -22,6 +22,8 @@ enum class Loss : int32_t {
   kALRPHard,  // the same, L_loc summed over the hard order of scores
   kAP,        // Eq. 2, 4
   kAPInterpolated,
+  kNDCG,      // Z is the gain of ranking P positives first
+  kRankSort,  // cls is the rank part, loc the sort part
 };
 
 enum class Algorithm : int32_t {
@@ -60,7 +62,8 @@ struct Tables {
   double* score;     // (p)
   double* share;     // (p) c(i) = e(i) / (Z N_FP(i)), the factor of H(x_ij) in the gradient of a negative
   double* gradient;  // (p) of the positives' scores
-  double* error_gradient;  // (p) dL_loc/dE in the order of the flat index; null if not wanted
+  double* error_gradient;  // (p) dL_loc/dE in the order of the flat index, or of the sort part by the
+                           // positives' scores in that of the tables; null if not wanted
   double* poison;          // (1) 0, or NaN where every gradient is NaN
   void* device;  // table_bytes() of the backend's own, P-sized: what its stages leave for later ones
 };
@@ -81,6 +84,8 @@ struct Spec {
   Loss loss;
   double eps;
   Array loc_errors;  // (p), aLRP only
+  Array labels;      // (n) continuous labels, Rank & Sort only
+  double tie = 1;    // H(0), which forward fills in
 };
 
 // Sums of each positive, in the tables' order: rank+(i), N_FP(i), S_i; `place` is its position in flat order.
@@ -91,12 +96,20 @@ struct Sums {
   double* s;  // null where the loss has no errors
 };
 
+// Room for the sort errors of Rank & Sort, in the tables' order.
+struct SortErrors {
+  double* label;  // (p) y(i)
+  double* error;  // (p) l_S(i)
+  double* share;  // (p) the factor of H(x_ik) in the gradient of a positive k of a lower label
+};
+
 // Gradients asked of backward, scaled by the incoming ones, which stay in the backend's memory.
 struct Gradients {
-  Array logits;          // (n), written everywhere; null data if not wanted
-  const void* grad_cls;  // scalar of type `incoming`
-  Array loc_errors;      // (p); null data if not wanted
-  const void* grad_loc;  // scalar of type `incoming`
+  Array logits;           // (n), written everywhere; null data if not wanted
+  const void* grad_cls;   // scalar of type `incoming`
+  Array loc_errors;       // (p); null data if not wanted
+  const void* grad_loc;   // scalar of type `incoming`
+  const void* grad_sort;  // likewise; null but for Rank & Sort, where it goes to the logits
   Dtype incoming;
 };
 
@@ -129,6 +142,10 @@ class Backend {
 
   // Losses, rank, precision; tables.share, .gradient, .poison; .error_gradient for the hard order.
   virtual void terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) = 0;
+
+  // Rank & Sort: output.loc, and tables.error_gradient unless it is null. Pairs of positives alone, O(p^2).
+  virtual void sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
+                           const Output& output) = 0;
 
   // tables.error_gradient of the smooth order: 1/P (1/rank(k) + sum over i != k of H(x_ik) / rank(i)).
   virtual void error_gradient(const Input& input, const Sums& sums, const Tables& tables) = 0;

@@ -49,8 +49,10 @@ def assert_same_loss(got, want, dtype, positive, *, gradients=True):
             assert_near(name, value, want[name], bound)
 
 
-def assert_balanced(d_logits, positive, bound):
-    """Theorem 2: the gradients of positives and negatives weigh the same."""
+def assert_balanced(d_logits, positive, bound, *, signed=False):
+    """Theorem 2: the gradients of positives and negatives weigh the same; of Rank & Sort, whose positives also push one
+    another, with their signs."""
     d_logits = d_logits.double().reshape(-1)
-    up, down = float(d_logits[positive].abs().sum()), float(d_logits[~positive].abs().sum())
-    assert abs(up - down) <= bound * up + 1e-12, f"positives {up!r}, negatives {down!r}"
+    weight = float(d_logits[positive].abs().sum())
+    up, down = float(d_logits[positive].sum().neg() if signed else weight), float(d_logits[~positive].abs().sum())
+    assert abs(up - down) <= bound * weight + 1e-12, f"positives {up!r}, negatives {down!r}"

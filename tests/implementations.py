@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import alrp_cuda
-from alrp_cuda import reference
+from alrp_cuda import RankSortOutput, reference
 
 
 class Fast:
@@ -28,6 +28,12 @@ class Fast:
     def ap_loss(self, *args, **options):
         return alrp_cuda.ap_loss(*args, **self.choice, **options)
 
+    def ndcg_loss(self, *args, **options):
+        return alrp_cuda.ndcg_loss(*args, **self.choice, **options)
+
+    def rank_sort_loss(self, *args, **options):
+        return alrp_cuda.rank_sort_loss(*args, **self.choice, **options)
+
 
 class Reference:
     """The same face on the reference."""
@@ -43,6 +49,12 @@ class Reference:
 
     def ap_loss(self, *args, **options):
         return reference.ap_loss(*args, **options)
+
+    def ndcg_loss(self, *args, **options):
+        return reference.ndcg_loss(*args, **options)
+
+    def rank_sort_loss(self, *args, **options):
+        return reference.rank_sort_loss(*args, **options)
 
 
 @contextlib.contextmanager
@@ -70,6 +82,25 @@ def assert_value_error(losses, words, call):
         call()
 
 
+def label_of(errors):
+    """Labels that stand for localisation errors of 0 to 1.8: multiples of 1/8 up to 1, so that many are equal, in any dtype."""
+    return (8 - 4 * errors).round().clamp(min=1) / 8
+
+
+def continuous(logits, targets, errors, background=None):
+    """Targets with the positives' labels, for targets of any form that hold the positives of these errors."""
+    if targets.shape != logits.shape:
+        classes = logits.shape[-1]
+        columns = torch.arange(classes, device=targets.device)
+        index = targets.to(torch.int64)
+        hit = (index[..., None] == columns) & (index != (classes if background is None else background))[..., None]
+        targets = torch.where(index[..., None] < 0, -1, hit.to(torch.int64))
+    dtype = targets.dtype if targets.is_floating_point() else errors.dtype
+    positive, flat = targets == 1, targets.to(dtype)
+    flat = torch.where((flat > 0) & ~positive, torch.nan, flat)  # impossible labels stay so
+    return flat.masked_scatter(positive, label_of(errors.double()).to(dtype))
+
+
 @dataclass(frozen=True)
 class Loss:
     """One of the losses: ``kind`` names the function, ``options`` its form."""
@@ -81,7 +112,10 @@ class Loss:
         options = dict(self.options) | options
         if self.kind == "alrp":
             return losses.alrp_loss(logits, targets, loc_errors, **options)
-        return losses.ap_loss(logits, targets, **options)
+        if self.kind == "rank_sort":
+            targets = continuous(logits.detach(), targets, loc_errors.detach(), options.pop("background", None))
+            return losses.rank_sort_loss(logits, targets, **options)
+        return (losses.ndcg_loss if self.kind == "ndcg" else losses.ap_loss)(logits, targets, **options)
 
 
 LOSSES = {
@@ -89,26 +123,33 @@ LOSSES = {
     "alrp_hard": Loss("alrp", (("order", "hard"),)),
     "ap": Loss("ap", ()),
     "ap_interpolated": Loss("ap", (("interpolate", True),)),
+    "ndcg": Loss("ndcg", ()),
+    "rank_sort": Loss("rank_sort", ()),  # errors stand for labels, see label_of
 }
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES.keys())
+# Those whose updates go between positives and negatives alone.
+RANKING = {name: loss for name, loss in LOSSES.items() if name != "rank_sort"}
+every_ranking_loss = pytest.mark.parametrize("loss", RANKING.values(), ids=RANKING.keys())
 
 
 def outputs_of(result):
-    """The outputs of a loss by name."""
+    """The outputs of a loss by name; "rank" are the ranks of Eq. 3 in any loss."""
+    if isinstance(result, RankSortOutput):
+        return {"rank_error": result.rank, "sort_error": result.sort}
     return result._asdict() if isinstance(result, tuple) else {"loss": result}
 
 
 def evaluate(loss, losses, logits, targets, loc_errors, *, weights=(1.0, 1.0), **options):
-    """Outputs and gradients by name, on the CPU: outputs as in ALRPOutput or "loss", "d_logits" and, for aLRP, "d_loc_errors".
+    """Outputs and gradients by name, on the CPU: outputs by name, or "loss", "d_logits" and, for aLRP, "d_loc_errors".
 
-    ``weights`` are the gradients that come in for the classification (or only) and the localisation output.
+    ``weights`` are the gradients that come in for the first (or only) and the second output.
     """
     logits, targets, loc_errors = (losses.put(t.detach()) for t in (logits, targets, loc_errors))
     leaves = [logits.requires_grad_()]
     if loss.kind == "alrp":
         leaves.append(loc_errors.requires_grad_())
     outputs = outputs_of(loss(losses, logits, targets, loc_errors, **options))
-    scalars = [outputs[name] for name in ("cls", "loc", "loss") if name in outputs]
+    scalars = [value for value in outputs.values() if value.requires_grad]
     total = sum(w * s for w, s in zip(weights, scalars, strict=False))
     grads = torch.autograd.grad(total, leaves)
     named = dict(zip(("d_logits", "d_loc_errors"), grads, strict=False))

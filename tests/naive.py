@@ -5,6 +5,9 @@ It shares nothing with alrp_cuda: Algorithm 1 is run as printed, from primary te
 
 import math
 
+import torch
+from implementations import label_of
+
 
 def step(s_i, s_j, delta):
     """H(s_j - s_i), sec. 2.1."""
@@ -12,6 +15,11 @@ def step(s_i, s_j, delta):
     if delta == 0:
         return 1.0 if x >= 0 else 0.0
     return min(max(x / (2 * delta) + 0.5, 0.0), 1.0)
+
+
+def gain(rank):
+    """What a positive at that rank gains, discounted."""
+    return 1 / math.log2(1 + rank)
 
 
 def evaluate(name, scores, labels, errors, delta, eps=1e-5):
@@ -27,6 +35,9 @@ def evaluate(name, scores, labels, errors, delta, eps=1e-5):
     n_fp = {i: sum(h(i, j) for j in neg) for i in pos}
     rank_pos = {i: 1 + sum(h(i, k) for k in pos if k != i) for i in pos}
     rank = {i: rank_pos[i] + n_fp[i] for i in pos}
+
+    if name == "ndcg" and pos:
+        z = sum(gain(k + 1) for k in range(len(pos)))
 
     def l_loc(e):
         """L_loc of the errors e: Eq. 11, or the published code's sum over the hard order."""
@@ -45,6 +56,8 @@ def evaluate(name, scores, labels, errors, delta, eps=1e-5):
             s_i = sum(error[k] * h(i, k) for k in pos if k != i)
             loss[i] = (n_fp[i] + error[i] + s_i) / rank[i]  # Eq. 9-10
             target[i] = error[i] / rank[i]  # Eq. 12
+        elif name == "ndcg":
+            loss[i], target[i] = gain(rank_pos[i]) - gain(rank[i]), 0.0
         else:
             loss[i], target[i] = n_fp[i] / rank[i], 0.0  # Eq. 2
     if name == "ap_interpolated":
@@ -60,6 +73,8 @@ def evaluate(name, scores, labels, errors, delta, eps=1e-5):
             d_logits[i] += dx_ij / z
             d_logits[j] -= dx_ij / z
 
+    if name == "rank_sort":
+        return rank_and_sort(scores, neg, {i: float(label_of(torch.tensor(e))) for i, e in error.items()}, h)
     if not name.startswith("alrp"):
         return {"loss": math.fsum(loss.values()) / z, "d_logits": d_logits}
     return {
@@ -71,3 +86,22 @@ def evaluate(name, scores, labels, errors, delta, eps=1e-5):
         # L_loc is linear in the errors, so that its derivative is its value for a unit error.
         "d_loc_errors": [l_loc({i: float(i == k) for i in pos}) for k in pos],
     }
+
+
+def rank_and_sort(scores, neg, label, h, eps=1e-10):
+    """Rank & Sort Loss of labelled positives, as Oksuz et al. (ICCV 2021) have it: errors, targets and pairwise updates."""
+    z, d_logits = max(len(label), 1), [0.0] * len(scores)
+    rank_error, sort_error = 0.0, 0.0
+    for i in label:
+        rank_pos, n_fp = sum(h(i, k) for k in label), sum(h(i, j) for j in neg)
+        rank = n_fp / (rank_pos + n_fp)
+        above, lower = [k for k in label if label[k] >= label[i]], [k for k in label if label[k] < label[i]]
+        current = sum(h(i, k) * (1 - label[k]) for k in label) / rank_pos
+        target = sum(h(i, k) * (1 - label[k]) for k in above) / sum(h(i, k) for k in above)
+        rank_error, sort_error = rank_error + rank / z, sort_error + (current - target) / z
+        for error, others in ((rank, neg), (current - target, lower)):
+            total = sum(h(i, j) for j in others)
+            for j in others if total > eps else ():
+                d_logits[i] -= error * h(i, j) / total / z
+                d_logits[j] += error * h(i, j) / total / z
+    return {"rank_error": rank_error, "sort_error": sort_error, "d_logits": d_logits}

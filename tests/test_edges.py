@@ -8,7 +8,7 @@ import pytest
 import torch
 from cases import Case
 from compare import assert_near, assert_same_loss
-from implementations import LOSSES, Reference, evaluate, every_loss
+from implementations import LOSSES, Reference, evaluate, every_loss, every_ranking_loss
 
 INF, NAN = math.inf, math.nan
 NONE = torch.empty(0)
@@ -48,10 +48,13 @@ def test_no_negatives_cost_nothing_but_boxes(losses, delta):
     assert not got["d_logits"].any()
     assert torch.equal(got["precision"], torch.ones(5))
     assert_near("sum of ranks", got["rank"].sum(), 15, 1e-6)  # H(x) + H(-x) = 1
-    for name in ("ap", "ap_interpolated"):
+    for name in ("ap", "ap_interpolated", "ndcg"):
         got = evaluate(LOSSES[name], losses, TINY, torch.ones(5, dtype=torch.int64), NONE, delta=delta)
         assert not got["loss"].any()
         assert not got["d_logits"].any()
+    got = evaluate(LOSSES["rank_sort"], losses, TINY, torch.ones(5, dtype=torch.int64), errors, delta=delta)
+    assert float(got["rank_error"]) == 0
+    assert abs(float(got["d_logits"].sum())) <= 1e-7
 
 
 def test_one_positive(losses):
@@ -78,7 +81,7 @@ def test_all_scores_tie(losses, score):
         assert_near("d_logits", got["d_logits"][labels == 0], [float(-got["d_logits"][labels == 1].sum()) / 3] * 3, 1e-6)
 
 
-@every_loss
+@every_ranking_loss
 def test_few_false_positives_send_no_gradient(losses, loss):
     # N_FP = 1/2 for the first positive and 1 for the second.
     logits, labels, errors = torch.tensor([0.0, -9.0, 0.0]), torch.tensor([1, 1, 0]), torch.tensor([0.3, 0.6])
@@ -92,7 +95,24 @@ def test_few_false_positives_send_no_gradient(losses, loss):
     assert not evaluate(loss, losses, logits, labels, errors, eps=1.0)["d_logits"].any()
 
 
-@every_loss
+def test_few_false_positives_and_few_lower_positives_send_no_gradient(losses):
+    # Of the first positive, N_FP = 1/2 and the lower positive at 0.25 counts 3/4; of the second, N_FP = 1/4.
+    logits, targets = torch.tensor([0.0, 0.25, 0.0]), torch.tensor([1.0, 0.5, 0.0], dtype=torch.float64)
+
+    def gradients(eps):
+        leaf = losses.put(logits).requires_grad_()
+        out = losses.rank_sort_loss(leaf, losses.put(targets), eps=eps)
+        return [torch.autograd.grad(part, leaf, retain_graph=True)[0].tolist() for part in out]
+
+    rank, sort = gradients(0.74)
+    assert rank == [0, 0, 0]
+    assert_near("sort", sort, [-0.15, 0.15, 0], 2e-7)  # r+ = 5/4 and l_S = 3/4 / 2 / (5/4)
+    assert gradients(0.75) == [[0, 0, 0], [0, 0, 0]]
+    rank, _ = gradients(0.25)
+    assert_near("rank", rank, [-1 / 7, 0, 1 / 7], 2e-7)
+
+
+@every_ranking_loss
 def test_the_gradient_jumps_at_the_default_eps(losses, loss):
     for gap, active in ((2**-16, False), (2**-15, True)):  # N_FP = gap / 2
         got = evaluate(loss, losses, torch.tensor([0.0, gap - 1.0]), torch.tensor([1, 0]), torch.tensor([0.5]))
@@ -142,7 +162,7 @@ def test_nan_score_shows_without_positives(losses, loss):
     labels = torch.tensor([0, 0, -1, 0, 0])
     got = evaluate(loss, losses, torch.tensor([1.0, NAN, 0.0, 0.0, 2.0]), labels, NONE)
     assert torch.equal(got["d_logits"].isnan(), labels >= 0)
-    assert all(got[name].isnan() for name in ("cls", "loc", "loss") if name in got)
+    assert all(got[name].isnan() for name in ("cls", "loc", "loss", "rank_error", "sort_error") if name in got)
 
 
 @every_loss
@@ -151,6 +171,22 @@ def test_nan_score_shows_with_class_indices(losses, loss):
     logits[2, 1] = NAN
     got = evaluate(loss, losses, logits, torch.tensor([0, -1, 3, 2]), torch.tensor([0.1, 0.2]))
     assert torch.equal(got["d_logits"].isnan(), torch.tensor([True, False, True, True])[:, None].expand(4, 3))
+
+
+@every_delta
+def test_infinite_scores_are_sorted(losses, delta):
+    # Equal infinities tie; labels stand against the scores.
+    logits, targets = torch.tensor([INF, INF, 0.0, -INF]), torch.tensor([0.25, 0.5, 0.75, 1.0])
+    leaf = losses.put(logits).requires_grad_()
+    out = losses.rank_sort_loss(leaf, losses.put(targets), delta=delta)
+    tie = 0.5 if delta else 1.0
+    current = [(0.75 + 0.5) / 2, (0.75 + 0.5) / 2, (0.75 + 0.5 + 0.25 * tie) / (2 + tie), 1.5 / (3 + tie)]
+    target = [(0.75 + 0.5) / 2, 0.5, 0.25, 0.0]
+    assert_near("sort", out.sort.detach(), sum(c - t for c, t in zip(current, target, strict=True)) / 4, 2e-7)
+    (gradient,) = torch.autograd.grad(out.sort, leaf)
+    assert gradient.isfinite().all()
+    assert_near("sum", gradient.sum(), 0, 1e-7)
+    assert float(gradient[3]) < 0 < float(gradient[0])
 
 
 @every_loss

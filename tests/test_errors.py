@@ -8,22 +8,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from implementations import assert_value_error, evaluate, every_loss
+from implementations import assert_value_error, evaluate, every_loss, outputs_of
 
 import alrp_cuda
+from alrp_cuda import reference
 
 FLAT = torch.tensor([[1, 0, 0], [0, -1, 1]])
 CLASSES = torch.tensor([0, 2])
 
 
+def movable(value):
+    return isinstance(value, torch.Tensor) and value.device.type == "cpu" and value.layout == torch.strided
+
+
 def arguments(losses, **changes):
     """Good arguments with some changed."""
     good = {"logits": torch.zeros(2, 3), "targets": FLAT, "loc_errors": torch.tensor([0.1, 0.2])} | changes
-    on_device = {
-        k: losses.put(v) if isinstance(v, torch.Tensor) and v.device.type == "cpu" and v.layout == torch.strided else v
-        for k, v in good.items()
-    }
-    return on_device
+    return {k: losses.put(v) if movable(v) else v for k, v in good.items()}
 
 
 def call_alrp(losses, changes):
@@ -36,7 +37,19 @@ def call_ap(losses, changes):
     return losses.ap_loss(**good)
 
 
-calls = pytest.mark.parametrize("call", [call_alrp, call_ap])
+def call_ndcg(losses, changes):
+    good = arguments(losses, **changes)
+    del good["loc_errors"]
+    return losses.ndcg_loss(**good)
+
+
+def call_rank_sort(losses, changes):
+    good = {"logits": torch.zeros(2, 3), "targets": torch.tensor([[0.5, 0.0, 0.0], [-0.0, -1.0, 1.0]])} | changes
+    return losses.rank_sort_loss(**{k: losses.put(v) if movable(v) else v for k, v in good.items()})
+
+
+calls = pytest.mark.parametrize("call", [call_alrp, call_ap, call_ndcg])
+every_call = pytest.mark.parametrize("call", [call_alrp, call_ap, call_ndcg, call_rank_sort])
 
 NUMBERS = [
     (TypeError, "1", "must be a number, got str"),
@@ -96,9 +109,33 @@ ALRP_MISUSES = [
     (ValueError, {"order": None}, r"order must be one of 'smooth', 'hard', got None"),
 ]
 
+RANK_SORT_MISUSES = [
+    (TypeError, {"logits": [0.0, 1.0]}, r"logits must be a torch\.Tensor, got list"),
+    (TypeError, {"logits": FLAT}, r"logits must have one of the dtypes float32, .*, got torch\.int64"),
+    (TypeError, {"targets": FLAT}, r"targets must have one of the dtypes float32, .*, got torch\.int64"),
+    (TypeError, {"targets": FLAT == 1}, r"targets must have one of the dtypes float32, .*, got torch\.bool"),
+    (TypeError, {"targets": None}, r"targets must be a torch\.Tensor, got NoneType"),
+    (
+        TypeError,
+        {"targets": torch.eye(3).to_sparse()},
+        r"targets must be a dense \(strided\) tensor, got layout torch\.sparse_coo",
+    ),
+    (ValueError, {"targets": torch.zeros(3, 2)}, r"targets must have the logits' shape \(2, 3\), got \(3, 2\)"),
+    (ValueError, {"targets": torch.zeros(2)}, r"targets must have the logits' shape \(2, 3\), got \(2,\)"),
+    (
+        ValueError,
+        {"targets": torch.zeros(2, 3, device="meta")},
+        r"targets must be on the device of logits, \w+(:\d+)?, got meta",
+    ),
+    (TypeError, {"background": 1}, r"background"),
+]
+
 AP_MISUSES = [
     (TypeError, {"interpolate": 1}, r"interpolate must be a bool, got int"),
     (TypeError, {"interpolate": "yes"}, r"interpolate must be a bool, got str"),
+]
+
+COUNTS = [
     (TypeError, {"num_positives": 2.0}, r"num_positives must be an int or None, got float"),
     (TypeError, {"num_positives": True}, r"num_positives must be an int or None, got bool"),
     (ValueError, {"num_positives": -1}, r"num_positives must be >= 0, got -1"),
@@ -124,7 +161,20 @@ def test_misuse_of_ap_is_named(losses, error, changes, words):
         call_ap(losses, changes)
 
 
-@calls
+@pytest.mark.parametrize(("error", "changes", "words"), RANK_SORT_MISUSES)
+def test_misuse_of_rank_and_sort_is_named(losses, error, changes, words):
+    with pytest.raises(error, match=words):
+        call_rank_sort(losses, changes)
+
+
+@pytest.mark.parametrize("call", [call_ap, call_ndcg, call_rank_sort])
+@pytest.mark.parametrize(("error", "changes", "words"), COUNTS)
+def test_impossible_numbers_of_positives_are_named(losses, call, error, changes, words):
+    with pytest.raises(error, match=words):
+        call(losses, changes)
+
+
+@every_call
 @pytest.mark.parametrize("name", ["delta", "eps"])
 @pytest.mark.parametrize(("error", "value", "words"), NUMBERS)
 def test_numbers_out_of_range_are_named(losses, call, name, error, value, words):
@@ -138,9 +188,13 @@ def test_delta_is_given_by_name_only(losses):
         losses.alrp_loss(good["logits"], good["targets"], good["loc_errors"], 1.0)
     with pytest.raises(TypeError, match="positional argument"):
         losses.ap_loss(good["logits"], good["targets"], 1.0)
+    with pytest.raises(TypeError, match="positional argument"):
+        losses.ndcg_loss(good["logits"], good["targets"], 1.0)
+    with pytest.raises(TypeError, match="positional argument"):
+        losses.rank_sort_loss(good["logits"], good["targets"].float(), 0.5)
 
 
-@pytest.mark.parametrize("call", [alrp_cuda.alrp_loss, alrp_cuda.ap_loss])
+@pytest.mark.parametrize("call", [alrp_cuda.alrp_loss, alrp_cuda.ap_loss, alrp_cuda.ndcg_loss])
 @pytest.mark.parametrize("name", ["algorithm", "backend"])
 @pytest.mark.parametrize("value", ["fastest", "", None, 0])
 def test_unknown_choices_are_named(call, name, value):
@@ -195,6 +249,31 @@ def test_impossible_labels_are_named(values, dtype, label):
     assert_value_error(values, words, lambda: call_ap(values, told(changes)))
 
 
+CONTINUOUS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+
+
+@pytest.mark.parametrize("label", [math.nan, -math.nan, math.inf])
+@pytest.mark.parametrize("dtype", CONTINUOUS, ids=str)
+def test_impossible_continuous_labels_are_named(values, dtype, label):
+    targets = full(dtype, [[0.5, 0, 0], [label, 0, 1]])
+    words = r"targets must be above 0 and finite \(positive\), 0 \(negative\) or negative \(ignored\)"
+    assert_value_error(values, words, lambda: call_rank_sort(values, told({"targets": targets})))
+    with pytest.raises(ValueError, match=words):  # counting positives waits for the device anyway
+        call_rank_sort(values, {"targets": targets})
+
+
+@pytest.mark.parametrize("dtype", CONTINUOUS, ids=str)
+def test_any_finite_number_above_zero_is_a_label(losses, dtype):
+    info = torch.finfo(dtype)
+    labels = [info.smallest_normal * info.eps, info.smallest_normal, info.eps, 0.5, 1.0, 2.0, 30000.0]
+    for ignored in (-info.smallest_normal * info.eps, -1.0, -math.inf):
+        targets = full(dtype, [*labels, 0.0, -0.0, ignored])
+        got = losses.rank_sort_loss(losses.put(torch.zeros(10)), losses.put(targets), num_positives=len(labels))
+        assert abs(float(got.rank) - 1 / (len(labels) / 2 + 1)) <= 1e-6
+        want = reference.rank_sort_loss(torch.zeros(10, dtype=torch.float64), targets.double())
+        assert abs(float(got.sort) - float(want.sort)) <= 1e-6 * float(want.sort)
+
+
 @pytest.mark.parametrize("background", [None, 0, 7])
 @pytest.mark.parametrize(
     ("dtype", "label"),
@@ -234,6 +313,8 @@ def test_wrong_number_of_positives_is_named(values, targets, count):
     assert_value_error(values, words, lambda: call_alrp(values, changes))
     words = rf"num_positives must be the number of positives in targets, 2, got {count}"
     assert_value_error(values, words, lambda: call_ap(values, {"targets": targets, "num_positives": count}))
+    if targets.dim() == 2:
+        assert_value_error(values, words, lambda: call_rank_sort(values, {"targets": targets.double(), "num_positives": count}))
 
 
 def test_impossible_label_is_named_where_positives_are_counted(values):
@@ -294,12 +375,16 @@ def test_negative_zero_is_a_negative(losses):
     assert torch.equal(got, call_ap(losses, {"targets": FLAT}))
 
 
+def test_impossible_numbers_of_no_scores_are_named(values):
+    empty, words = torch.zeros(0), "num_positives must be the number of positives in targets, 0, got 3"
+    assert_value_error(values, words, lambda: call_rank_sort(values, {"logits": empty, "targets": empty, "num_positives": 3}))
+
+
 def make_graph(losses, loss):
     logits = losses.put(torch.tensor([0.5, -0.5, 0.25, 0.0])).requires_grad_()
     errors = losses.put(torch.tensor([0.3, 0.6])).requires_grad_()
     out = loss(losses, logits * 1, losses.put(torch.tensor([1, 0, 0, 1])), errors * 1)
-    value = out.cls + out.loc if loss.kind == "alrp" else out
-    return value, logits
+    return sum(value for value in outputs_of(out).values() if value.requires_grad), logits
 
 
 @every_loss

@@ -34,7 +34,7 @@ def shapes(n: int, p: int, sources: tuple[Path, ...] = SOURCES) -> dict[str, tup
     lib = library(sources=sources)
     status, workspace_bytes = torch.zeros(3, dtype=torch.int64), ctypes.c_size_t()
     array, tables = Array(NOWHERE, 0), Tables(*[NOWHERE] * 6)
-    labels = Labels(NOWHERE, 1, 1, 1, 0, 0, 0)
+    labels = Labels(NOWHERE, 1, 1, 1)
     problem = Input(array, n, labels, p, 1.0, 0)
     with lib.session(SCHEDULE, only_blocks={".": ()}) as s:
         s.register(status)
@@ -42,7 +42,7 @@ def shapes(n: int, p: int, sources: tuple[Path, ...] = SOURCES) -> dict[str, tup
         workspace = memory(workspace_bytes.value, torch.uint8)  # CUB's sort clears a part of it
         s.register(workspace)
         output = Output(0, NOWHERE, NOWHERE, NOWHERE, NOWHERE, tables, status.data_ptr())
-        gradients = Gradients(array, NOWHERE, array, NOWHERE, 0)
+        gradients = Gradients(array, NOWHERE, array, NOWHERE)
         problems.append(lib.dll.alrp_forward(problem, Spec(0, 1e-5, array), output, workspace.data_ptr(), 1))
         problems.append(lib.dll.alrp_backward(problem, tables, gradients, workspace.data_ptr(), 1))
     for problem in filter(None, problems):
@@ -92,7 +92,7 @@ def step(x: Tensor) -> Tensor:
 
 
 def layout(classes: int = 0, background: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(classes=classes, background=background)
+    return SimpleNamespace(classes=classes, background=background, continuous=False)
 
 
 def far_scores(dtype: torch.dtype) -> Tensor:

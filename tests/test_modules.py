@@ -6,12 +6,15 @@ import pickle
 import pytest
 import torch
 from cases import Case, Labels
-from implementations import debugging
+from implementations import continuous, debugging
 
 import alrp_cuda
 
 DATA = Case((400, 23), Labels(torch.int64, 5, background=0)).build()
+LABELLED = continuous(DATA.logits, DATA.targets, DATA.loc_errors, background=0)
 ALRP = {"delta": 0.5, "order": "hard", "eps": 0.25, "background": 0}
+NDCG = {"delta": 0.5, "eps": 0.25, "background": 0}
+RANK_SORT = {"delta": 1.0, "eps": 0.75}
 AP = {"delta": 0.5, "interpolate": True, "eps": 0.25, "background": 0}
 
 
@@ -19,6 +22,8 @@ def modules(choice):
     return [
         (alrp_cuda.ALRPLoss, ALRP | choice, alrp_cuda.alrp_loss, (DATA.logits, DATA.targets, DATA.loc_errors)),
         (alrp_cuda.APLoss, AP | choice, alrp_cuda.ap_loss, (DATA.logits, DATA.targets)),
+        (alrp_cuda.NDCGLoss, NDCG | choice, alrp_cuda.ndcg_loss, (DATA.logits, DATA.targets)),
+        (alrp_cuda.RankSortLoss, RANK_SORT | choice, alrp_cuda.rank_sort_loss, (DATA.logits, LABELLED)),
     ]
 
 
@@ -63,13 +68,25 @@ def test_defaults_of_modules_are_those_of_the_functions(fast):
     logits, targets, errors = (fast.put(t) for t in (DATA.logits, DATA.flat.view_as(DATA.logits), DATA.loc_errors))
     assert torch.equal(alrp_cuda.ALRPLoss()(logits, targets, errors).loc, alrp_cuda.alrp_loss(logits, targets, errors).loc)
     assert torch.equal(alrp_cuda.APLoss()(logits, targets), alrp_cuda.ap_loss(logits, targets))
+    assert torch.equal(alrp_cuda.NDCGLoss()(logits, targets), alrp_cuda.ndcg_loss(logits, targets))
+    labelled = fast.put(LABELLED)
+    got, want = alrp_cuda.RankSortLoss()(logits, labelled), alrp_cuda.rank_sort_loss(logits, labelled)
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
 
 
-def test_ap_module_takes_the_number_of_positives(fast):
+@pytest.mark.parametrize("form", [alrp_cuda.APLoss, alrp_cuda.NDCGLoss])
+def test_modules_take_the_number_of_positives(fast, form):
     logits, targets = fast.put(DATA.logits), fast.put(DATA.targets)
-    module = alrp_cuda.APLoss(background=0, **fast.choice)
+    module = form(background=0, **fast.choice)
     count = len(DATA.loc_errors)
     assert torch.equal(module(logits, targets, num_positives=count), module(logits, targets))
+
+
+def test_rank_sort_module_takes_the_number_of_positives(fast):
+    logits, targets = fast.put(DATA.logits), fast.put(LABELLED)
+    module = alrp_cuda.RankSortLoss(**fast.choice)
+    told = module(logits, targets, num_positives=len(DATA.loc_errors))
+    assert all(torch.equal(a, b) for a, b in zip(told, module(logits, targets), strict=True))
 
 
 def test_repr_shows_the_arguments():
@@ -86,7 +103,7 @@ def test_modules_have_nothing_to_learn_or_save():
         assert not module(**options).state_dict()
 
 
-@pytest.mark.parametrize("module", [alrp_cuda.ALRPLoss, alrp_cuda.APLoss])
+@pytest.mark.parametrize("module", [alrp_cuda.ALRPLoss, alrp_cuda.APLoss, alrp_cuda.NDCGLoss, alrp_cuda.RankSortLoss])
 @pytest.mark.parametrize(
     ("error", "options", "words"),
     [
@@ -94,8 +111,6 @@ def test_modules_have_nothing_to_learn_or_save():
         (TypeError, {"delta": "1"}, "delta must be a number, got str"),
         (ValueError, {"eps": float("nan")}, "eps must be finite and >= 0, got nan"),
         (TypeError, {"eps": None}, "eps must be a number, got NoneType"),
-        (TypeError, {"background": "0"}, "background must be an int or None, got str"),
-        (ValueError, {"background": -1}, "background must be a class index >= 0"),
         (ValueError, {"algorithm": "fastest"}, "algorithm must be one of 'auto', .*, got 'fastest'"),
         (ValueError, {"backend": "tpu"}, "backend must be one of 'auto', .*, got 'tpu'"),
         (TypeError, {"gamma": 2.0}, "gamma"),
@@ -104,6 +119,14 @@ def test_modules_have_nothing_to_learn_or_save():
 def test_bad_arguments_raise_when_a_module_is_made(module, error, options, words):
     with pytest.raises(error, match=words):
         module(**options)
+
+
+@pytest.mark.parametrize("module", [alrp_cuda.ALRPLoss, alrp_cuda.APLoss, alrp_cuda.NDCGLoss])
+def test_bad_background_raises_when_a_module_is_made(module):
+    with pytest.raises(TypeError, match="background must be an int or None, got str"):
+        module(background="0")
+    with pytest.raises(ValueError, match="background must be a class index >= 0"):
+        module(background=-1)
 
 
 def test_bad_forms_raise_when_a_module_is_made():

@@ -1,10 +1,12 @@
 """What must hold of the losses whatever their numbers: balance, invariances, and how gradients answer to what comes in."""
 
+import math
+
 import pytest
 import torch
 from cases import Case, Labels
 from compare import BOUND, assert_balanced, assert_near, assert_same_loss
-from implementations import LOSSES, evaluate, every_loss
+from implementations import LOSSES, continuous, evaluate, every_loss, every_ranking_loss, outputs_of
 
 from alrp_cuda import reference
 
@@ -35,10 +37,21 @@ def test_gradient_is_balanced(losses, case, loss):
     data = case.build()
     got = evaluate(loss, losses, data.logits, data.targets, data.loc_errors, **data.options)
     assert got["d_logits"].count_nonzero() > 0
-    assert_balanced(got["d_logits"], data.positive, BOUND[case.dtype])
+    assert_balanced(got["d_logits"], data.positive, BOUND[case.dtype], signed=loss.kind == "rank_sort")
 
 
-@every_loss
+@balance_cases
+def test_sorting_moves_positives_against_one_another(losses, case):
+    data = case.build()
+    got = evaluate(LOSSES["rank_sort"], losses, data.logits, data.targets, data.loc_errors, weights=(0, 1), **data.options)
+    d_positives = got["d_logits"].reshape(-1)[data.positive].double()
+    assert (d_positives.count_nonzero() > 0) == (len(d_positives) > 1)
+    assert abs(float(d_positives.sum())) <= BOUND[case.dtype] * float(d_positives.abs().sum()) + 1e-12
+    assert not got["d_logits"].reshape(-1)[~data.positive].any()
+    assert got["sort_error"] >= 0
+
+
+@every_ranking_loss
 @balance_cases
 def test_positives_rise_and_negatives_fall(losses, case, loss):
     data = case.build()
@@ -94,7 +107,7 @@ def test_class_indices_and_flat_labels_say_the_same(losses, loss, background):
     case = Case((400, 23), Labels(torch.int64, 5, background))
     data = case.build()
     got = evaluate(loss, losses, data.logits, data.targets, data.loc_errors, **data.options)
-    want = evaluate(loss, losses, data.logits.reshape(-1), data.flat, data.loc_errors)
+    want = evaluate(loss, losses, data.logits.reshape(-1), data.flat, data.loc_errors, delta=case.delta)
     assert got["d_logits"].shape == data.logits.shape
     assert_same_loss(got, want, case.dtype, data.positive)
 
@@ -120,7 +133,7 @@ def test_loc_has_the_gradient_that_differences_show(losses, order, delta):
     )
 
 
-@every_loss
+@every_ranking_loss
 def test_gradient_scales_with_what_comes_in(losses, loss):
     data = ORDINARY.build()
     tensors = data.logits, data.targets, data.loc_errors
@@ -132,7 +145,75 @@ def test_gradient_scales_with_what_comes_in(losses, loss):
             assert torch.equal(got["d_loc_errors"], one["d_loc_errors"] * loc)
 
 
-@every_loss
+def test_ranking_and_sorting_are_weighed_apart(losses):
+    data = ORDINARY.build()
+    tensors = data.logits, data.targets, data.loc_errors
+    rank, sort = (evaluate(LOSSES["rank_sort"], losses, *tensors, weights=w)["d_logits"] for w in ((1, 0), (0, 1)))
+    assert rank.any()
+    assert sort.any()
+    for a, b in ((1.0, 1.0), (4.0, 0.5), (-1.0, 2.0)):
+        got = evaluate(LOSSES["rank_sort"], losses, *tensors, weights=(a, b))
+        assert_near("d_logits", got["d_logits"], a * rank + b * sort, 1e-6)
+
+
+@pytest.mark.parametrize("name", ["rank", "sort"])
+def test_either_part_of_rank_and_sort_may_be_left_out(losses, name):
+    data = ORDINARY.build()
+    logits = losses.put(data.logits.clone()).requires_grad_()
+    targets = losses.put(continuous(data.logits, data.targets, data.loc_errors))
+    part = getattr(losses.rank_sort_loss(logits, targets, delta=1.0), name)
+    want = evaluate(
+        LOSSES["rank_sort"],
+        losses,
+        data.logits,
+        data.targets,
+        data.loc_errors,
+        weights=(name == "rank", name == "sort"),
+        delta=1.0,
+    )
+    assert torch.equal(torch.autograd.grad(part, logits)[0].cpu(), want["d_logits"])
+
+
+def test_sorted_positives_have_no_sort_error(losses):
+    # Labels fall with scores that are further apart than the ramp; equal labels may stand in any order.
+    logits, targets = torch.arange(6.0).flip(0) * 2, torch.tensor([1.0, 1.0, 0.75, 0.5, 0.5, 0.25])
+    for order in ([0, 1, 2, 3, 4, 5], [1, 0, 2, 4, 3, 5]):
+        leaf = losses.put(logits[order]).requires_grad_()
+        out = losses.rank_sort_loss(leaf, losses.put(targets))
+        assert float(out.sort.detach()) == float(out.rank.detach()) == 0
+        assert not torch.autograd.grad(out.rank + out.sort, leaf)[0].any()
+
+
+@pytest.mark.parametrize("label", [1.0, 0.3, 1e-30, 7.0])
+def test_equal_labels_have_no_sort_error(losses, label):
+    logits = torch.tensor([0.3, 0.1, -0.2, 0.0, 0.0])
+    targets = torch.tensor([label, label, label, label, 0.0])
+    leaf = losses.put(logits).requires_grad_()
+    out = losses.rank_sort_loss(leaf, losses.put(targets))
+    assert abs(float(out.sort.detach())) <= 1e-7
+    (gradient,) = torch.autograd.grad(out.sort, leaf)
+    assert float(gradient.abs().max()) <= 1e-7
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_labels_of_any_floating_dtype_say_the_same(losses, dtype):
+    data = ORDINARY.build()
+    targets = continuous(data.logits, data.targets, data.loc_errors)
+    want = losses.rank_sort_loss(losses.put(data.logits), losses.put(targets))
+    got = losses.rank_sort_loss(losses.put(data.logits), losses.put(targets.to(dtype)))
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+def test_close_labels_are_told_apart(fast):
+    # Two positives tie; their labels differ by 2^-50, and so, over 4, do the errors.
+    targets = torch.tensor([0.5, 0.5 + 2**-50, 0.0], dtype=torch.float64)
+    leaf = fast.put(torch.zeros(3, dtype=torch.float64)).requires_grad_()
+    out = fast.rank_sort_loss(leaf, fast.put(targets))
+    assert float(out.sort.detach()) == 2**-52
+    assert torch.autograd.grad(out.sort, leaf)[0].tolist() == [2**-52, -(2**-52), 0]
+
+
+@every_ranking_loss
 @pytest.mark.parametrize("weight", [3.3, 1e-3, float("nan"), float("inf")])
 def test_any_incoming_gradient_passes_through(losses, loss, weight):
     data = Case((31, 7), Labels(torch.bool)).build()
@@ -209,11 +290,26 @@ def test_alrp_cls_is_the_value_of_ap(losses):
     assert torch.equal(losses.alrp_loss(logits, targets, errors).cls, losses.ap_loss(logits, targets))
 
 
-def test_number_of_positives_may_be_told(losses):
+def test_ndcg_of_a_few_false_positives_among_many_positives_keeps_its_digits(fast):
+    # 500 positives tie and a negative is just on the ramp of all of them: N_FP is 1e-12 of the rank.
+    logits = torch.zeros(501, dtype=torch.float64)
+    logits[500] = 2.0**-20 - 1.0
+    got = evaluate(LOSSES["ndcg"], fast, logits, torch.tensor([1] * 500 + [0]), torch.empty(0), eps=1e-9)
+    n_fp, rank_pos = 2.0**-21, 1 + 499 / 2
+    per_unit = math.log(2) / (math.log1p(rank_pos) ** 2 * (1 + rank_pos))  # -g'(rank+)
+    z = sum(1 / math.log2(1 + r) for r in range(1, 501))
+    assert_near("loss", got["loss"] / (500 * n_fp * per_unit / z), 1.0, 1e-8)
+    assert_near("d_logits", got["d_logits"][:500] / (-n_fp * per_unit / z), torch.ones(500), 1e-8)
+
+
+@pytest.mark.parametrize("name", ["ap", "ndcg", "rank_sort"])
+def test_number_of_positives_may_be_told(losses, name):
     data = ORDINARY.build()
     logits, targets = losses.put(data.logits), losses.put(data.targets)
-    want = losses.ap_loss(logits, targets)
-    assert torch.equal(losses.ap_loss(logits, targets, num_positives=len(data.loc_errors)), want)
+    errors = losses.put(data.loc_errors)
+    want = outputs_of(LOSSES[name](losses, logits, targets, errors))
+    got = outputs_of(LOSSES[name](losses, logits, targets, errors, num_positives=len(errors)))
+    assert all(torch.equal(got[key], want[key]) for key in want)
 
 
 def test_defaults_are_the_published_ones(losses):
@@ -224,6 +320,12 @@ def test_defaults_are_the_published_ones(losses):
     assert all(torch.equal(got[name], want[name]) for name in want)
     got = evaluate(LOSSES["ap"], losses, *tensors)
     want = evaluate(LOSSES["ap"], losses, *tensors, delta=1.0, interpolate=False, eps=1e-5, background=None, num_positives=None)
+    assert all(torch.equal(got[name], want[name]) for name in want)
+    got = evaluate(LOSSES["ndcg"], losses, *tensors)
+    want = evaluate(LOSSES["ndcg"], losses, *tensors, delta=1.0, eps=1e-5, background=None, num_positives=None)
+    assert all(torch.equal(got[name], want[name]) for name in want)
+    got = evaluate(LOSSES["rank_sort"], losses, *tensors)
+    want = evaluate(LOSSES["rank_sort"], losses, *tensors, delta=0.5, eps=1e-10, num_positives=None)
     assert all(torch.equal(got[name], want[name]) for name in want)
 
 

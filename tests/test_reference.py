@@ -102,3 +102,37 @@ def test_interpolated_precision_worked_by_hand(losses):
     assert_near("loss", got["loss"], sum(e) / 3, 2e-7)
     d_negatives = [e[0] / 3 + e[1] / 3 + e[2] / 6, e[2] / 6]
     assert_near("d_logits", got["d_logits"], [d_negatives[0], -e[0] / 3, -e[1] / 3, d_negatives[1], -e[2] / 3], 2e-7)
+
+
+def test_gains_of_ndcg_worked_by_hand(losses):
+    # Descending: 0 1 0 1. rank+ = 1, 2 and rank = 2, 4; Z = 1 + g(2).
+    scores, targets = torch.tensor([5.0, 4.0, 3.0, 2.0]), torch.tensor([0, 1, 0, 1])
+    got = evaluate(LOSSES["ndcg"], losses, scores, targets, torch.empty(0), delta=0.0)
+    g = [0, 1, 0.6309297535714575, 0.5, 0.43067655807339306]  # of ranks 1 to 4
+    z, e = g[1] + g[2], [g[1] - g[2], g[2] - g[4]]
+    assert_near("loss", got["loss"], sum(e) / z, 2e-7)
+    assert_near("1 - NDCG", got["loss"], 1 - (g[2] + g[4]) / z, 2e-7)
+    assert_near("d_logits", got["d_logits"], [(e[0] + e[1] / 2) / z, -e[0] / z, e[1] / 2 / z, -e[1] / z], 2e-7)
+
+
+def test_rank_and_sort_worked_by_hand(losses):
+    # s = 0, 1/4 with y = 1, 1/2 and a negative at 0, delta = 1/2: H is 3/4 and 1/4 between the positives, 1/2 of either on
+    # itself. N_FP = 1/2, 1/4; r+ = 5/4, 3/4; rank errors 2/7, 1/4. Current errors of labels 3/10, 1/3; targets 0 (of y = 1
+    # alone) and 1/3 (of both): sort errors 3/10, 0, and all of the first goes to the second.
+    leaf = losses.put(torch.tensor([0.0, 0.25, 0.0])).requires_grad_()
+    out = losses.rank_sort_loss(leaf, losses.put(torch.tensor([1.0, 0.5, 0.0])))
+    assert_near("rank", out.rank.detach(), (2 / 7 + 1 / 4) / 2, 2e-7)
+    assert_near("sort", out.sort.detach(), 0.15, 2e-7)
+    d_rank, d_sort = (torch.autograd.grad(part, leaf, retain_graph=True)[0] for part in out)
+    assert_near("gradient of rank", d_rank, [-1 / 7, -1 / 8, 1 / 7 + 1 / 8], 2e-7)
+    assert_near("gradient of sort", d_sort, [-0.15, 0.15, 0], 2e-7)
+
+
+def test_sort_error_of_hard_ranks_worked_by_hand(losses):
+    # Descending: y = 1/2, 1, 1/4, 1/2. Of the third all rank above and are at least as good: no error. Of the fourth, the
+    # current error is 7/16, the target that of 1/2, 1, 1/2, 1/3, and the difference, 5/48, goes to the third.
+    leaf = losses.put(torch.tensor([4.0, 3.0, 2.0, 1.0, 0.5])).requires_grad_()
+    out = losses.rank_sort_loss(leaf, losses.put(torch.tensor([0.5, 1.0, 0.25, 0.5, 0.0])), delta=0.0)
+    assert_near("sort", out.sort.detach(), (1 / 4 + 5 / 48) / 4, 2e-7)
+    (gradient,) = torch.autograd.grad(out.sort, leaf)
+    assert_near("gradient", gradient, [1 / 16, -1 / 16, 5 / 192, -5 / 192, 0], 2e-7)

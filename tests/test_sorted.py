@@ -56,7 +56,7 @@ class Loop:
         return tensor.clone()
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", ["alrp", "alrp_hard", "ap", "ap_interpolated"])  # what has a published loop
 @pytest.mark.parametrize("scale", ["dense", "sparse", "ties"])
 @pytest.mark.parametrize("delta", [0.0, 1e-3, 1.0, 100.0])
 def test_errs_no_more_than_the_loop_in_float32(sorted_form, name, scale, delta):

@@ -4,6 +4,8 @@ Written apart from the package, for finite scores up to about 1e4 times delta (p
 """
 
 import numpy as np
+import torch
+from implementations import label_of
 
 
 def step_product(rows, columns, weights, delta):
@@ -31,6 +33,29 @@ def transposed_product(rows, columns, weights, delta):
     return step_product(-columns, -rows, weights, delta)
 
 
+def gain(rank):
+    """1 / log2(1 + r) in numpy's widest float."""
+    return 1 / np.log2(1 + np.asarray(rank, np.longdouble))
+
+
+def sort_errors(s, y, delta, eps=1e-10, rows=256):
+    """(l_S, gradient of their sum) of Rank & Sort Loss for positives of these scores and labels, in O(P^2)."""
+    error, gradient = np.zeros(len(s)), np.zeros(len(s))
+    for i in range(0, len(s), rows):
+        part = slice(i, i + rows)
+        with np.errstate(invalid="ignore", over="ignore"):
+            x = np.where(s == s[part, None], 0, s - s[part, None])
+        h = (x >= 0) * 1.0 if delta == 0 else np.clip(x / (2 * delta) + 0.5, 0, 1)
+        above = h * (y >= y[part, None])
+        lower = h - above
+        below = lower.sum(1)
+        error[part] = h @ (1 - y) / h.sum(1) - above @ (1 - y) / above.sum(1)
+        sent = np.where(below > eps, error[part], 0)
+        gradient[part] -= sent
+        gradient += (sent / np.where(below > eps, below, 1)) @ lower
+    return error, gradient
+
+
 def evaluate(name, scores, labels, errors, delta, eps=1e-5):
     """Outputs and gradients of the loss ``name`` (see implementations.LOSSES) as numbers and float64 arrays."""
     positive, negative = labels == 1, labels == 0
@@ -48,11 +73,22 @@ def evaluate(name, scores, labels, errors, delta, eps=1e-5):
     if name == "ap_interpolated":
         error[descending[::-1]] = 1 - np.maximum.accumulate((rank_pos / rank)[descending[::-1]])
 
+    if name == "rank_sort":
+        error = n_fp / (rank - 1 + tie)
+        eps = 1e-10
+    if name == "ndcg":
+        error = gain(rank_pos) - gain(rank)
+        z = max(gain(1.0 + np.arange(len(s))).sum(), 1)
+
     active = n_fp > eps
     d_logits = np.zeros(len(scores))
     d_logits[positive] = np.where(active, -error / z, 0)
     share = np.divide(error, z * n_fp, out=np.zeros_like(error), where=active)
     d_logits[negative] = transposed_product(s, negatives, share, delta)
+    if name == "rank_sort":
+        sort_error, gradient = sort_errors(s, label_of(torch.tensor(errors)).numpy(), delta)
+        d_logits[positive] += gradient / z
+        return {"rank_error": error.sum() / z, "sort_error": sort_error.sum() / z, "d_logits": d_logits}
     if not name.startswith("alrp"):
         return {"loss": error.sum() / z, "d_logits": d_logits}
 

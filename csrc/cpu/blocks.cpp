@@ -13,15 +13,17 @@ template <typename Bits>
 [[gnu::always_inline]] inline void flat_marks(const Labels& labels, int64_t begin, int64_t size,
                                               Mark* marks) {
   const Bits* bits = static_cast<const Bits*>(labels.data) + begin;
-  const auto one = static_cast<Bits>(labels.one), infinity = static_cast<Bits>(labels.infinity);
+  const auto least = static_cast<Bits>(labels.least), span = static_cast<Bits>(labels.span),
+             infinity = static_cast<Bits>(labels.infinity);
   const auto sign = static_cast<Bits>(Bits{1} << (8 * sizeof(Bits) - 1));
   const auto is_signed = static_cast<Bits>(labels.is_signed ? sign : 0);
   for (int64_t k = 0; k < size; ++k) {
     const Bits b = bits[k], magnitude = b & static_cast<Bits>(~sign);
     const bool ignored = (b & is_signed) != 0 && (infinity == 0 || magnitude <= infinity);
+    const bool positive = static_cast<Bits>(b - least) <= span;
     const bool minus_zero = infinity != 0 && b == sign;
     const int mark = ignored ? static_cast<int>(Mark::kIgnored) : static_cast<int>(Mark::kInvalid);
-    marks[k] = static_cast<Mark>(b == 0 || minus_zero ? 0 : (b == one ? 1 : mark));
+    marks[k] = static_cast<Mark>(b == 0 || minus_zero ? 0 : (positive ? 1 : mark));
   }
 }
 

@@ -1,11 +1,18 @@
 // Sums over pairs of scores, the inner loops of the tiled algorithm on the CPU.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "../step.h"
 
 namespace alrp::cpu {
+
+// Items worth a thread of their own.
+inline int64_t grain(int64_t pairs_per_item) {
+  constexpr int64_t kPairs = 1 << 17;
+  return std::max<int64_t>(1, kPairs / std::max<int64_t>(1, pairs_per_item));
+}
 
 // Rows that are summed at once: their accumulators stay in registers. Fill unused rows with NaN.
 constexpr int kRowTile = 16;

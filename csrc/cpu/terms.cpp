@@ -18,12 +18,20 @@ std::vector<double> hard_sums(const Spec& spec, const Sums& sums, int64_t p) {
   return located;
 }
 
+// Z of the loss.
+double normaliser(Loss loss, int64_t p) {
+  if (loss != Loss::kNDCG || p == 0) return static_cast<double>(std::max<int64_t>(1, p));
+  double sum = 0;
+  for (int64_t r = 1; r <= p; ++r) sum += gain(static_cast<double>(r));
+  return sum;
+}
+
 }  // namespace
 
 void CpuBackend::terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) {
   const int64_t p = input.p;
   const Tables& tables = output.tables;
-  const double z = static_cast<double>(std::max<int64_t>(1, p));
+  const double z = normaliser(spec.loss, p);
   const Status& status = *output.status;
   const bool bad = status.nan || status.invalid || status.found != p;
   const double poison = bad ? std::numeric_limits<double>::quiet_NaN() : 0.0;
@@ -52,6 +60,12 @@ void CpuBackend::terms(const Input& input, const Spec& spec, const Sums& sums, c
         best_precision = std::max(best_precision, precision);
         terms = interpolated_ap_terms(best_precision);
         break;
+      case Loss::kRankSort:
+        terms = rank_terms(n_fp, sums.rank_pos[r], spec.tie);
+        break;
+      case Loss::kNDCG:
+        terms = ndcg_terms(n_fp, sums.rank_pos[r]);
+        break;
     }
     cls += terms.cls;
     loc += terms.loc;
@@ -67,8 +81,14 @@ void CpuBackend::terms(const Input& input, const Spec& spec, const Sums& sums, c
 void CpuBackend::scatter(const Input& input, const Tables& tables, const Gradients& gradients) {
   if (gradients.logits.data) {
     const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
-    for (int64_t r = 0; r < input.p; ++r)
-      if (tables.index[r] >= 0) store(gradients.logits, tables.index[r], tables.gradient[r] * scale);
+    const double sort =
+        gradients.grad_sort ? load({const_cast<void*>(gradients.grad_sort), gradients.incoming}, 0) : 0;
+    for (int64_t r = 0; r < input.p; ++r) {
+      if (tables.index[r] < 0) continue;
+      double gradient = tables.gradient[r] * scale;
+      if (gradients.grad_sort) gradient += tables.error_gradient[r] * sort;
+      store(gradients.logits, tables.index[r], gradient);
+    }
   }
   if (gradients.loc_errors.data) {
     const double scale = load({const_cast<void*>(gradients.grad_loc), gradients.incoming}, 0);

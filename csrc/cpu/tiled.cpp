@@ -14,13 +14,6 @@
 namespace alrp::cpu::tiled {
 namespace {
 
-// Pairs worth a thread of their own.
-constexpr int64_t kGrainPairs = 1 << 17;
-
-int64_t grain(int64_t pairs_per_item) {
-  return std::max<int64_t>(1, kGrainPairs / std::max<int64_t>(1, pairs_per_item));
-}
-
 // Parts that the negatives are counted in: a function of sizes alone, so that sums do not depend on the
 // threads.
 int64_t part_count(const Input& input) {

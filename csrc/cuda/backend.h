@@ -19,6 +19,8 @@ class CudaBackend final : public Backend {
   void count(const Input& input, const Tables& tables, double* n_fp, Status* status, void* scratch) override;
   void pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) override;
   void terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) override;
+  void sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
+                   const Output& output) override;
   void error_gradient(const Input& input, const Sums& sums, const Tables& tables) override;
   void spread(const Input& input, const Tables& tables, const Gradients& gradients, void* scratch) override;
   void scatter(const Input& input, const Tables& tables, const Gradients& gradients) override;

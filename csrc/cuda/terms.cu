@@ -15,9 +15,12 @@ __global__ void __launch_bounds__(kBlock) terms_kernel(Spec spec, Sums sums, Out
 __global__ void scatter_gradients(Tables tables, Gradients gradients, int64_t p) {
   const int64_t r = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (r >= p) return;
-  if (gradients.logits.data && tables.index[r] >= 0)
-    store(gradients.logits, tables.index[r],
-          tables.gradient[r] * load_scalar(gradients.grad_cls, gradients.incoming));
+  if (gradients.logits.data && tables.index[r] >= 0) {
+    double gradient = tables.gradient[r] * load_scalar(gradients.grad_cls, gradients.incoming);
+    if (gradients.grad_sort)
+      gradient += tables.error_gradient[r] * load_scalar(gradients.grad_sort, gradients.incoming);
+    store(gradients.logits, tables.index[r], gradient);
+  }
   if (gradients.loc_errors.data)
     store(gradients.loc_errors, r,
           tables.error_gradient[r] * load_scalar(gradients.grad_loc, gradients.incoming));

@@ -20,6 +20,16 @@ __device__ inline void hard_sums(const Array& loc_errors, const int64_t* place, 
   __syncthreads();
 }
 
+// Z of the loss, in every thread. All threads call.
+__device__ inline double normaliser(Loss loss, int64_t p) {
+  if (loss != Loss::kNDCG || p == 0) return static_cast<double>(p > 0 ? p : 1);
+  double own = 0, sum = 0;
+#pragma unroll 1
+  for (int64_t r = 1 + threadIdx.x; r <= p; r += kBlock) own += gain(static_cast<double>(r));
+  carried_scan(own, sum, Plus());
+  return sum;
+}
+
 // Losses, rank, precision, and the tables that backward reads.
 //   sums     p: place, rank_pos, n_fp, s (aLRP)
 //   output   all of Output but index and score; error_gradient only for the hard order
@@ -28,7 +38,7 @@ __device__ inline void hard_sums(const Array& loc_errors, const int64_t* place, 
 __device__ inline void compute_terms(const Spec& spec, const Sums& sums, const Output& output, int64_t p) {
   const Tables tables = output.tables;
   const Status status = *output.status;
-  const double z = static_cast<double>(p > 0 ? p : 1);
+  const double z = normaliser(spec.loss, p);
   const double poison = status.nan || status.invalid || status.found != p ? quiet_nan() : 0.0;
   const bool hard = spec.loss == Loss::kALRPHard;
   if (hard)
@@ -62,6 +72,12 @@ __device__ inline void compute_terms(const Spec& spec, const Sums& sums, const O
         if (live) terms = interpolated_ap_terms(best);
         break;
       }
+      case Loss::kRankSort:
+        if (live) terms = rank_terms(n_fp, rank_pos, spec.tie);
+        break;
+      case Loss::kNDCG:
+        if (live) terms = ndcg_terms(n_fp, rank_pos);
+        break;
     }
     if (!live) continue;
     cls += terms.cls;

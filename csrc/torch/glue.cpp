@@ -37,7 +37,7 @@ Array array_of(const at::Tensor& tensor) { return {tensor.data_ptr(), dtype_of(t
 
 Labels labels_of(const at::Tensor& targets, TargetLayout layout) {
   const at::ScalarType type = targets.scalar_type();
-  Labels labels{targets.data_ptr(), static_cast<int32_t>(targets.element_size()), 1, 1, 0, layout.classes,
+  Labels labels{targets.data_ptr(), static_cast<int32_t>(targets.element_size()), 1, 1, 0, 0, layout.classes,
                 layout.background};
   switch (type) {
     case at::kBool:
@@ -48,19 +48,24 @@ Labels labels_of(const at::Tensor& targets, TargetLayout layout) {
       labels.is_signed = 0;
       break;
     case at::kFloat:
-      labels.one = 0x3f800000, labels.infinity = 0x7f800000;
+      labels.least = 0x3f800000, labels.infinity = 0x7f800000;
       break;
     case at::kDouble:
-      labels.one = 0x3ff0000000000000, labels.infinity = 0x7ff0000000000000;
+      labels.least = 0x3ff0000000000000, labels.infinity = 0x7ff0000000000000;
       break;
     case at::kHalf:
-      labels.one = 0x3c00, labels.infinity = 0x7c00;
+      labels.least = 0x3c00, labels.infinity = 0x7c00;
       break;
     case at::kBFloat16:
-      labels.one = 0x3f80, labels.infinity = 0x7f80;
+      labels.least = 0x3f80, labels.infinity = 0x7f80;
       break;
     default:
       TORCH_CHECK_TYPE(at::isIntegralType(type, /*includeBool=*/true), "targets: unexpected dtype ", type);
+  }
+  if (layout.continuous) {
+    TORCH_CHECK_TYPE(labels.infinity, "targets: continuous labels must be floating, got ", type);
+    labels.least = 1;
+    labels.span = labels.infinity - 2;  // to the greatest finite number
   }
   return labels;
 }
@@ -120,7 +125,10 @@ ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, Targe
   const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
   const int64_t p = num_positives;
   const Input input = input_of(logits, targets, layout, p, delta, algorithm);
-  Spec spec{static_cast<Loss>(loss), eps, {nullptr, Dtype::kFloat32}};
+  Spec spec{static_cast<Loss>(loss), eps, {nullptr, Dtype::kFloat32}, {nullptr, Dtype::kFloat32}};
+  TORCH_CHECK_VALUE((spec.loss == Loss::kRankSort) == layout.continuous,
+                    "continuous labels are those of Rank & Sort");
+  if (layout.continuous) spec.labels = array_of(targets);
   if (loc_errors) {
     TORCH_CHECK_VALUE(
         loc_errors->is_contiguous() && loc_errors->numel() == p && loc_errors->device() == logits.device(),
@@ -162,12 +170,15 @@ std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward(
     gradients.incoming = dtype_of(grad_cls->scalar_type());
   }
   if (grad_loc) {
+    gradients.incoming = dtype_of(grad_loc->scalar_type());
     TORCH_CHECK_VALUE(p == 0 || tables_of(*backend, input, index, tables).error_gradient,
-                      "forward was not asked for the gradient of loc_errors");
+                      "forward was not asked for the gradient of its second part");
+  }
+  if (grad_loc && layout.continuous) gradients.grad_sort = grad_loc->const_data_ptr();
+  if (grad_loc && !layout.continuous) {
     grad_loc_errors = at::empty({p}, logits.options().dtype(loc_errors_dtype));
     gradients.loc_errors = array_of(*grad_loc_errors);
     gradients.grad_loc = grad_loc->const_data_ptr();
-    gradients.incoming = dtype_of(grad_loc->scalar_type());
   }
   const at::Tensor workspace = workspace_of(*backend, input, logits);
   alrp::backward(*backend, input, tables_of(*backend, input, index, tables), gradients, workspace.data_ptr());

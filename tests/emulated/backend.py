@@ -89,7 +89,7 @@ class EmulatedKernels:
     def _input(self, s: Session, logits: Tensor, targets: Tensor, layout: Any, p: int, delta: float, algorithm: int) -> Input:
         s.register(logits, writable=False, name="logits")
         s.register(targets, writable=False, name="targets")
-        labels = Labels.of(targets, (layout.classes, layout.background))
+        labels = Labels.of(targets, (layout.classes, layout.background), continuous=layout.continuous)
         return Input(Array.of(logits), logits.numel(), labels, p, delta, algorithm)
 
     def _workspace(self, s: Session, problem: Input) -> Tensor:
@@ -138,11 +138,8 @@ class EmulatedKernels:
                 Tables.of(index, tables, device),
                 status.data_ptr(),
             )
-            self._check(
-                self.library.dll.alrp_forward(
-                    problem, Spec(loss, eps, Array.of(loc_errors)), output, workspace.data_ptr(), STREAM
-                )
-            )
+            spec = Spec(loss, eps, Array.of(loc_errors), Array.of(targets if layout.continuous else None))
+            self._check(self.library.dll.alrp_forward(problem, spec, output, workspace.data_ptr(), STREAM))
         return cls, loc, rank, precision, index, tables, status
 
     def backward(
@@ -160,7 +157,7 @@ class EmulatedKernels:
     ) -> tuple[Tensor | None, Tensor | None]:
         p = index.numel()
         grad_logits = None if grad_cls is None else poisoned(tuple(logits.shape), logits.dtype)
-        grad_loc_errors = None if grad_loc is None else poisoned(p, loc_errors_dtype)
+        grad_loc_errors = None if grad_loc is None or layout.continuous else poisoned(p, loc_errors_dtype)
         incoming = grad_cls if grad_cls is not None else grad_loc
         with self._session() as s:
             problem = self._input(s, logits, targets, layout, p, delta, algorithm)
@@ -173,11 +170,13 @@ class EmulatedKernels:
                 if tensor is not None:
                     s.register(tensor, name=name)
             workspace = self._workspace(s, problem)
+            second = None if grad_loc is None else grad_loc.data_ptr()
             gradients = Gradients(
                 Array.of(grad_logits),
                 None if grad_cls is None else grad_cls.data_ptr(),
                 Array.of(grad_loc_errors),
-                None if grad_loc is None else grad_loc.data_ptr(),
+                None if layout.continuous else second,
+                second if layout.continuous else None,
                 0 if incoming is None else DTYPES.index(incoming.dtype),
             )
             own = Tables.of(index, tables, self._device_size(problem))

@@ -29,17 +29,19 @@ class Labels(Structure):
         ("data", c_void_p),
         ("bytes", c_int32),
         ("is_signed", c_int32),
-        ("one", c_uint64),
+        ("least", c_uint64),
+        ("span", c_uint64),
         ("infinity", c_uint64),
         ("classes", c_int64),
         ("background", c_int64),
     ]
 
     @classmethod
-    def of(cls, targets: torch.Tensor, layout: tuple[int, int]) -> "Labels":
+    def of(cls, targets: torch.Tensor, layout: tuple[int, int], *, continuous: bool = False) -> "Labels":
         one, infinity = FLOATING_LABELS.get(targets.dtype, (1, 0))
+        least, span = (1, infinity - 2) if continuous else (one, 0)
         signed = targets.dtype not in UNSIGNED
-        return cls(targets.data_ptr(), targets.element_size(), signed, one, infinity, *layout)
+        return cls(targets.data_ptr(), targets.element_size(), signed, least, span, infinity, *layout)
 
 
 class Input(Structure):
@@ -54,7 +56,7 @@ class Input(Structure):
 
 
 class Spec(Structure):
-    _fields_ = [("loss", c_int32), ("eps", c_double), ("loc_errors", Array)]
+    _fields_ = [("loss", c_int32), ("eps", c_double), ("loc_errors", Array), ("labels", Array), ("tie", c_double)]
 
 
 class Tables(Structure):
@@ -88,6 +90,7 @@ class Gradients(Structure):
         ("grad_cls", c_void_p),
         ("loc_errors", Array),
         ("grad_loc", c_void_p),
+        ("grad_sort", c_void_p),
         ("incoming", c_int32),
     ]
 

@@ -1,0 +1,88 @@
+// The sort errors of Rank & Sort, pair by pair of the positives, on the CPU.
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
+#include "../losses.h"
+#include "array.h"
+#include "backend.h"
+#include "clones.h"
+#include "pairs.h"
+
+namespace alrp::cpu {
+namespace {
+
+// The sums of `size` positives from `first` on, at most kRowTile, over the p - begin positives from `begin` on.
+ALRP_CLONES
+void sum_tile(const double* score, const double* label, int64_t first, int64_t size, int64_t begin, int64_t p,
+              Step h, SortSums* sums) {
+  double rows[kRowTile] = {}, labels[kRowTile] = {}, above[kRowTile] = {}, below[kRowTile] = {},
+         above_distance[kRowTile] = {}, below_distance[kRowTile] = {};
+  std::copy(score + first, score + first + size, rows);
+  std::copy(label + first, label + first + size, labels);
+  for (int64_t k = begin; k < p; ++k)
+    for (int i = 0; i < kRowTile; ++i) {
+      SortSums s{above[i], below[i], above_distance[i], below_distance[i]};
+      add_pair(step(h, score[k], rows[i]), label[k] - labels[i], s);
+      above[i] = s.above;
+      below[i] = s.below;
+      above_distance[i] = s.above_distance;
+      below_distance[i] = s.below_distance;
+    }
+  for (int64_t i = 0; i < size; ++i) sums[i] = {above[i], below[i], above_distance[i], below_distance[i]};
+}
+
+// gradient[k] += what the positives i < end of a higher label send it, for `size` positives k.
+ALRP_CLONES
+void add_shares(const double* score, const double* label, int64_t size, const double* rows,
+                const double* row_labels, const double* share, int64_t end, Step h, double* gradient) {
+  for (int64_t i = 0; i < end; ++i)
+    for (int64_t k = 0; k < size; ++k)
+      gradient[k] += row_labels[i] > label[k] ? share[i] * step(h, score[k], rows[i]) : 0.0;
+}
+
+}  // namespace
+
+void CpuBackend::sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
+                             const Output& output) {
+  const Step h = make_step(input.delta);
+  const int64_t p = input.p;
+  const Tables& tables = output.tables;
+  const double z = static_cast<double>(p), poison = *tables.poison;
+  const double* score = tables.score;
+  double* gradient = tables.error_gradient;
+  for (int64_t r = 0; r < p; ++r)  // what was not found has any label: every result is NaN
+    errors.label[r] = tables.index[r] >= 0 ? load(spec.labels, tables.index[r]) : 0.0;
+  // Scores ascend, and H with them: columns below `begin` give a tile nothing.
+  at::parallel_for(0, (p + kRowTile - 1) / kRowTile, grain(p * kRowTile), [&](int64_t from, int64_t to) {
+    SortSums sums[kRowTile];
+    for (int64_t t = from; t < to; ++t) {
+      const int64_t first = t * kRowTile, size = std::min<int64_t>(kRowTile, p - first);
+      const double* begin = std::partition_point(
+          score, score + first, [&](double column) { return step(h, column, score[first]) == 0; });
+      sum_tile(score, errors.label, first, size, begin - score, p, h, sums);
+      for (int64_t i = 0; i < size; ++i) {
+        const int64_t r = first + i;
+        errors.error[r] = sort_error(sums[i]);
+        errors.share[r] = share(errors.error[r], sums[i].below, spec.eps, z);
+        if (gradient) gradient[r] = positive_gradient(errors.error[r], sums[i].below, spec.eps, z) + poison;
+      }
+    }
+  });
+  double sum = 0;
+  for (int64_t r = 0; r < p; ++r) sum += errors.error[r];
+  store({output.loc, output.values}, 0, sum / z + poison);
+  if (!gradient) return;
+  at::parallel_for(0, (p + kRowTile - 1) / kRowTile, grain(p * kRowTile), [&](int64_t from, int64_t to) {
+    for (int64_t t = from; t < to; ++t) {
+      const int64_t first = t * kRowTile, size = std::min<int64_t>(kRowTile, p - first);
+      const double highest = score[first + size - 1];
+      const double* end = std::partition_point(score + first, score + p,
+                                               [&](double row) { return step(h, highest, row) > 0; });
+      add_shares(score + first, errors.label + first, size, score, errors.label, errors.share, end - score, h,
+                 gradient + first);
+    }
+  });
+}
+
+}  // namespace alrp::cpu
