@@ -32,5 +32,37 @@ def backward(
     grad_cls: Tensor | None,
     grad_loc: Tensor | None,
     loc_errors_dtype: torch.dtype,
+    skew: float = 1.0,
 ) -> tuple[Tensor | None, Tensor | None]: ...
+def sums(
+    logits: Tensor, targets: Tensor, layout: TargetLayout, num_positives: int, delta: float, algorithm: int, skew: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
+def drive(
+    logits: Tensor,
+    targets: Tensor,
+    layout: TargetLayout,
+    delta: float,
+    algorithm: int,
+    skew: float,
+    index: Tensor,
+    tables: Tensor,
+    place: Tensor,
+    n_fp: Tensor,
+    norm: Tensor,
+    errors: Tensor,
+    z: Tensor,
+    eps: float,
+) -> None: ...
+def pair_product(
+    logits: Tensor,
+    targets: Tensor,
+    layout: TargetLayout,
+    delta: float,
+    algorithm: int,
+    index: Tensor,
+    tables: Tensor,
+    place: Tensor,
+    weights: Tensor,
+    transposed: bool,
+) -> Tensor: ...
 def count_positives(logits: Tensor, targets: Tensor, layout: TargetLayout) -> Tensor: ...

@@ -11,21 +11,26 @@ Example:
 
 from . import metrics, reference
 from .balance import SelfBalance
+from .framework import error_driven_loss
 from .functional import alrp_loss, ap_loss
 from .losses import ALRPLoss, APLoss
 from .ops import backends, set_debug
 from .outputs import ALRPOutput
+from .ranks import Errors, Ranks
 from .version import __version__
 
 __all__ = [
     "ALRPLoss",
     "ALRPOutput",
     "APLoss",
+    "Errors",
+    "Ranks",
     "SelfBalance",
     "__version__",
     "alrp_loss",
     "ap_loss",
     "backends",
+    "error_driven_loss",
     "metrics",
     "reference",
     "set_debug",

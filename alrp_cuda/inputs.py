@@ -130,7 +130,9 @@ def check_positives(name: str, expected: int | None, found: int) -> None:
     """Raise ValueError where the caller told another number of positives than the targets hold."""
     if expected is not None and expected != found:
         what = f"loc_errors must have one error per positive: targets hold {found} positives, got {expected} errors"
-        if name != "loc_errors":
+        if name == "extras":
+            what = f"extras must have one value per positive: targets hold {found} positives, got {expected} values"
+        elif name != "loc_errors":
             what = f"{name} must be the number of positives in targets, {found}, got {expected}"
         raise ValueError(what)
 

@@ -112,6 +112,19 @@ def _raise_for(status: list[int], layout: Layout, told: tuple[str, int] | None) 
         check_positives(told[0], told[1], found)
 
 
+def check_status(backend: Backend, status: Tensor, layout: Layout, told: tuple[str, int] | None) -> None:
+    """Raise for what the kernels found in the values, unless looking would make the host wait (see :func:`set_debug`)."""
+    if not backend.is_asynchronous or _debug:
+        _raise_for(status.tolist(), layout, told)
+
+
+def count_positives(backend: Backend, logits: Tensor, targets: Tensor, layout: Layout) -> int:
+    """P, by a look at the labels that the host waits for."""
+    status: list[int] = backend.kernels.count_positives(logits, targets, _C.TargetLayout(*layout)).tolist()
+    _raise_for(status, layout, None)
+    return status[0]
+
+
 class _Ranking(torch.autograd.Function):
     """Forward streams the logits once and keeps P-sized tables; backward streams them once more."""
 
@@ -133,12 +146,7 @@ class _Ranking(torch.autograd.Function):
         native = _C.TargetLayout(*layout)
         inputs = logits, loc_errors
         logits, targets = logits.contiguous(), targets.contiguous()
-        if told is None:
-            status = kernels.count_positives(logits, targets, native).tolist()
-            _raise_for(status, layout, None)
-            count = status[0]
-        else:
-            count = told[1]
+        count = told[1] if told else count_positives(backend, logits, targets, layout)
         algorithm = choose_algorithm(algorithm_name, logits.dtype, count, delta)
         if loc_errors is not None:
             loc_errors = loc_errors.contiguous()
@@ -146,8 +154,7 @@ class _Ranking(torch.autograd.Function):
         cls, loc, rank, precision, index, tables, status = kernels.forward(
             logits, targets, native, count, loss, loc_errors, want_error_gradient, delta, eps, algorithm
         )
-        if not backend.is_asynchronous or _debug:
-            _raise_for(status.tolist(), layout, told)
+        check_status(backend, status, layout, told)
         ctx.save_for_backward(logits, targets, index, tables, *inputs)
         ctx.call = kernels, native, delta, algorithm, None if loc_errors is None else loc_errors.dtype
         ctx.set_materialize_grads(False)

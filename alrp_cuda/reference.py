@@ -29,6 +29,7 @@ from .inputs import (
     check_targets,
 )
 from .outputs import ALRPOutput
+from .ranks import ErrorFunction, Ranks, ask, check_extras, check_skew, told_positives
 
 # Pairs held in memory at once (a few temporaries of this many elements).
 CHUNK_PAIRS = 1 << 21
@@ -252,3 +253,80 @@ def ap_loss(
     nothing = logits.new_empty(0)
     loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
     return loss
+
+
+class _GivenGradient(torch.autograd.Function):
+    """The value as it is; its gradient for the logits is the one given."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, value: Tensor, gradient: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(logits, gradient)
+        ctx.dtype = value.dtype
+        return value.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        logits, gradient = ctx.saved_tensors
+        grad_logits = (gradient * grad).to(logits.dtype)
+        return *first_order_only((grad_logits,), (logits,)), grad.to(ctx.dtype), None, None
+
+
+def error_driven_loss(
+    logits: Tensor,
+    targets: Tensor,
+    error_fn: ErrorFunction,
+    *,
+    delta: float = 1.0,
+    eps: float = 1e-5,
+    extras: Tensor | None = None,
+    skew: float = 1.0,
+    background: int | None = None,
+    num_positives: int | None = None,
+) -> Tensor:
+    """Any ranking loss (sec. 3, Algorithm 1) in float64; arguments and result as in :func:`alrp_cuda.error_driven_loss`.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> ap = lambda ranks: alrp_cuda.Errors(ranks.n_fp / ranks.rank)
+        >>> round(float(error_driven_loss(torch.tensor([2.0, 1.0, 0.0]), torch.tensor([1, 0, 1]), ap, delta=0.0)), 4)
+        0.1667
+    """
+    layout = check_targets(logits, targets, background)
+    check_extras(logits, extras)
+    check_count("num_positives", num_positives)
+    delta, eps, skew = check_number("delta", delta), check_number("eps", eps), check_skew(skew)
+    told = told_positives(extras, num_positives)
+    flat = logits.detach().reshape(-1).double()
+    index, negative = split(targets, layout, flat.numel())
+    if told is not None:
+        check_positives(told[0], told[1], index.numel())
+    scores, negatives = flat[index], flat[negative]
+    poison = torch.where(torch.cat((scores, negatives)).isnan().any(), torch.nan, 0.0).to(flat)
+
+    own = None if extras is None else extras.double()
+    value = poison.clone() if own is None else own[..., :0].sum() + poison
+    grad = torch.zeros_like(flat)
+    if index.numel():
+        n_fp = sum_over_columns(scores, negatives, None, delta)
+        rank_pos = 1 + sum_over_columns(scores, scores, None, delta, skip_self=True)
+        above = None
+        if own is not None:
+            matrix = step(differences(scores, scores), delta).fill_diagonal_(0)  # P x P at once: autograd goes through it
+            above = times(matrix, own[..., None, :]).sum(-1)  # sum over k != i of extras_k H(x_ik)
+        ranks = Ranks(n_fp + poison, rank_pos + poison, rank_pos + n_fp + poison, own, above, scores)
+        loss, error, z = ask(error_fn, ranks)
+        value = loss + poison
+        active = n_fp > eps
+        grad[index] = torch.where(active, -error / z, 0)
+        norm, shared = torch.zeros_like(n_fp), torch.zeros_like(negatives)
+        for i, _, h in step_chunks(scores, negatives, delta, skip_self=False):
+            norm[i] += (h**skew).sum(1)
+        share = torch.where(active, error / (z * norm), 0)
+        for i, j, h in step_chunks(scores, negatives, delta, skip_self=False):  # p(j|i) = H^skew / sum_j H^skew
+            shared[j] += times(h**skew, share[i, None]).sum(0)
+        grad[negative] = shared
+    grad[index] += poison
+    grad[negative] += poison
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    result: Tensor = _GivenGradient.apply(logits, value, grad.reshape(logits.shape), dtype)
+    return result

@@ -29,7 +29,15 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
         py::arg("delta"), py::arg("eps"), py::arg("algorithm"));
   m.def("backward", &alrp::backward, NoGil(), py::arg("logits"), py::arg("targets"), py::arg("layout"),
         py::arg("delta"), py::arg("algorithm"), py::arg("index"), py::arg("tables"), py::arg("grad_cls"),
-        py::arg("grad_loc"), py::arg("loc_errors_dtype"));
+        py::arg("grad_loc"), py::arg("loc_errors_dtype"), py::arg("skew") = 1.0);
+  m.def("sums", &alrp::sums, NoGil(), py::arg("logits"), py::arg("targets"), py::arg("layout"),
+        py::arg("num_positives"), py::arg("delta"), py::arg("algorithm"), py::arg("skew"));
+  m.def("drive", &alrp::drive, NoGil(), py::arg("logits"), py::arg("targets"), py::arg("layout"),
+        py::arg("delta"), py::arg("algorithm"), py::arg("skew"), py::arg("index"), py::arg("tables"),
+        py::arg("place"), py::arg("n_fp"), py::arg("norm"), py::arg("errors"), py::arg("z"), py::arg("eps"));
+  m.def("pair_product", &alrp::pair_product, NoGil(), py::arg("logits"), py::arg("targets"),
+        py::arg("layout"), py::arg("delta"), py::arg("algorithm"), py::arg("index"), py::arg("tables"),
+        py::arg("place"), py::arg("weights"), py::arg("transposed"));
   m.def("count_positives", &alrp::count_positives, NoGil(), py::arg("logits"), py::arg("targets"),
         py::arg("layout"));
 }

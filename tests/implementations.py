@@ -28,6 +28,9 @@ class Fast:
     def ap_loss(self, *args, **options):
         return alrp_cuda.ap_loss(*args, **self.choice, **options)
 
+    def error_driven_loss(self, *args, **options):
+        return alrp_cuda.error_driven_loss(*args, **self.choice, **options)
+
 
 class Reference:
     """The same face on the reference."""
@@ -43,6 +46,9 @@ class Reference:
 
     def ap_loss(self, *args, **options):
         return reference.ap_loss(*args, **options)
+
+    def error_driven_loss(self, *args, **options):
+        return reference.error_driven_loss(*args, **options)
 
 
 @contextlib.contextmanager

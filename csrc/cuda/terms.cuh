@@ -62,6 +62,8 @@ __device__ inline void compute_terms(const Spec& spec, const Sums& sums, const O
         if (live) terms = interpolated_ap_terms(best);
         break;
       }
+      case Loss::kGiven:
+        break;
     }
     if (!live) continue;
     cls += terms.cls;

@@ -66,7 +66,7 @@ Labels labels_of(const at::Tensor& targets, TargetLayout layout) {
 }
 
 Input input_of(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, int64_t p,
-               double delta, int64_t algorithm) {
+               double delta, int64_t algorithm, double skew = 1) {
   TORCH_CHECK_VALUE(logits.is_contiguous() && targets.is_contiguous(),
                     "logits and targets must be contiguous");
   TORCH_CHECK_VALUE(targets.device() == logits.device(), "targets must be on the device of logits");
@@ -75,7 +75,7 @@ Input input_of(const at::Tensor& logits, const at::Tensor& targets, TargetLayout
   TORCH_CHECK_VALUE(
       logits.numel() == 0 || targets.numel() * std::max<int64_t>(1, layout.classes) == logits.numel(),
       "targets do not fit logits");
-  return {array_of(logits), logits.numel(), labels, p, delta, static_cast<Algorithm>(algorithm)};
+  return {array_of(logits), logits.numel(), labels, p, delta, static_cast<Algorithm>(algorithm), skew};
 }
 
 std::unique_ptr<Backend> backend_of(const at::Tensor& logits) {
@@ -110,6 +110,19 @@ Tables tables_of(const Backend& backend, const Input& input, const at::Tensor& i
           has_error_gradient ? rows + 3 * p : nullptr,
           data + tables.numel() - 1,
           data};
+}
+
+double* doubles_of(const at::Tensor& tensor, int64_t size, const at::Tensor& logits) {
+  TORCH_CHECK_VALUE(tensor.scalar_type() == at::kDouble && tensor.is_contiguous() && tensor.numel() == size &&
+                        tensor.device() == logits.device(),
+                    "expected ", size, " contiguous float64 on the device of logits");
+  return tensor.data_ptr<double>();
+}
+
+int64_t* place_of(const at::Tensor& place, int64_t p) {
+  TORCH_CHECK_VALUE(place.is_contiguous() && place.numel() == p,
+                    "place must be contiguous, one per positive");
+  return place.mutable_data_ptr<int64_t>();
 }
 
 }  // namespace
@@ -148,10 +161,10 @@ ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, Targe
 std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward(
     const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, double delta, int64_t algorithm,
     const at::Tensor& index, const at::Tensor& tables, const std::optional<at::Tensor>& grad_cls,
-    const std::optional<at::Tensor>& grad_loc, at::ScalarType loc_errors_dtype) {
+    const std::optional<at::Tensor>& grad_loc, at::ScalarType loc_errors_dtype, double skew) {
   const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
   const int64_t p = index.numel();
-  const Input input = input_of(logits, targets, layout, p, delta, algorithm);
+  const Input input = input_of(logits, targets, layout, p, delta, algorithm, skew);
   const auto backend = backend_of(logits);
   std::optional<at::Tensor> grad_logits, grad_loc_errors;
   Gradients gradients{};
@@ -172,6 +185,57 @@ std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward(
   const at::Tensor workspace = workspace_of(*backend, input, logits);
   alrp::backward(*backend, input, tables_of(*backend, input, index, tables), gradients, workspace.data_ptr());
   return {grad_logits, grad_loc_errors};
+}
+
+SumsResult sums(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
+                int64_t num_positives, double delta, int64_t algorithm, double skew) {
+  const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
+  const int64_t p = num_positives;
+  const Input input = input_of(logits, targets, layout, p, delta, algorithm, skew);
+  const auto doubles = logits.options().dtype(at::kDouble), integers = logits.options().dtype(at::kLong);
+  const auto backend = backend_of(logits);
+  const int64_t device = device_size(*backend, input);
+  at::Tensor tables = at::empty({device + 3 * p + 1}, doubles), index = at::empty({p}, integers);
+  at::Tensor status = at::empty({3}, integers), place = at::empty({p}, integers);
+  at::Tensor rank_pos = at::empty({p}, doubles), n_fp = at::empty({p}, doubles);
+  at::Tensor norm = skew == 1 ? n_fp : at::empty({p}, doubles);
+  const at::Tensor unused = at::empty({2 * p + 2}, doubles);  // the losses, ranks and precisions
+  auto* spare = unused.data_ptr<double>();
+  const at::Tensor workspace = workspace_of(*backend, input, logits);
+  alrp::sums(*backend, input,
+             {place.data_ptr<int64_t>(), rank_pos.data_ptr<double>(), n_fp.data_ptr<double>(), nullptr},
+             norm.data_ptr<double>(),
+             {Dtype::kFloat64, spare, spare + 1, spare + 2, spare + 2 + p,
+              tables_of(*backend, input, index, tables), reinterpret_cast<Status*>(status.data_ptr())},
+             workspace.data_ptr());
+  return {place, rank_pos, n_fp, norm, tables.narrow(0, device, p), index, tables, status};
+}
+
+void drive(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, double delta,
+           int64_t algorithm, double skew, const at::Tensor& index, const at::Tensor& tables,
+           const at::Tensor& place, const at::Tensor& n_fp, const at::Tensor& norm, const at::Tensor& errors,
+           const at::Tensor& z, double eps) {
+  const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for launches
+  const int64_t p = index.numel();
+  const Input input = input_of(logits, targets, layout, p, delta, algorithm, skew);
+  const auto backend = backend_of(logits);
+  backend->drive(input,
+                 {place_of(place, p), doubles_of(n_fp, p, logits), doubles_of(norm, p, logits),
+                  doubles_of(errors, p, logits), doubles_of(z, 1, logits), eps},
+                 tables_of(*backend, input, index, tables));
+}
+
+at::Tensor pair_product(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
+                        double delta, int64_t algorithm, const at::Tensor& index, const at::Tensor& tables,
+                        const at::Tensor& place, const at::Tensor& weights, bool transposed) {
+  const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
+  const int64_t p = index.numel();
+  const Input input = input_of(logits, targets, layout, p, delta, algorithm);
+  const auto backend = backend_of(logits);
+  at::Tensor out = at::empty({p}, logits.options().dtype(at::kDouble));
+  backend->pair_product(input, tables_of(*backend, input, index, tables), place_of(place, p),
+                        doubles_of(weights, p, logits), transposed, out.data_ptr<double>());
+  return out;
 }
 
 at::Tensor count_positives(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout) {

@@ -28,7 +28,28 @@ ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, Targe
 std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward(
     const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, double delta, int64_t algorithm,
     const at::Tensor& index, const at::Tensor& tables, const std::optional<at::Tensor>& grad_cls,
-    const std::optional<at::Tensor>& grad_loc, at::ScalarType loc_errors_dtype);
+    const std::optional<at::Tensor>& grad_loc, at::ScalarType loc_errors_dtype, double skew);
+
+// What a loss of the caller's own is made of, P positives each ascending by score: (place, rank_pos, n_fp, norm,
+// score, index, tables, status); see Sums and Drive. All but place, index and status are float64, and the
+// tables hold no errors until `drive`.
+using SumsResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor,
+                              at::Tensor, at::Tensor>;
+
+SumsResult sums(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
+                int64_t num_positives, double delta, int64_t algorithm, double skew);
+
+// Writes the errors (p) and Z (scalar), float64, into the tables that `backward` reads.
+void drive(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, double delta,
+           int64_t algorithm, double skew, const at::Tensor& index, const at::Tensor& tables,
+           const at::Tensor& place, const at::Tensor& n_fp, const at::Tensor& norm, const at::Tensor& errors,
+           const at::Tensor& z, double eps);
+
+// Weights summed over the other positives, float64 (p) in the order of the flat index; see
+// Backend::pair_product.
+at::Tensor pair_product(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
+                        double delta, int64_t algorithm, const at::Tensor& index, const at::Tensor& tables,
+                        const at::Tensor& place, const at::Tensor& weights, bool transposed);
 
 // status, int64 (3), of the labels alone.
 at::Tensor count_positives(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout);

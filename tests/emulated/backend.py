@@ -13,7 +13,7 @@ from torch import Tensor
 
 from alrp_cuda import ops
 
-from .structures import DTYPES, Array, Gradients, Input, Labels, Output, Spec, Tables, declare
+from .structures import DTYPES, Array, Drive, Gradients, Input, Labels, Output, Spec, Sums, Tables, declare
 
 ROOT = Path(__file__).parents[2]
 CSRC = ROOT / "csrc"
@@ -86,11 +86,13 @@ class EmulatedKernels:
         if message is not None:
             raise RuntimeError(message.decode())
 
-    def _input(self, s: Session, logits: Tensor, targets: Tensor, layout: Any, p: int, delta: float, algorithm: int) -> Input:
+    def _input(
+        self, s: Session, logits: Tensor, targets: Tensor, layout: Any, p: int, delta: float, algorithm: int, skew: float = 1.0
+    ) -> Input:
         s.register(logits, writable=False, name="logits")
         s.register(targets, writable=False, name="targets")
         labels = Labels.of(targets, (layout.classes, layout.background))
-        return Input(Array.of(logits), logits.numel(), labels, p, delta, algorithm)
+        return Input(Array.of(logits), logits.numel(), labels, p, delta, algorithm, skew)
 
     def _workspace(self, s: Session, problem: Input) -> Tensor:
         size = ctypes.c_size_t()
@@ -157,13 +159,14 @@ class EmulatedKernels:
         grad_cls: Tensor | None,
         grad_loc: Tensor | None,
         loc_errors_dtype: torch.dtype,
+        skew: float = 1.0,
     ) -> tuple[Tensor | None, Tensor | None]:
         p = index.numel()
         grad_logits = None if grad_cls is None else poisoned(tuple(logits.shape), logits.dtype)
         grad_loc_errors = None if grad_loc is None else poisoned(p, loc_errors_dtype)
         incoming = grad_cls if grad_cls is not None else grad_loc
         with self._session() as s:
-            problem = self._input(s, logits, targets, layout, p, delta, algorithm)
+            problem = self._input(s, logits, targets, layout, p, delta, algorithm, skew)
             s.register(index, writable=False, name="index")
             s.register(tables, writable=False, name="tables")
             for name, tensor in {"grad_cls": grad_cls, "grad_loc": grad_loc}.items():
@@ -183,6 +186,82 @@ class EmulatedKernels:
             own = Tables.of(index, tables, self._device_size(problem))
             self._check(self.library.dll.alrp_backward(problem, own, gradients, workspace.data_ptr(), STREAM))
         return grad_logits, grad_loc_errors
+
+    def sums(
+        self, logits: Tensor, targets: Tensor, layout: Any, num_positives: int, delta: float, algorithm: int, skew: float
+    ) -> tuple[Tensor, ...]:
+        p = num_positives
+        place, index, status = (poisoned(size, torch.int64) for size in (p, p, 3))
+        rank_pos, n_fp, unused = (poisoned(size, torch.float64) for size in (p, p, 2 * p + 2))
+        norm = n_fp if skew == 1 else poisoned(p, torch.float64)
+        with self._session() as s:
+            problem = self._input(s, logits, targets, layout, p, delta, algorithm, skew)
+            device = self._device_size(problem)
+            tables = poisoned(device + 3 * p + 1, torch.float64)
+            outputs = {"place": place, "rank_pos": rank_pos, "n_fp": n_fp, "index": index, "tables": tables, "status": status}
+            if skew != 1:
+                outputs["norm"] = norm
+            for name, tensor in (outputs | {"unused": unused}).items():
+                s.register(tensor, name=name)
+            workspace = self._workspace(s, problem)
+            spare = [unused.data_ptr() + 8 * offset for offset in (0, 1, 2, 2 + p)]
+            output = Output(DTYPES.index(torch.float64), *spare, Tables.of(index, tables, device), status.data_ptr())
+            own = Sums(place.data_ptr(), rank_pos.data_ptr(), n_fp.data_ptr(), None)
+            self._check(self.library.dll.alrp_sums(problem, own, norm.data_ptr(), output, workspace.data_ptr(), STREAM))
+        return place, rank_pos, n_fp, norm, tables[device : device + p], index, tables, status
+
+    def drive(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        delta: float,
+        algorithm: int,
+        skew: float,
+        index: Tensor,
+        tables: Tensor,
+        place: Tensor,
+        n_fp: Tensor,
+        norm: Tensor,
+        errors: Tensor,
+        z: Tensor,
+        eps: float,
+    ) -> None:
+        read = {"place": place, "n_fp": n_fp, "errors": errors, "z": z}
+        if norm is not n_fp and norm.data_ptr() != n_fp.data_ptr():
+            read["norm"] = norm
+        with self._session() as s:
+            problem = self._input(s, logits, targets, layout, index.numel(), delta, algorithm, skew)
+            for name, tensor in read.items():
+                s.register(tensor, writable=False, name=name)
+            s.register(tables, name="tables")
+            drive = Drive(*(t.data_ptr() for t in (place, n_fp, norm, errors, z)), eps)
+            own = Tables.of(index, tables, self._device_size(problem))
+            self._check(self.library.dll.alrp_drive(problem, drive, own, STREAM))
+
+    def pair_product(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        delta: float,
+        algorithm: int,
+        index: Tensor,
+        tables: Tensor,
+        place: Tensor,
+        weights: Tensor,
+        transposed: bool,
+    ) -> Tensor:
+        out = poisoned(index.numel(), torch.float64)
+        with self._session() as s:
+            problem = self._input(s, logits, targets, layout, index.numel(), delta, algorithm)
+            for name, tensor in {"tables": tables, "place": place, "weights": weights}.items():
+                s.register(tensor, writable=False, name=name)
+            s.register(out, name="out")
+            own = Tables.of(index, tables, self._device_size(problem))
+            arguments = place.data_ptr(), weights.data_ptr(), transposed, out.data_ptr(), STREAM
+            self._check(self.library.dll.alrp_pair_product(problem, own, *arguments))
+        return out
 
     def count_positives(self, logits: Tensor, targets: Tensor, layout: Any) -> Tensor:
         status = poisoned(3, torch.int64)
