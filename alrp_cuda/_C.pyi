@@ -65,4 +65,32 @@ def pair_product(
     weights: Tensor,
     transposed: bool,
 ) -> Tensor: ...
+def forward_slices(
+    logits: Tensor,
+    targets: Tensor,
+    layout: TargetLayout,
+    sizes: list[int],
+    counts: list[int],
+    algorithms: list[int],
+    loss: int,
+    loc_errors: Tensor | None,
+    want_error_gradient: bool,
+    delta: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]]: ...
+def backward_slices(
+    logits: Tensor,
+    targets: Tensor,
+    layout: TargetLayout,
+    sizes: list[int],
+    counts: list[int],
+    algorithms: list[int],
+    delta: float,
+    index: Tensor,
+    tables: list[Tensor],
+    grad_cls: Tensor | None,
+    grad_loc: Tensor | None,
+    loc_errors_dtype: torch.dtype,
+) -> tuple[Tensor | None, Tensor | None]: ...
+def count_slices(logits: Tensor, targets: Tensor, layout: TargetLayout, sizes: list[int]) -> Tensor: ...
 def count_positives(logits: Tensor, targets: Tensor, layout: TargetLayout) -> Tensor: ...

@@ -7,13 +7,16 @@ from .functional import alrp_loss, ap_loss
 from .inputs import ORDERS, check_background, check_choice, check_flag, check_number
 from .ops import ALGORITHMS, backends
 from .outputs import ALRPOutput
+from .scope import SCOPES
 
 
 class _RankingLoss(nn.Module):
     """Keeps what all losses take and shows it."""
 
-    def __init__(self, delta: float, eps: float, background: int | None, algorithm: str, backend: str) -> None:
+    def __init__(self, delta: float, eps: float, background: int | None, scope: str, algorithm: str, backend: str) -> None:
         super().__init__()
+        check_choice("scope", scope, SCOPES)
+        self.scope = scope
         self.delta = check_number("delta", delta)
         self.eps = check_number("eps", eps)
         check_background(background)
@@ -55,12 +58,13 @@ class ALRPLoss(_RankingLoss):
         order: str = "smooth",
         eps: float = 1e-5,
         background: int | None = None,
+        scope: str = "batch",
         algorithm: str = "auto",
         backend: str = "auto",
         balance: float | str | None = None,
         epoch_length: int | None = None,
     ) -> None:
-        super().__init__(delta, eps, background, algorithm, backend)
+        super().__init__(delta, eps, background, scope, algorithm, backend)
         check_choice("order", order, ORDERS)
         self.order = order
         if isinstance(balance, str):
@@ -71,7 +75,7 @@ class ALRPLoss(_RankingLoss):
             raise ValueError(f"epoch_length must be None unless balance is 'self', got {epoch_length}")
         self.balance = None if balance is None else check_number("balance", balance)
 
-    def forward(self, logits: Tensor, targets: Tensor, loc_errors: Tensor) -> ALRPOutput:
+    def forward(self, logits: Tensor, targets: Tensor, loc_errors: Tensor, *, image_index: Tensor | None = None) -> ALRPOutput:
         """Shapes and result as in :func:`alrp_cuda.alrp_loss`; the gradient of ``loc`` is balanced."""
         out = alrp_loss(
             logits,
@@ -81,6 +85,8 @@ class ALRPLoss(_RankingLoss):
             order=self.order,
             eps=self.eps,
             background=self.background,
+            scope=self.scope,
+            image_index=image_index,
             algorithm=self.algorithm,
             backend=self.backend,
         )
@@ -110,14 +116,17 @@ class APLoss(_RankingLoss):
         interpolate: bool = False,
         eps: float = 1e-5,
         background: int | None = None,
+        scope: str = "batch",
         algorithm: str = "auto",
         backend: str = "auto",
     ) -> None:
-        super().__init__(delta, eps, background, algorithm, backend)
+        super().__init__(delta, eps, background, scope, algorithm, backend)
         check_flag("interpolate", interpolate)
         self.interpolate = interpolate
 
-    def forward(self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None) -> Tensor:
+    def forward(
+        self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None, image_index: Tensor | None = None
+    ) -> Tensor:
         """Shapes and result as in :func:`alrp_cuda.ap_loss`."""
         return ap_loss(
             logits,
@@ -126,6 +135,8 @@ class APLoss(_RankingLoss):
             interpolate=self.interpolate,
             eps=self.eps,
             background=self.background,
+            scope=self.scope,
+            image_index=image_index,
             num_positives=num_positives,
             algorithm=self.algorithm,
             backend=self.backend,

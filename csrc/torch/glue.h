@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <tuple>
+#include <vector>
 
 namespace alrp {
 
@@ -50,6 +51,30 @@ void drive(const at::Tensor& logits, const at::Tensor& targets, TargetLayout lay
 at::Tensor pair_product(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
                         double delta, int64_t algorithm, const at::Tensor& index, const at::Tensor& tables,
                         const at::Tensor& place, const at::Tensor& weights, bool transposed);
+
+// The slices of `sizes` logits, one after the other, each ranked by itself: (cls, loc) with one value a slice,
+// (rank, precision, index) one after the other, and the tables of each. `counts` are their numbers of
+// positives; `index` counts from the start of each slice.
+using SlicesResult =
+    std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>>;
+
+SlicesResult forward_slices(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
+                            const std::vector<int64_t>& sizes, const std::vector<int64_t>& counts,
+                            const std::vector<int64_t>& algorithms, int64_t loss,
+                            const std::optional<at::Tensor>& loc_errors, bool want_error_gradient,
+                            double delta, double eps);
+
+// As backward, with one incoming gradient a slice.
+std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward_slices(
+    const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
+    const std::vector<int64_t>& sizes, const std::vector<int64_t>& counts,
+    const std::vector<int64_t>& algorithms, double delta, const at::Tensor& index,
+    const std::vector<at::Tensor>& tables, const std::optional<at::Tensor>& grad_cls,
+    const std::optional<at::Tensor>& grad_loc, at::ScalarType loc_errors_dtype);
+
+// status, int64 (slices, 3), of the labels of each slice.
+at::Tensor count_slices(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
+                        const std::vector<int64_t>& sizes);
 
 // status, int64 (3), of the labels alone.
 at::Tensor count_positives(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout);

@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,17 @@ def poisoned(size: int | tuple[int, ...], dtype: torch.dtype) -> Tensor:
     if tensor.nbytes < 1 << 30:
         tensor.view(-1).view(torch.uint8).fill_(0xA5)
     return tensor  # of a huge tensor, only the pages that a kernel writes should take memory
+
+
+def slices(
+    logits: Tensor, targets: Tensor, sizes: list[int], counts: list[int], algorithms: list[int]
+) -> Iterator[tuple[Tensor, Tensor, tuple[int, int], int]]:
+    """(logits, targets, range of the positives, algorithm) of each slice."""
+    ends = accumulate(counts)
+    rows = [size * targets.numel() // max(1, logits.numel()) for size in sizes]
+    parts = zip(logits.view(-1).split(sizes), targets.view(-1).split(rows), ends, counts, algorithms, strict=True)
+    for own, labels, end, count, algorithm in parts:
+        yield own, labels, (end - count, end), algorithm
 
 
 class EmulatedKernels:
@@ -262,6 +274,62 @@ class EmulatedKernels:
             arguments = place.data_ptr(), weights.data_ptr(), transposed, out.data_ptr(), STREAM
             self._check(self.library.dll.alrp_pair_product(problem, own, *arguments))
         return out
+
+    def forward_slices(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        sizes: list[int],
+        counts: list[int],
+        algorithms: list[int],
+        loss: int,
+        loc_errors: Tensor | None,
+        want_error_gradient: bool,
+        delta: float,
+        eps: float,
+    ) -> tuple[Any, ...]:
+        results = []
+        for own, labels, (begin, end), algorithm in slices(logits, targets, sizes, counts, algorithms):
+            errors = None if loc_errors is None else loc_errors[begin:end]
+            count = end - begin
+            results.append(self.forward(own, labels, layout, count, loss, errors, want_error_gradient, delta, eps, algorithm))
+        columns = list(zip(*results, strict=True)) or [[torch.empty(0)]] * 7
+        values = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        cls, loc, rank, precision = (torch.cat([t.reshape(-1) for t in c]).to(values) for c in columns[:4])
+        return cls, loc, rank, precision, torch.cat(list(columns[4])).to(torch.int64), list(columns[5])
+
+    def backward_slices(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        sizes: list[int],
+        counts: list[int],
+        algorithms: list[int],
+        delta: float,
+        index: Tensor,
+        tables: list[Tensor],
+        grad_cls: Tensor | None,
+        grad_loc: Tensor | None,
+        loc_errors_dtype: torch.dtype,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        grad_logits, grad_errors = [torch.empty(0, dtype=logits.dtype)], [torch.empty(0, dtype=loc_errors_dtype)]
+        each = slices(logits, targets, sizes, counts, algorithms)
+        for s, (own, labels, (begin, end), algorithm) in enumerate(each):
+            incoming = (None if g is None else g[s].clone() for g in (grad_cls, grad_loc))
+            chosen = delta, algorithm, index[begin:end].clone(), tables[s]
+            one, two = self.backward(own, labels, layout, *chosen, *incoming, loc_errors_dtype)
+            grad_logits += [] if one is None else [one]
+            grad_errors += [] if two is None else [two]
+        return (
+            None if grad_cls is None else torch.cat(grad_logits).reshape(logits.shape),
+            None if grad_loc is None else torch.cat(grad_errors),
+        )
+
+    def count_slices(self, logits: Tensor, targets: Tensor, layout: Any, sizes: list[int]) -> Tensor:
+        each = slices(logits, targets, sizes, [0] * len(sizes), [0] * len(sizes))
+        return torch.stack([self.count_positives(own, labels, layout) for own, labels, *_ in each])
 
     def count_positives(self, logits: Tensor, targets: Tensor, layout: Any) -> Tensor:
         status = poisoned(3, torch.int64)

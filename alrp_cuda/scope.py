@@ -1,0 +1,182 @@
+"""What is ranked together: the whole batch, or each image by itself."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import _C
+from .first_order import first_order_only
+from .inputs import INTEGER, Layout, bad_label, check_choice, check_positives, check_tensor
+from .ops import ALGORITHMS, LOSSES, Backend, choose_algorithm, choose_backend, ranking_loss
+
+SCOPES = ("batch", "image")
+
+
+def check_scope(scope: str, image_index: Tensor | None, logits: Tensor, targets: Tensor, layout: Layout) -> None:
+    """Check ``scope`` and that ``image_index`` goes with it: one integer an anchor or, with flat targets, a logit."""
+    check_choice("scope", scope, SCOPES)
+    if scope == "batch":
+        if image_index is not None:
+            raise ValueError("image_index must be None for scope 'batch', got a tensor")
+        return
+    if image_index is None:
+        raise ValueError("image_index must be given for scope 'image', got None")
+    check_tensor("image_index", image_index, INTEGER)
+    if image_index.device != logits.device:
+        raise ValueError(f"image_index must be on the device of logits, {logits.device}, got {image_index.device}")
+    shape, shapes = tuple(image_index.shape), [tuple(targets.shape)]
+    if layout.classes == 0 and logits.dim():
+        shapes.append(tuple(logits.shape[:-1]))
+    if shape not in shapes:
+        raise ValueError(f"image_index must have shape {' or '.join(map(str, shapes))}, one index per anchor, got {shape}")
+
+
+class _Images(NamedTuple):
+    """The images of a batch, one after the other."""
+
+    sizes: list[int]  # logits of each
+    counts: list[int]  # positives of each
+    rows: Tensor | None  # the order of rows that puts them so; None if they are
+    positives: Tensor | None  # and that of the positives
+
+
+def _positive_rows(targets: Tensor, layout: Layout, rows: int) -> Tensor:
+    """The row of each positive, in flat order; all labels are possible ones."""
+    labels = targets.reshape(-1).to(torch.int64)
+    if layout.classes:
+        return ((labels >= 0) & (labels < layout.classes) & (labels != layout.background)).nonzero()[:, 0]
+    return (labels == 1).nonzero()[:, 0] // (labels.numel() // max(1, rows))
+
+
+def _find_images(image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout, backend: Backend) -> _Images:
+    """Which logits and how many positives each image holds, ascending by index. The host waits for the device."""
+    index = image_index.reshape(-1).to(torch.int64)
+    if logits.numel() == 0:
+        return _Images([], [], None, None)
+    rows = None
+    if bool((index[1:] < index[:-1]).any()):
+        rows = index.argsort(stable=True)
+    _, lengths = torch.unique_consecutive(index if rows is None else index[rows], return_counts=True)
+    width = logits.numel() // index.numel()
+    sizes = [width * length for length in lengths.tolist()]
+    labels = _reordered(targets, rows)
+    status = backend.kernels.count_slices(logits.contiguous(), labels, _C.TargetLayout(*layout), sizes).tolist()
+    if any(invalid for _, invalid, _ in status):
+        raise bad_label(layout)
+    positives = None if rows is None else index[_positive_rows(targets, layout, index.numel())].argsort(stable=True)
+    return _Images(sizes, [found for found, _, _ in status], rows, positives)
+
+
+def _reordered(tensor: Tensor, rows: Tensor | None) -> Tensor:
+    """A tensor with its rows, which are as many as ``rows``, in that order."""
+    if rows is None:
+        return tensor.contiguous()
+    if tensor.dtype in (torch.uint16, torch.uint32, torch.uint64):  # torch indexes few of the unsigned dtypes
+        signed = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.dtype.itemsize]
+        return _reordered(tensor.view(signed), rows).view(tensor.dtype)
+    return tensor.reshape(rows.numel(), -1)[rows]
+
+
+class _PerImage(torch.autograd.Function):
+    """One ranking an image: cls and loc with a value each; see ops for one ranking alone."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        loc_errors: Tensor | None,
+        targets: Tensor,
+        layout: Layout,
+        backend: Backend,
+        images: _Images,
+        loss: int,
+        algorithm: str,
+        delta: float,
+        eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        inputs = logits, loc_errors
+        algorithms = [choose_algorithm(algorithm, logits.dtype, count, delta) for count in images.counts]
+        slices = _C.TargetLayout(*layout), images.sizes, images.counts, algorithms
+        logits, loc_errors = logits.contiguous(), None if loc_errors is None else loc_errors.contiguous()
+        cls, loc, rank, precision, index, tables = backend.kernels.forward_slices(
+            logits, targets, *slices, loss, loc_errors, ctx.needs_input_grad[1], delta, eps
+        )
+        ctx.save_for_backward(logits, targets, index, *inputs, *tables)
+        ctx.call = backend.kernels, slices, delta
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(rank, precision)
+        return cls, loc, rank, precision
+
+    @staticmethod
+    def backward(ctx: Any, grad_cls: Tensor | None, grad_loc: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        logits, targets, index, original, loc_errors, *tables = ctx.saved_tensors
+        kernels, slices, delta = ctx.call
+        needs_logits, needs_errors = ctx.needs_input_grad[:2]
+        grad_logits, grad_errors = kernels.backward_slices(
+            logits,
+            targets,
+            *slices,
+            delta,
+            index,
+            tables,
+            grad_cls.contiguous() if needs_logits and grad_cls is not None else None,
+            grad_loc.contiguous() if needs_errors and grad_loc is not None else None,
+            torch.float32 if loc_errors is None else loc_errors.dtype,
+        )
+        # As in ops: a zero gradient, never None.
+        if needs_logits and grad_logits is None:
+            grad_logits = torch.zeros_like(logits)
+        if needs_errors and grad_errors is None:
+            grad_errors = torch.zeros_like(loc_errors)
+        return *first_order_only((grad_logits, grad_errors), (original, loc_errors)), *[None] * 8
+
+
+def scoped_loss(
+    scope: str,
+    image_index: Tensor | None,
+    logits: Tensor,
+    loc_errors: Tensor | None,
+    targets: Tensor,
+    layout: Layout,
+    *,
+    backend: str,
+    algorithm: str,
+    loss: str,
+    delta: float,
+    eps: float,
+    told: tuple[str, int] | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(cls, loc, rank, precision) as :func:`alrp_cuda.ops.ranking_loss` gives them, over what ``scope`` says.
+
+    "image": cls and loc are the means over the images that hold a positive. What depends on values is raised on every
+    device, for the host has to look at the labels anyway.
+    """
+    check_scope(scope, image_index, logits, targets, layout)
+    if image_index is None:
+        options: dict[str, Any] = {"backend": backend, "algorithm": algorithm, "loss": loss, "delta": delta, "eps": eps}
+        return ranking_loss(logits, loc_errors, targets, layout, told=told, **options)
+    check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
+    chosen = choose_backend(backend, logits)
+    images = _find_images(image_index, logits.detach(), targets, layout, chosen)
+    if told is not None:
+        check_positives(*told, sum(images.counts))
+    if images.positives is not None and loc_errors is not None:
+        loc_errors = loc_errors[images.positives]
+    cls, loc, rank, precision = _PerImage.apply(
+        _reordered(logits, images.rows),
+        loc_errors,
+        _reordered(targets, images.rows),
+        layout,
+        chosen,
+        images,
+        LOSSES.index(loss),
+        algorithm,
+        delta,
+        eps,
+    )
+    if images.positives is not None:
+        rank, precision = (torch.empty_like(x).scatter_(0, images.positives, x) for x in (rank, precision))
+    with_positives = max(1, sum(count > 0 for count in images.counts))
+    # An image without positives adds 0, or NaN where a score of it is NaN.
+    return cls.sum() / with_positives, loc.sum() / with_positives, rank, precision
