@@ -16,6 +16,7 @@ SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 INTEGER = SIGNED + UNSIGNED
 ORDERS = ("smooth", "hard")
+SCOPES = ("batch", "image")
 
 
 class Layout(NamedTuple):
@@ -92,6 +93,25 @@ def check_loc_errors(logits: Tensor, loc_errors: Tensor) -> None:
         raise ValueError(f"loc_errors must be on the device of logits, {logits.device}, got {loc_errors.device}")
     if loc_errors.dim() != 1:
         raise ValueError(f"loc_errors must have shape (P,), one error per positive, got shape {tuple(loc_errors.shape)}")
+
+
+def check_scope(scope: str, image_index: Tensor | None, logits: Tensor, targets: Tensor, layout: Layout) -> None:
+    """Check ``scope`` and that ``image_index`` goes with it: one integer an anchor or, with flat targets, a logit."""
+    check_choice("scope", scope, SCOPES)
+    if scope == "batch":
+        if image_index is not None:
+            raise ValueError("image_index must be None for scope 'batch', got a tensor")
+        return
+    if image_index is None:
+        raise ValueError("image_index must be given for scope 'image', got None")
+    check_tensor("image_index", image_index, INTEGER)
+    if image_index.device != logits.device:
+        raise ValueError(f"image_index must be on the device of logits, {logits.device}, got {image_index.device}")
+    shape, shapes = tuple(image_index.shape), [tuple(targets.shape)]
+    if layout.classes == 0 and logits.dim():
+        shapes.append(tuple(logits.shape[:-1]))
+    if shape not in shapes:
+        raise ValueError(f"image_index must have shape {' or '.join(map(str, shapes))}, one index per anchor, got {shape}")
 
 
 def check_number(name: str, value: object) -> float:

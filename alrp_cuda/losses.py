@@ -4,10 +4,9 @@ from torch import Tensor, nn
 
 from .balance import SelfBalance, scale_gradient
 from .functional import alrp_loss, ap_loss
-from .inputs import ORDERS, check_background, check_choice, check_flag, check_number
+from .inputs import ORDERS, SCOPES, check_background, check_choice, check_flag, check_number
 from .ops import ALGORITHMS, backends
 from .outputs import ALRPOutput
-from .scope import SCOPES
 
 
 class _RankingLoss(nn.Module):

@@ -10,7 +10,7 @@ the samples that rank together with it.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from .inputs import (
     check_loc_errors,
     check_number,
     check_positives,
+    check_scope,
     check_targets,
 )
 from .outputs import ALRPOutput
@@ -175,6 +176,37 @@ def descending(scores: Tensor) -> Tensor:
     return torch.sort(scores, descending=True, stable=True).indices
 
 
+class Image(NamedTuple):
+    """One image of a batch: its part of the tensors, and which of the batch's positives are its."""
+
+    logits: Tensor
+    targets: Tensor
+    positives: Tensor
+
+
+def images_of(image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout, told: Any) -> Iterator[Image]:
+    """The images, ascending by index, for ``scope="image"``."""
+    if logits.numel() == 0:
+        return
+    index, _ = split(targets, layout, logits.numel())
+    if told is not None:
+        check_positives(told[0], told[1], index.numel())
+    image_index = image_index.reshape(-1).to(torch.int64)
+    count = image_index.numel()
+    image_of_positive = image_index[index // (logits.numel() // count)]
+    form = (count,) if layout.classes else (count, -1)
+    for image in torch.unique(image_index):
+        rows = image_index == image
+        yield Image(logits.reshape(count, -1)[rows], targets.reshape(form)[rows], image_of_positive == image)
+
+
+def mean_over_images(losses: list[Tensor], images: list[Image], logits: Tensor) -> Tensor:
+    """The mean over the images that hold a positive; the others count for 0, or NaN where a score of theirs is NaN."""
+    count = max(1, sum(bool(image.positives.any()) for image in images))
+    nothing = logits.reshape(-1)[:0].sum(dtype=torch.promote_types(logits.dtype, torch.float32))
+    return sum(losses, nothing) / count
+
+
 def alrp_loss(
     logits: Tensor,
     targets: Tensor,
@@ -184,6 +216,8 @@ def alrp_loss(
     order: str = "smooth",
     eps: float = 1e-5,
     background: int | None = None,
+    scope: str = "batch",
+    image_index: Tensor | None = None,
 ) -> ALRPOutput:
     """aLRP Loss (Eq. 9-14) by the equations; arguments and result as in :func:`alrp_cuda.alrp_loss`.
 
@@ -196,7 +230,18 @@ def alrp_loss(
     layout = check_targets(logits, targets, background)
     check_loc_errors(logits, loc_errors)
     check_choice("order", order, ORDERS)
+    check_scope(scope, image_index, logits, targets, layout)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
+    told = ("loc_errors", loc_errors.numel())
+    if image_index is not None:
+        images = list(images_of(image_index, logits, targets, layout, told))
+        options: dict[str, Any] = {"delta": delta, "order": order, "eps": eps, "background": background}
+        each = [alrp_loss(image.logits, image.targets, loc_errors[image.positives], **options) for image in images]
+        cls, loc = (mean_over_images([out[k] for out in each], images, logits) for k in (0, 1))
+        rank, precision = torch.zeros_like(loc_errors, dtype=cls.dtype), torch.zeros_like(loc_errors, dtype=cls.dtype)
+        for image, out in zip(images, each, strict=True):
+            rank[image.positives], precision[image.positives] = out.rank, out.precision
+        return ALRPOutput(cls, loc + loc_errors[:0].sum(), rank, precision)
 
     def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
         rank = rank_pos + n_fp
@@ -213,7 +258,6 @@ def alrp_loss(
         # l(i) = (N_FP + E_i + S_i)/rank, l*(i) = E_i/rank (Eq. 12-13), so e(i) = (N_FP + S_i)/rank
         return n_fp / rank, l_loc, (n_fp + s) / rank, grad_loc
 
-    told = ("loc_errors", loc_errors.numel())
     return ALRPOutput(*RankingLoss.apply(logits, loc_errors, targets, layout, delta, eps, told, errors))
 
 
@@ -226,6 +270,8 @@ def ap_loss(
     eps: float = 1e-5,
     background: int | None = None,
     num_positives: int | None = None,
+    scope: str = "batch",
+    image_index: Tensor | None = None,
 ) -> Tensor:
     """AP Loss (Eq. 2, 4) by the equations; arguments and result as in :func:`alrp_cuda.ap_loss`.
 
@@ -237,7 +283,13 @@ def ap_loss(
     layout = check_targets(logits, targets, background)
     check_flag("interpolate", interpolate)
     check_count("num_positives", num_positives)
+    check_scope(scope, image_index, logits, targets, layout)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
+    told = None if num_positives is None else ("num_positives", int(num_positives))
+    if image_index is not None:
+        images = list(images_of(image_index, logits, targets, layout, told))
+        options: dict[str, Any] = {"delta": delta, "interpolate": interpolate, "eps": eps, "background": background}
+        return mean_over_images([ap_loss(image.logits, image.targets, **options) for image in images], images, logits)
 
     def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
         rank = rank_pos + n_fp
@@ -249,7 +301,6 @@ def ap_loss(
                 loss[ascending] = 1 - (rank_pos / rank)[ascending].cummax(0).values
         return loss, torch.zeros_like(loss), loss, e
 
-    told = None if num_positives is None else ("num_positives", int(num_positives))
     nothing = logits.new_empty(0)
     loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
     return loss

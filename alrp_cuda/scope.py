@@ -7,29 +7,8 @@ from torch import Tensor
 
 from . import _C
 from .first_order import first_order_only
-from .inputs import INTEGER, Layout, bad_label, check_choice, check_positives, check_tensor
+from .inputs import Layout, bad_label, check_choice, check_positives, check_scope
 from .ops import ALGORITHMS, LOSSES, Backend, choose_algorithm, choose_backend, ranking_loss
-
-SCOPES = ("batch", "image")
-
-
-def check_scope(scope: str, image_index: Tensor | None, logits: Tensor, targets: Tensor, layout: Layout) -> None:
-    """Check ``scope`` and that ``image_index`` goes with it: one integer an anchor or, with flat targets, a logit."""
-    check_choice("scope", scope, SCOPES)
-    if scope == "batch":
-        if image_index is not None:
-            raise ValueError("image_index must be None for scope 'batch', got a tensor")
-        return
-    if image_index is None:
-        raise ValueError("image_index must be given for scope 'image', got None")
-    check_tensor("image_index", image_index, INTEGER)
-    if image_index.device != logits.device:
-        raise ValueError(f"image_index must be on the device of logits, {logits.device}, got {image_index.device}")
-    shape, shapes = tuple(image_index.shape), [tuple(targets.shape)]
-    if layout.classes == 0 and logits.dim():
-        shapes.append(tuple(logits.shape[:-1]))
-    if shape not in shapes:
-        raise ValueError(f"image_index must have shape {' or '.join(map(str, shapes))}, one index per anchor, got {shape}")
 
 
 class _Images(NamedTuple):

@@ -15,7 +15,7 @@ every_case = pytest.mark.parametrize("case", CASES, ids=str)
 
 def tensors(case):
     data = case.build()
-    return data.logits.clone().requires_grad_(), data.targets, data.loc_errors.to(case.dtype).requires_grad_()
+    return data.logits.clone().requires_grad_(), data.targets, data.loc_errors.to(case.dtype, copy=True).requires_grad_()
 
 
 def grads(loss, *leaves):
@@ -120,7 +120,7 @@ def test_rank_sort_is_the_published_one(dtype):
     data = Case((257, 19), dtype=dtype).build()
     labels = data.flat.to(dtype)
     labels[data.flat == 1] = data.loc_errors.to(dtype) / 1.8
-    logits = data.logits.reshape(-1).requires_grad_()
+    logits = data.logits.reshape(-1).clone().requires_grad_()
     rank, sort = compat.RankSort.apply(logits, labels)
     want = published_rank_sort(logits.detach(), labels, 0.5, 1e-10)
     bound = 1e-5 if dtype == torch.float32 else 1e-12

@@ -48,80 +48,80 @@ def separately(loss, losses, data, image, options):
     return want | {"d_logits": want["d_logits"].reshape(data.logits.shape)}
 
 
-def shared(fast, image):
-    return {"scope": "image", "image_index": fast.put(image)}
+def shared(losses, image):
+    return {"scope": "image", "image_index": losses.put(image)}
 
 
 @every_loss
 @pytest.mark.parametrize("labels", FORMS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_mean_of_separate_calls(fast, loss, labels, dtype):
+def test_mean_of_separate_calls(losses, loss, labels, dtype):
     data = Case((1009, 67), labels, dtype=dtype, errors_dtype=dtype).build()
     rows = data.targets if labels.classes else data.flat.reshape(data.logits.shape)
     kind = (data.flat == 1).reshape(data.targets.numel(), -1).any(1).reshape(data.targets.shape)
     image = images_of(rows, kind)
-    got = evaluate(loss, fast, data.logits, data.targets, data.loc_errors, **data.options, **shared(fast, image))
-    assert_same_loss(got, separately(loss, fast, data, image, data.options), dtype, data.positive)
+    got = evaluate(loss, losses, data.logits, data.targets, data.loc_errors, **data.options, **shared(losses, image))
+    assert_same_loss(got, separately(loss, losses, data, image, data.options), dtype, data.positive)
 
 
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.int64], ids=str)
-def test_flat_targets_take_an_index_of_anchors(fast, loss, dtype):
+def test_flat_targets_take_an_index_of_anchors(losses, loss, dtype):
     data = Case((300, 23)).build()
     data.logits.shape[0] == 3 or pytest.fail("the case is to have three rows")
     image = torch.tensor([5, 1, 5]).to(dtype)
-    got = evaluate(loss, fast, data.logits, data.targets, data.loc_errors, **shared(fast, image))
+    got = evaluate(loss, losses, data.logits, data.targets, data.loc_errors, **shared(losses, image))
     want = evaluate(
-        loss, fast, data.logits, data.targets, data.loc_errors, **shared(fast, image[:, None].expand(data.logits.shape))
+        loss, losses, data.logits, data.targets, data.loc_errors, **shared(losses, image[:, None].expand(data.logits.shape))
     )
     for name, value in want.items():
         assert torch.equal(got[name], value), name
-    assert_same_loss(got, separately(loss, fast, data, image, {}), torch.float32, data.positive)
+    assert_same_loss(got, separately(loss, losses, data, image, {}), torch.float32, data.positive)
 
 
 @every_loss
-def test_one_image_is_the_batch(fast, loss):
+def test_one_image_is_the_batch(losses, loss):
     data = Case((257, 19), Labels(torch.int64, 5)).build()
     tensors = data.logits, data.targets, data.loc_errors
-    want = evaluate(loss, fast, *tensors)
-    got = evaluate(loss, fast, *tensors, **shared(fast, torch.full(data.targets.shape, 7)))
+    want = evaluate(loss, losses, *tensors)
+    got = evaluate(loss, losses, *tensors, **shared(losses, torch.full(data.targets.shape, 7)))
     assert_same_loss(got, want, torch.float32, data.positive)
 
 
 @every_loss
-def test_order_of_images_does_not_matter(fast, loss):
+def test_order_of_images_does_not_matter(losses, loss):
     data = Case((400, 30), Labels(torch.int64, 5)).build()
     image = torch.arange(len(data.targets)) // 20
-    want = evaluate(loss, fast, data.logits, data.targets, data.loc_errors, **shared(fast, image))
+    want = evaluate(loss, losses, data.logits, data.targets, data.loc_errors, **shared(losses, image))
     shuffled = torch.randperm(int(image.max()) + 1, generator=torch.Generator().manual_seed(0))[image]
-    got = evaluate(loss, fast, data.logits, data.targets, data.loc_errors, **shared(fast, shuffled))
+    got = evaluate(loss, losses, data.logits, data.targets, data.loc_errors, **shared(losses, shuffled))
     assert_same_loss(got, want, torch.float32, data.positive)
 
 
 @every_loss
 @pytest.mark.parametrize("labels", [[0, 0, 0, 0], [-1, 0, -1, 0]], ids=str)
-def test_no_positives_anywhere_give_connected_zeros(fast, loss, labels):
+def test_no_positives_anywhere_give_connected_zeros(losses, loss, labels):
     image = torch.tensor([1, 0, 1, 2])
-    got = evaluate(loss, fast, torch.zeros(4), torch.tensor(labels), torch.empty(0), **shared(fast, image))
+    got = evaluate(loss, losses, torch.zeros(4), torch.tensor(labels), torch.empty(0), **shared(losses, image))
     assert all(not value.any() for value in got.values())
     assert got["d_logits"].shape == (4,)
 
 
 @every_loss
 @pytest.mark.parametrize("shape", [(0,), (0, 3), (4, 0)])
-def test_no_logits_give_connected_zeros(fast, loss, shape):
+def test_no_logits_give_connected_zeros(losses, loss, shape):
     targets = torch.zeros(shape, dtype=torch.int64)
-    got = evaluate(loss, fast, torch.empty(shape), targets, torch.empty(0), **shared(fast, targets))
+    got = evaluate(loss, losses, torch.empty(shape), targets, torch.empty(0), **shared(losses, targets))
     assert got["d_logits"].shape == shape
     assert all(not value.any() for value in got.values())
 
 
 @every_loss
-def test_nan_score_shows_in_the_loss_and_in_its_image(fast, loss):
+def test_nan_score_shows_in_the_loss_and_in_its_image(losses, loss):
     for labels, errors in (([1, 0, 0, 0], [0.5]), ([0, 0, 1, 0], [0.5])):
         logits = torch.tensor([0.0, 1.0, math.nan, 2.0])
         image = torch.tensor([0, 0, 1, 1])
-        got = evaluate(loss, fast, logits, torch.tensor(labels), torch.tensor(errors), **shared(fast, image))
+        got = evaluate(loss, losses, logits, torch.tensor(labels), torch.tensor(errors), **shared(losses, image))
         assert got["d_logits"].isnan().tolist() == [False, False, True, True]
         assert all(got[name].isnan() for name in ("cls", "loc", "loss") if name in got)
 
@@ -166,27 +166,27 @@ def test_modules_take_images(fast):
         ),
     ],
 )
-def test_misuse_is_named(fast, error, options, words):
-    options = {k: fast.put(v) if isinstance(v, torch.Tensor) else v for k, v in options.items()}
+def test_misuse_is_named(losses, error, options, words):
+    options = {k: losses.put(v) if isinstance(v, torch.Tensor) else v for k, v in options.items()}
     with pytest.raises(error, match=words):
-        fast.ap_loss(fast.put(torch.zeros(2, 3)), fast.put(torch.tensor([[1, 0, 0], [0, -1, 1]])), **options)
+        losses.ap_loss(losses.put(torch.zeros(2, 3)), losses.put(torch.tensor([[1, 0, 0], [0, -1, 1]])), **options)
 
 
-def test_class_indices_take_an_index_of_anchors_alone(fast):
-    options = {"scope": "image", "image_index": fast.put(torch.zeros(2, 3, dtype=torch.int64))}
+def test_class_indices_take_an_index_of_anchors_alone(losses):
+    options = {"scope": "image", "image_index": losses.put(torch.zeros(2, 3, dtype=torch.int64))}
     with pytest.raises(ValueError, match=r"image_index must have shape \(2,\), one index per anchor, got \(2, 3\)"):
-        fast.ap_loss(fast.put(torch.zeros(2, 3)), fast.put(torch.tensor([1, 3])), **options)
+        losses.ap_loss(losses.put(torch.zeros(2, 3)), losses.put(torch.tensor([1, 3])), **options)
 
 
-def test_what_depends_on_values_raises_on_every_device(fast):
-    logits, image = fast.put(torch.zeros(4)), fast.put(torch.tensor([1, 0, 1, 0]))
+def test_what_depends_on_values_raises_on_every_device(losses):
+    logits, image = losses.put(torch.zeros(4)), losses.put(torch.tensor([1, 0, 1, 0]))
     options = {"scope": "image", "image_index": image}
     with pytest.raises(ValueError, match="targets must be 1 "):
-        fast.ap_loss(logits, fast.put(torch.tensor([1, 2, 0, 0])), **options)
+        losses.ap_loss(logits, losses.put(torch.tensor([1, 2, 0, 0])), **options)
     with pytest.raises(ValueError, match="num_positives must be the number of positives in targets, 2, got 3"):
-        fast.ap_loss(logits, fast.put(torch.tensor([1, 1, 0, 0])), num_positives=3, **options)
+        losses.ap_loss(logits, losses.put(torch.tensor([1, 1, 0, 0])), num_positives=3, **options)
     with pytest.raises(ValueError, match="targets hold 2 positives, got 1 errors"):
-        fast.alrp_loss(logits, fast.put(torch.tensor([1, 1, 0, 0])), fast.put(torch.zeros(1)), **options)
+        losses.alrp_loss(logits, losses.put(torch.tensor([1, 1, 0, 0])), losses.put(torch.zeros(1)), **options)
 
 
 def test_bad_scope_raises_when_a_module_is_made():
