@@ -52,7 +52,7 @@ void sums(Backend& backend, const Input& input, const Sums& sums, double* norm, 
   const Spec spec{Loss::kGiven, 0, {nullptr, Dtype::kFloat32}};
   void* scratch = Workspace(backend, input, workspace).scratch;
   run(backend, input, spec, sums, output, scratch);
-  if (input.skew != 1) backend.norms(input, output.tables, norm, scratch);
+  if (input.skew != 1) backend.norms(input, output.tables, norm, output.status, scratch);
 }
 
 void backward(Backend& backend, const Input& input, const Tables& tables, const Gradients& gradients,

@@ -142,8 +142,9 @@ class Backend {
   // Losses, rank, precision; tables.share, .gradient, .poison; .error_gradient for the hard order.
   virtual void terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) = 0;
 
-  // norm[i] = sum over negatives j of H(s_j - score[i])^skew, after the stages above.
-  virtual void norms(const Input& input, const Tables& tables, double* norm, void* scratch) = 0;
+  // norm[i] = sum over negatives j of H(s_j - score[i])^skew; status as count left it.
+  virtual void norms(const Input& input, const Tables& tables, double* norm, Status* status,
+                     void* scratch) = 0;
 
   // tables.share and .gradient of errors that the caller brings, and what spread makes of them.
   virtual void drive(const Input& input, const Drive& drive, const Tables& tables) = 0;

@@ -44,9 +44,9 @@ void CpuBackend::pair_sums(const Input& input, const Spec& spec, const Tables& t
     tiled::pair_sums(input, spec, tables.score, sums);
 }
 
-void CpuBackend::norms(const Input& input, const Tables& tables, double* norm, void* scratch) {
-  Status seen{};  // count has told already
-  tiled::count(input, tables.score, input.skew, norm, &seen, scratch);
+void CpuBackend::norms(const Input& input, const Tables& tables, double* norm, Status* status,
+                       void* scratch) {
+  tiled::count(input, tables.score, input.skew, norm, status, scratch);
 }
 
 void CpuBackend::pair_product(const Input& input, const Tables& tables, const int64_t* place,

@@ -17,7 +17,7 @@ class CpuBackend final : public Backend {
   void count(const Input& input, const Tables& tables, double* n_fp, Status* status, void* scratch) override;
   void pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) override;
   void terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) override;
-  void norms(const Input& input, const Tables& tables, double* norm, void* scratch) override;
+  void norms(const Input& input, const Tables& tables, double* norm, Status* status, void* scratch) override;
   void drive(const Input& input, const Drive& drive, const Tables& tables) override;
   void pair_product(const Input& input, const Tables& tables, const int64_t* place, const double* weights,
                     bool transposed, double* out) override;

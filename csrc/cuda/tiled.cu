@@ -25,7 +25,7 @@ __device__ __forceinline__ double weight_of(double h, double skew) {
 //   logits, labels  n; each read once per tile of kThreads positives
 //   score           p, the positives
 //   partial         parts x p, written everywhere
-//   status          nan is raised if a negative is NaN; not read where kSkewed, which counts a second time
+//   status          nan is raised if a negative is NaN
 //   launch          grid (tiles of positives, at least 1; parts), kThreads threads, kThreads doubles of
 //   shared memory order           every sum runs over j ascending: the same bits on every device
 template <bool kSkewed>
@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kThreads)
     double s_j = quiet_nan();  // adds nothing
     if (j < end && mark_of(labels, j) == Mark::kNegative) {
       s_j = load(logits, j);
-      if (s_j != s_j && !kSkewed) raise(&status->nan);
+      if (s_j != s_j) raise(&status->nan);
     }
     column[threadIdx.x] = s_j;
     __syncthreads();
@@ -201,8 +201,8 @@ void CudaBackend::pair_sums(const Input& input, const Spec& spec, const Tables& 
   check_launch("sum_pairs");
 }
 
-void CudaBackend::norms(const Input& input, const Tables& tables, double* norm, void* scratch) {
-  Status* status = nullptr;  // count has told already
+void CudaBackend::norms(const Input& input, const Tables& tables, double* norm, Status* status,
+                        void* scratch) {
   tiled_count(input, tables, input.skew, norm, status, scratch);
 }
 
