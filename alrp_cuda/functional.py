@@ -12,8 +12,8 @@ from .inputs import (
     check_number,
     check_targets,
 )
-from .ops import ranking_loss
 from .outputs import ALRPOutput, RankSortOutput
+from .scope import scoped_loss
 
 
 def alrp_loss(
@@ -25,13 +25,15 @@ def alrp_loss(
     order: str = "smooth",
     eps: float = 1e-5,
     background: int | None = None,
+    scope: str = "batch",
+    image_index: Tensor | None = None,
     algorithm: str = "auto",
     backend: str = "auto",
 ) -> ALRPOutput:
     r"""Average Localisation Recall Precision Loss: one ranking loss for class scores and boxes.
 
     L = L_cls + L_loc = 1/P sum_i N_FP(i) / rank(i) + 1/P sum_i (E_i + S_i) / rank(i), Eq. 9-14 of Oksuz et al., NeurIPS 2020.
-    The positives and negatives of all images, levels and classes of a batch are ranked together.
+    The positives and negatives of all images, levels and classes of a batch are ranked together, unless ``scope`` says otherwise.
 
     Args:
         logits: class scores before the sigmoid, any shape; float32, float64, float16 or bfloat16.
@@ -45,6 +47,11 @@ def alrp_loss(
             (in L_loc only; the gradient of scores uses the smooth S_i).
         eps: a positive with N_FP(i) <= eps sends no gradient; finite, >= 0.
         background: class index that means background, default C; only with class indices.
+        scope: "batch" ranks everything together; "image" ranks each image by itself and averages ``cls`` and ``loc`` over the
+            images that hold at least one positive. On a CUDA device the host then waits for the device, which has to tell
+            the images and their positives apart.
+        image_index: the image of each anchor (the logits' shape without its last dimension) or, with targets of the logits'
+            shape, of each logit (that shape); integers of any value in any order. Only with ``scope="image"``, which needs it.
         algorithm: "sorted" takes O((P + N) log P) time, "tiled" compares pair by pair, O(P N); "auto" is the faster one. Both
             are exact.
         backend: "auto" goes by the logits' device; else a name of :func:`alrp_cuda.backends`.
@@ -58,7 +65,8 @@ def alrp_loss(
     Raises:
         TypeError: an argument of the wrong type or dtype.
         ValueError: shapes, devices, ranges or names that do not fit; a target that is none of the above; a number of
-            ``loc_errors`` other than P. On CUDA devices the last two give NaN instead, see :func:`alrp_cuda.set_debug`.
+            ``loc_errors`` other than P. On CUDA devices the last two give NaN instead, see :func:`alrp_cuda.set_debug`, but
+            raise with ``scope="image"``.
 
     Example:
         >>> import torch, alrp_cuda
@@ -74,7 +82,9 @@ def alrp_loss(
     check_loc_errors(logits, loc_errors)
     check_choice("order", order, ORDERS)
     return ALRPOutput(
-        *ranking_loss(
+        *scoped_loss(
+            scope,
+            image_index,
             logits,
             loc_errors,
             targets,
@@ -98,13 +108,15 @@ def ap_loss(
     eps: float = 1e-5,
     background: int | None = None,
     num_positives: int | None = None,
+    scope: str = "batch",
+    image_index: Tensor | None = None,
     algorithm: str = "auto",
     backend: str = "auto",
 ) -> Tensor:
     """Average Precision Loss: L = 1/P sum_i N_FP(i) / rank(i), Eq. 2 and 4 of the aLRP paper; Chen et al., CVPR 2019.
 
     Args:
-        logits, targets, delta, eps, background, algorithm, backend: as in :func:`alrp_cuda.alrp_loss`.
+        logits, targets, delta, eps, background, scope, image_index, algorithm, backend: as in :func:`alrp_cuda.alrp_loss`.
         interpolate: let a positive count as precise as the best positive scored at or below it, as the published code does.
         num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
 
@@ -125,7 +137,9 @@ def ap_loss(
     layout = check_targets(logits, targets, background)
     check_flag("interpolate", interpolate)
     check_count("num_positives", num_positives)
-    return ranking_loss(
+    return scoped_loss(
+        scope,
+        image_index,
         logits,
         None,
         targets,
@@ -147,6 +161,8 @@ def ndcg_loss(
     eps: float = 1e-5,
     background: int | None = None,
     num_positives: int | None = None,
+    scope: str = "batch",
+    image_index: Tensor | None = None,
     algorithm: str = "auto",
     backend: str = "auto",
 ) -> Tensor:
@@ -154,7 +170,7 @@ def ndcg_loss(
     Z = sum_{r=1..P} g(r), error-driven as sec. 3 of the aLRP paper says. For delta = 0 without ties it is 1 - NDCG.
 
     Args:
-        logits, targets, delta, eps, background, algorithm, backend: as in :func:`alrp_cuda.alrp_loss`.
+        logits, targets, delta, eps, background, scope, image_index, algorithm, backend: as in :func:`alrp_cuda.alrp_loss`.
         num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
 
     Returns:
@@ -174,7 +190,9 @@ def ndcg_loss(
     """
     layout = check_targets(logits, targets, background)
     check_count("num_positives", num_positives)
-    return ranking_loss(
+    return scoped_loss(
+        scope,
+        image_index,
         logits,
         None,
         targets,
@@ -195,6 +213,8 @@ def rank_sort_loss(
     delta: float = 0.5,
     eps: float = 1e-10,
     num_positives: int | None = None,
+    scope: str = "batch",
+    image_index: Tensor | None = None,
     algorithm: str = "auto",
     backend: str = "auto",
 ) -> RankSortOutput:
@@ -212,6 +232,7 @@ def rank_sort_loss(
         eps: a positive with N_FP(i) <= eps sends no gradient of ``rank``, one above no positive of a lower label, up to a sum
             of eps, none of ``sort``; finite, >= 0.
         num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
+        scope, image_index: as in :func:`alrp_cuda.alrp_loss`.
         algorithm, backend: as in :func:`alrp_cuda.alrp_loss`; the sorting takes O(P^2) time by either algorithm.
 
     Returns:
@@ -235,7 +256,9 @@ def rank_sort_loss(
     layout = check_continuous_targets(logits, targets)
     check_count("num_positives", num_positives)
     return RankSortOutput(
-        *ranking_loss(
+        *scoped_loss(
+            scope,
+            image_index,
             logits,
             None,
             targets,

@@ -16,6 +16,7 @@ SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 INTEGER = SIGNED + UNSIGNED
 ORDERS = ("smooth", "hard")
+SCOPES = ("batch", "image")
 
 
 class Layout(NamedTuple):
@@ -112,6 +113,25 @@ def check_loc_errors(logits: Tensor, loc_errors: Tensor) -> None:
         raise ValueError(f"loc_errors must have shape (P,), one error per positive, got shape {tuple(loc_errors.shape)}")
 
 
+def check_scope(scope: str, image_index: Tensor | None, logits: Tensor, targets: Tensor, layout: Layout) -> None:
+    """Check ``scope`` and that ``image_index`` goes with it: one integer an anchor or, with flat targets, a logit."""
+    check_choice("scope", scope, SCOPES)
+    if scope == "batch":
+        if image_index is not None:
+            raise ValueError("image_index must be None for scope 'batch', got a tensor")
+        return
+    if image_index is None:
+        raise ValueError("image_index must be given for scope 'image', got None")
+    check_tensor("image_index", image_index, INTEGER)
+    if image_index.device != logits.device:
+        raise ValueError(f"image_index must be on the device of logits, {logits.device}, got {image_index.device}")
+    shape, shapes = tuple(image_index.shape), [tuple(targets.shape)]
+    if layout.classes == 0 and logits.dim():
+        shapes.append(tuple(logits.shape[:-1]))
+    if shape not in shapes:
+        raise ValueError(f"image_index must have shape {' or '.join(map(str, shapes))}, one index per anchor, got {shape}")
+
+
 def check_number(name: str, value: object) -> float:
     """Raise unless ``value`` is a real, finite number >= 0 (``delta``, ``eps``); return it as a float."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -148,7 +168,9 @@ def check_positives(name: str, expected: int | None, found: int) -> None:
     """Raise ValueError where the caller told another number of positives than the targets hold."""
     if expected is not None and expected != found:
         what = f"loc_errors must have one error per positive: targets hold {found} positives, got {expected} errors"
-        if name != "loc_errors":
+        if name == "extras":
+            what = f"extras must have one value per positive: targets hold {found} positives, got {expected} values"
+        elif name != "loc_errors":
             what = f"{name} must be the number of positives in targets, {found}, got {expected}"
         raise ValueError(what)
 

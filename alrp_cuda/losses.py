@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from .balance import SelfBalance, scale_gradient
 from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
-from .inputs import ORDERS, check_background, check_choice, check_flag, check_number
+from .inputs import ORDERS, SCOPES, check_background, check_choice, check_flag, check_number
 from .ops import ALGORITHMS, backends
 from .outputs import ALRPOutput, RankSortOutput
 
@@ -12,8 +12,10 @@ from .outputs import ALRPOutput, RankSortOutput
 class _RankingLoss(nn.Module):
     """Keeps what all losses take and shows it."""
 
-    def __init__(self, delta: float, eps: float, algorithm: str, backend: str) -> None:
+    def __init__(self, delta: float, eps: float, scope: str, algorithm: str, backend: str) -> None:
         super().__init__()
+        check_choice("scope", scope, SCOPES)
+        self.scope = scope
         self.delta = check_number("delta", delta)
         self.eps = check_number("eps", eps)
         check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
@@ -53,12 +55,13 @@ class ALRPLoss(_RankingLoss):
         order: str = "smooth",
         eps: float = 1e-5,
         background: int | None = None,
+        scope: str = "batch",
         algorithm: str = "auto",
         backend: str = "auto",
         balance: float | str | None = None,
         epoch_length: int | None = None,
     ) -> None:
-        super().__init__(delta, eps, algorithm, backend)
+        super().__init__(delta, eps, scope, algorithm, backend)
         check_background(background)
         self.background = background
         check_choice("order", order, ORDERS)
@@ -71,7 +74,7 @@ class ALRPLoss(_RankingLoss):
             raise ValueError(f"epoch_length must be None unless balance is 'self', got {epoch_length}")
         self.balance = None if balance is None else check_number("balance", balance)
 
-    def forward(self, logits: Tensor, targets: Tensor, loc_errors: Tensor) -> ALRPOutput:
+    def forward(self, logits: Tensor, targets: Tensor, loc_errors: Tensor, *, image_index: Tensor | None = None) -> ALRPOutput:
         """Shapes and result as in :func:`alrp_cuda.alrp_loss`; the gradient of ``loc`` is balanced."""
         out = alrp_loss(
             logits,
@@ -81,6 +84,8 @@ class ALRPLoss(_RankingLoss):
             order=self.order,
             eps=self.eps,
             background=self.background,
+            scope=self.scope,
+            image_index=image_index,
             algorithm=self.algorithm,
             backend=self.backend,
         )
@@ -110,16 +115,19 @@ class APLoss(_RankingLoss):
         interpolate: bool = False,
         eps: float = 1e-5,
         background: int | None = None,
+        scope: str = "batch",
         algorithm: str = "auto",
         backend: str = "auto",
     ) -> None:
-        super().__init__(delta, eps, algorithm, backend)
+        super().__init__(delta, eps, scope, algorithm, backend)
         check_background(background)
         self.background = background
         check_flag("interpolate", interpolate)
         self.interpolate = interpolate
 
-    def forward(self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None) -> Tensor:
+    def forward(
+        self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None, image_index: Tensor | None = None
+    ) -> Tensor:
         """Shapes and result as in :func:`alrp_cuda.ap_loss`."""
         return ap_loss(
             logits,
@@ -128,6 +136,8 @@ class APLoss(_RankingLoss):
             interpolate=self.interpolate,
             eps=self.eps,
             background=self.background,
+            scope=self.scope,
+            image_index=image_index,
             num_positives=num_positives,
             algorithm=self.algorithm,
             backend=self.backend,
@@ -152,14 +162,17 @@ class NDCGLoss(_RankingLoss):
         delta: float = 1.0,
         eps: float = 1e-5,
         background: int | None = None,
+        scope: str = "batch",
         algorithm: str = "auto",
         backend: str = "auto",
     ) -> None:
-        super().__init__(delta, eps, algorithm, backend)
+        super().__init__(delta, eps, scope, algorithm, backend)
         check_background(background)
         self.background = background
 
-    def forward(self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None) -> Tensor:
+    def forward(
+        self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None, image_index: Tensor | None = None
+    ) -> Tensor:
         """Shapes and result as in :func:`alrp_cuda.ndcg_loss`."""
         return ndcg_loss(
             logits,
@@ -167,6 +180,8 @@ class NDCGLoss(_RankingLoss):
             delta=self.delta,
             eps=self.eps,
             background=self.background,
+            scope=self.scope,
+            image_index=image_index,
             num_positives=num_positives,
             algorithm=self.algorithm,
             backend=self.backend,
@@ -186,16 +201,22 @@ class RankSortLoss(_RankingLoss):
         (0.3333, 0.1)
     """
 
-    def __init__(self, *, delta: float = 0.5, eps: float = 1e-10, algorithm: str = "auto", backend: str = "auto") -> None:
-        super().__init__(delta, eps, algorithm, backend)
+    def __init__(
+        self, *, delta: float = 0.5, eps: float = 1e-10, scope: str = "batch", algorithm: str = "auto", backend: str = "auto"
+    ) -> None:
+        super().__init__(delta, eps, scope, algorithm, backend)
 
-    def forward(self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None) -> RankSortOutput:
+    def forward(
+        self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None, image_index: Tensor | None = None
+    ) -> RankSortOutput:
         """Shapes and result as in :func:`alrp_cuda.rank_sort_loss`."""
         return rank_sort_loss(
             logits,
             targets,
             delta=self.delta,
             eps=self.eps,
+            scope=self.scope,
+            image_index=image_index,
             num_positives=num_positives,
             algorithm=self.algorithm,
             backend=self.backend,

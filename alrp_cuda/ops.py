@@ -112,6 +112,34 @@ def _raise_for(status: list[int], layout: Layout, told: tuple[str, int] | None) 
         check_positives(told[0], told[1], found)
 
 
+def check_status(backend: Backend, status: Tensor, layout: Layout, told: tuple[str, int] | None) -> None:
+    """Raise for what the kernels found in the values, unless looking would make the host wait (see :func:`set_debug`)."""
+    if not backend.is_asynchronous or _debug:
+        _raise_for(status.tolist(), layout, told)
+
+
+def count_positives(backend: Backend, logits: Tensor, targets: Tensor, layout: Layout) -> int:
+    """P, by a look at the labels that the host waits for."""
+    status: list[int] = backend.kernels.count_positives(logits, targets, _C.TargetLayout(*layout)).tolist()
+    _raise_for(status, layout, None)
+    return status[0]
+
+
+def incoming(
+    grad_cls: Tensor | None, grad_loc: Tensor | None, layout: Any, needs_logits: bool, needs_errors: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients that came in for the two outputs, as kernels take them: None for what is not wanted."""
+    if layout.continuous:  # Rank & Sort: both outputs send their gradients to the logits
+        given = grad_loc if grad_cls is None else grad_cls
+        if given is not None:
+            grad_cls, grad_loc = (torch.zeros_like(given) if g is None else g for g in (grad_cls, grad_loc))
+        needs_errors = needs_logits
+    return (
+        grad_cls.contiguous() if needs_logits and grad_cls is not None else None,
+        grad_loc.contiguous() if needs_errors and grad_loc is not None else None,
+    )
+
+
 class _Ranking(torch.autograd.Function):
     """Forward streams the logits once and keeps P-sized tables; backward streams them once more."""
 
@@ -133,12 +161,7 @@ class _Ranking(torch.autograd.Function):
         native = _C.TargetLayout(*layout)
         inputs = logits, loc_errors
         logits, targets = logits.contiguous(), targets.contiguous()
-        if told is None:
-            status = kernels.count_positives(logits, targets, native).tolist()
-            _raise_for(status, layout, None)
-            count = status[0]
-        else:
-            count = told[1]
+        count = told[1] if told else count_positives(backend, logits, targets, layout)
         algorithm = choose_algorithm(algorithm_name, logits.dtype, count, delta)
         if loc_errors is not None:
             loc_errors = loc_errors.contiguous()
@@ -146,8 +169,7 @@ class _Ranking(torch.autograd.Function):
         cls, loc, rank, precision, index, tables, status = kernels.forward(
             logits, targets, native, count, loss, loc_errors, want_error_gradient, delta, eps, algorithm
         )
-        if not backend.is_asynchronous or _debug:
-            _raise_for(status.tolist(), layout, told)
+        check_status(backend, status, layout, told)
         ctx.save_for_backward(logits, targets, index, tables, *inputs)
         ctx.call = kernels, native, delta, algorithm, None if loc_errors is None else loc_errors.dtype
         ctx.set_materialize_grads(False)
@@ -159,12 +181,7 @@ class _Ranking(torch.autograd.Function):
         logits, targets, index, tables, *inputs = ctx.saved_tensors
         kernels, native, delta, algorithm, errors_dtype = ctx.call
         needs_logits, needs_errors = ctx.needs_input_grad[:2]
-        needs_second = needs_errors
-        if native.continuous:  # Rank & Sort: both outputs send their gradients to the logits
-            needs_second = needs_logits
-            given = grad_loc if grad_cls is None else grad_cls
-            if given is not None:
-                grad_cls, grad_loc = (torch.zeros_like(given) if g is None else g for g in (grad_cls, grad_loc))
+        grad_cls, grad_loc = incoming(grad_cls, grad_loc, native, needs_logits, needs_errors)
         grad_logits, grad_errors = kernels.backward(
             logits,
             targets,
@@ -173,8 +190,8 @@ class _Ranking(torch.autograd.Function):
             algorithm,
             index,
             tables,
-            grad_cls.contiguous() if needs_logits and grad_cls is not None else None,
-            grad_loc.contiguous() if needs_second and grad_loc is not None else None,
+            grad_cls,
+            grad_loc,
             errors_dtype or torch.float32,
         )
         # An output that took no part in the loss sends a zero gradient, never None: parameters stay connected.
@@ -198,7 +215,10 @@ def ranking_loss(
     eps: float,
     told: tuple[str, int] | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(cls, loc, rank, precision) of one of LOSSES; cls and loc are the two parts of Rank & Sort. ``told``: the argument that gave P, and P."""
+    """(cls, loc, rank, precision) of one of LOSSES; ``told``: the argument that gave P, and P.
+
+    Of Rank & Sort, cls and loc are the two parts.
+    """
     check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
     chosen = choose_backend(backend, logits)
     result: tuple[Tensor, Tensor, Tensor, Tensor] = _Ranking.apply(

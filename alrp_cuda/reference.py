@@ -27,9 +27,11 @@ from .inputs import (
     check_loc_errors,
     check_number,
     check_positives,
+    check_scope,
     check_targets,
 )
 from .outputs import ALRPOutput, RankSortOutput
+from .ranks import ErrorFunction, Ranks, ask, check_extras, check_skew, told_positives
 
 # Pairs held in memory at once (a few temporaries of this many elements).
 CHUNK_PAIRS = 1 << 21
@@ -189,6 +191,37 @@ def descending(scores: Tensor) -> Tensor:
     return torch.sort(scores, descending=True, stable=True).indices
 
 
+class Image(NamedTuple):
+    """One image of a batch: its part of the tensors, and which of the batch's positives are its."""
+
+    logits: Tensor
+    targets: Tensor
+    positives: Tensor
+
+
+def images_of(image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout, told: Any) -> Iterator[Image]:
+    """The images, ascending by index, for ``scope="image"``."""
+    if logits.numel() == 0:
+        return
+    index, _ = split(targets, layout, logits.numel())
+    if told is not None:
+        check_positives(told[0], told[1], index.numel())
+    image_index = image_index.reshape(-1).to(torch.int64)
+    count = image_index.numel()
+    image_of_positive = image_index[index // (logits.numel() // count)]
+    form = (count,) if layout.classes else (count, -1)
+    for image in torch.unique(image_index):
+        rows = image_index == image
+        yield Image(logits.reshape(count, -1)[rows], targets.reshape(form)[rows], image_of_positive == image)
+
+
+def mean_over_images(losses: list[Tensor], images: list[Image], logits: Tensor) -> Tensor:
+    """The mean over the images that hold a positive; the others count for 0, or NaN where a score of theirs is NaN."""
+    count = max(1, sum(bool(image.positives.any()) for image in images))
+    nothing = logits.reshape(-1)[:0].sum(dtype=torch.promote_types(logits.dtype, torch.float32))
+    return sum(losses, nothing) / count
+
+
 def alrp_loss(
     logits: Tensor,
     targets: Tensor,
@@ -198,6 +231,8 @@ def alrp_loss(
     order: str = "smooth",
     eps: float = 1e-5,
     background: int | None = None,
+    scope: str = "batch",
+    image_index: Tensor | None = None,
 ) -> ALRPOutput:
     """aLRP Loss (Eq. 9-14) by the equations; arguments and result as in :func:`alrp_cuda.alrp_loss`.
 
@@ -210,7 +245,18 @@ def alrp_loss(
     layout = check_targets(logits, targets, background)
     check_loc_errors(logits, loc_errors)
     check_choice("order", order, ORDERS)
+    check_scope(scope, image_index, logits, targets, layout)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
+    told = ("loc_errors", loc_errors.numel())
+    if image_index is not None:
+        images = list(images_of(image_index, logits, targets, layout, told))
+        options: dict[str, Any] = {"delta": delta, "order": order, "eps": eps, "background": background}
+        each = [alrp_loss(image.logits, image.targets, loc_errors[image.positives], **options) for image in images]
+        cls, loc = (mean_over_images([out[k] for out in each], images, logits) for k in (0, 1))
+        rank, precision = torch.zeros_like(loc_errors, dtype=cls.dtype), torch.zeros_like(loc_errors, dtype=cls.dtype)
+        for image, out in zip(images, each, strict=True):
+            rank[image.positives], precision[image.positives] = out.rank, out.precision
+        return ALRPOutput(cls, loc + loc_errors[:0].sum(), rank, precision)
 
     def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
         rank = rank_pos + n_fp
@@ -227,7 +273,6 @@ def alrp_loss(
         # l(i) = (N_FP + E_i + S_i)/rank, l*(i) = E_i/rank (Eq. 12-13), so e(i) = (N_FP + S_i)/rank
         return Terms(n_fp / rank, l_loc, (n_fp + s) / rank, grad_loc)
 
-    told = ("loc_errors", loc_errors.numel())
     return ALRPOutput(*RankingLoss.apply(logits, loc_errors, targets, layout, delta, eps, told, errors))
 
 
@@ -240,6 +285,8 @@ def ap_loss(
     eps: float = 1e-5,
     background: int | None = None,
     num_positives: int | None = None,
+    scope: str = "batch",
+    image_index: Tensor | None = None,
 ) -> Tensor:
     """AP Loss (Eq. 2, 4) by the equations; arguments and result as in :func:`alrp_cuda.ap_loss`.
 
@@ -251,7 +298,13 @@ def ap_loss(
     layout = check_targets(logits, targets, background)
     check_flag("interpolate", interpolate)
     check_count("num_positives", num_positives)
+    check_scope(scope, image_index, logits, targets, layout)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
+    told = None if num_positives is None else ("num_positives", int(num_positives))
+    if image_index is not None:
+        images = list(images_of(image_index, logits, targets, layout, told))
+        options: dict[str, Any] = {"delta": delta, "interpolate": interpolate, "eps": eps, "background": background}
+        return mean_over_images([ap_loss(image.logits, image.targets, **options) for image in images], images, logits)
 
     def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
         rank = rank_pos + n_fp
@@ -263,7 +316,6 @@ def ap_loss(
                 loss[ascending] = 1 - (rank_pos / rank)[ascending].cummax(0).values
         return Terms(loss, torch.zeros_like(loss), loss, e)
 
-    told = None if num_positives is None else ("num_positives", int(num_positives))
     nothing = logits.new_empty(0)
     loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
     return loss
@@ -379,3 +431,80 @@ def rank_sort_loss(
     rank: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
     sort: Tensor = SortLoss.apply(logits, targets, layout, delta, eps)
     return RankSortOutput(rank, sort)
+
+
+class _GivenGradient(torch.autograd.Function):
+    """The value as it is; its gradient for the logits is the one given."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, value: Tensor, gradient: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.save_for_backward(logits, gradient)
+        ctx.dtype = value.dtype
+        return value.to(dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        logits, gradient = ctx.saved_tensors
+        grad_logits = (gradient * grad).to(logits.dtype)
+        return *first_order_only((grad_logits,), (logits,)), grad.to(ctx.dtype), None, None
+
+
+def error_driven_loss(
+    logits: Tensor,
+    targets: Tensor,
+    error_fn: ErrorFunction,
+    *,
+    delta: float = 1.0,
+    eps: float = 1e-5,
+    extras: Tensor | None = None,
+    skew: float = 1.0,
+    background: int | None = None,
+    num_positives: int | None = None,
+) -> Tensor:
+    """Any ranking loss (sec. 3, Algorithm 1) in float64; arguments and result as in :func:`alrp_cuda.error_driven_loss`.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> ap = lambda ranks: alrp_cuda.Errors(ranks.n_fp / ranks.rank)
+        >>> round(float(error_driven_loss(torch.tensor([2.0, 1.0, 0.0]), torch.tensor([1, 0, 1]), ap, delta=0.0)), 4)
+        0.1667
+    """
+    layout = check_targets(logits, targets, background)
+    check_extras(logits, extras)
+    check_count("num_positives", num_positives)
+    delta, eps, skew = check_number("delta", delta), check_number("eps", eps), check_skew(skew)
+    told = told_positives(extras, num_positives)
+    flat = logits.detach().reshape(-1).double()
+    index, negative = split(targets, layout, flat.numel())
+    if told is not None:
+        check_positives(told[0], told[1], index.numel())
+    scores, negatives = flat[index], flat[negative]
+    poison = torch.where(torch.cat((scores, negatives)).isnan().any(), torch.nan, 0.0).to(flat)
+
+    own = None if extras is None else extras.double()
+    value = poison.clone() if own is None else own[..., :0].sum() + poison
+    grad = torch.zeros_like(flat)
+    if index.numel():
+        n_fp = sum_over_columns(scores, negatives, None, delta)
+        rank_pos = 1 + sum_over_columns(scores, scores, None, delta, skip_self=True)
+        above = None
+        if own is not None:
+            matrix = step(differences(scores, scores), delta).fill_diagonal_(0)  # P x P at once: autograd goes through it
+            above = times(matrix, own[..., None, :]).sum(-1)  # sum over k != i of extras_k H(x_ik)
+        ranks = Ranks(n_fp + poison, rank_pos + poison, rank_pos + n_fp + poison, own, above, scores)
+        loss, error, z = ask(error_fn, ranks)
+        value = loss + poison
+        active = n_fp > eps
+        grad[index] = torch.where(active, -error / z, 0)
+        norm, shared = torch.zeros_like(n_fp), torch.zeros_like(negatives)
+        for i, _, h in step_chunks(scores, negatives, delta, skip_self=False):
+            norm[i] += (h**skew).sum(1)
+        share = torch.where(active, error / (z * norm), 0)
+        for i, j, h in step_chunks(scores, negatives, delta, skip_self=False):  # p(j|i) = H^skew / sum_j H^skew
+            shared[j] += times(h**skew, share[i, None]).sum(0)
+        grad[negative] = shared
+    grad[index] += poison
+    grad[negative] += poison
+    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+    result: Tensor = _GivenGradient.apply(logits, value, grad.reshape(logits.shape), dtype)
+    return result

@@ -31,7 +31,24 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
         py::arg("delta"), py::arg("eps"), py::arg("algorithm"));
   m.def("backward", &alrp::backward, NoGil(), py::arg("logits"), py::arg("targets"), py::arg("layout"),
         py::arg("delta"), py::arg("algorithm"), py::arg("index"), py::arg("tables"), py::arg("grad_cls"),
-        py::arg("grad_loc"), py::arg("loc_errors_dtype"));
+        py::arg("grad_loc"), py::arg("loc_errors_dtype"), py::arg("skew") = 1.0);
+  m.def("sums", &alrp::sums, NoGil(), py::arg("logits"), py::arg("targets"), py::arg("layout"),
+        py::arg("num_positives"), py::arg("delta"), py::arg("algorithm"), py::arg("skew"));
+  m.def("drive", &alrp::drive, NoGil(), py::arg("logits"), py::arg("targets"), py::arg("layout"),
+        py::arg("delta"), py::arg("algorithm"), py::arg("skew"), py::arg("index"), py::arg("tables"),
+        py::arg("place"), py::arg("n_fp"), py::arg("norm"), py::arg("errors"), py::arg("z"), py::arg("eps"));
+  m.def("pair_product", &alrp::pair_product, NoGil(), py::arg("logits"), py::arg("targets"),
+        py::arg("layout"), py::arg("delta"), py::arg("algorithm"), py::arg("index"), py::arg("tables"),
+        py::arg("place"), py::arg("weights"), py::arg("transposed"));
+  m.def("forward_slices", &alrp::forward_slices, NoGil(), py::arg("logits"), py::arg("targets"),
+        py::arg("layout"), py::arg("sizes"), py::arg("counts"), py::arg("algorithms"), py::arg("loss"),
+        py::arg("loc_errors"), py::arg("want_error_gradient"), py::arg("delta"), py::arg("eps"));
+  m.def("backward_slices", &alrp::backward_slices, NoGil(), py::arg("logits"), py::arg("targets"),
+        py::arg("layout"), py::arg("sizes"), py::arg("counts"), py::arg("algorithms"), py::arg("delta"),
+        py::arg("index"), py::arg("tables"), py::arg("grad_cls"), py::arg("grad_loc"),
+        py::arg("loc_errors_dtype"));
+  m.def("count_slices", &alrp::count_slices, NoGil(), py::arg("logits"), py::arg("targets"),
+        py::arg("layout"), py::arg("sizes"));
   m.def("count_positives", &alrp::count_positives, NoGil(), py::arg("logits"), py::arg("targets"),
         py::arg("layout"));
 }

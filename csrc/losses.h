@@ -70,10 +70,16 @@ ALRP_HD double sort_error(const SortSums& sums) {
   return (sums.below_distance + sums.below / sums.above * sums.above_distance) / (sums.above + sums.below);
 }
 
-// e(i) / (Z N_FP(i)), what H(x_ij) is multiplied by for the gradient of negative j; 0 where N_FP(i) <= eps. Of a
-// sort error likewise, where the lower positives, with the sum `below`, are what the negatives are elsewhere.
+// e(i) / (Z norm(i)), what the weight of negative j is multiplied by for its gradient, where norm(i) is the sum
+// of the weights; 0 where N_FP(i) <= eps.
+ALRP_HD double share(double error, double n_fp, double norm, double eps, double z) {
+  return n_fp > eps ? error / (z * norm) : 0.0;
+}
+
+// The same for p(j|i) = H(x_ij) / N_FP(i): the weights are H(x_ij). Of a sort error likewise, where the lower
+// positives, with the sum `below`, are what the negatives are elsewhere.
 ALRP_HD double share(double error, double n_fp, double eps, double z) {
-  return n_fp > eps ? error / (z * n_fp) : 0.0;
+  return share(error, n_fp, n_fp, eps, z);
 }
 
 // dL/ds_i of a positive: -e(i) / Z; 0 where N_FP(i) <= eps.

@@ -29,6 +29,15 @@ struct Workspace {
 
 bool has_errors(Loss loss) { return loss == Loss::kALRP || loss == Loss::kALRPHard; }
 
+void run(Backend& backend, const Input& input, const Spec& spec, const Sums& sums, const Output& output,
+         void* scratch) {
+  const Tables& tables = output.tables;
+  backend.positives(input, tables, sums.place, output.status, scratch);
+  backend.count(input, tables, sums.n_fp, output.status, scratch);
+  backend.pair_sums(input, spec, tables, sums);
+  backend.terms(input, spec, sums, output);
+}
+
 }  // namespace
 
 size_t workspace_bytes(const Backend& backend, const Input& input) {
@@ -42,12 +51,17 @@ void forward(Backend& backend, const Input& input, const Spec& given, const Outp
   Sums sums = work.sums;
   if (!has_errors(spec.loss)) sums.s = nullptr;
   const Tables& tables = output.tables;
-  backend.positives(input, tables, sums.place, output.status, work.scratch);
-  backend.count(input, tables, sums.n_fp, output.status, work.scratch);
-  backend.pair_sums(input, spec, tables, sums);
-  backend.terms(input, spec, sums, output);
+  run(backend, input, spec, sums, output, work.scratch);
   if (spec.loss == Loss::kRankSort && input.p > 0) backend.sort_errors(input, spec, work.sort, output);
   if (tables.error_gradient && spec.loss == Loss::kALRP) backend.error_gradient(input, sums, tables);
+}
+
+void sums(Backend& backend, const Input& input, const Sums& sums, double* norm, const Output& output,
+          void* workspace) {
+  const Spec spec{Loss::kGiven, 0, {nullptr, Dtype::kFloat32}, {nullptr, Dtype::kFloat32}};
+  void* scratch = Workspace(backend, input, workspace).scratch;
+  run(backend, input, spec, sums, output, scratch);
+  if (input.skew != 1) backend.norms(input, output.tables, norm, output.status, scratch);
 }
 
 void backward(Backend& backend, const Input& input, const Tables& tables, const Gradients& gradients,

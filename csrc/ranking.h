@@ -24,6 +24,7 @@ enum class Loss : int32_t {
   kAPInterpolated,
   kNDCG,      // Z is the gain of ranking P positives first
   kRankSort,  // cls is the rank part, loc the sort part
+  kGiven,     // the caller's own: values and errors come after the sums, by drive()
 };
 
 enum class Algorithm : int32_t {
@@ -45,6 +46,7 @@ struct Input {
   int64_t p;  // positives, as the caller told or as count_positives found
   double delta;
   Algorithm algorithm;
+  double skew;  // p(j|i) goes by H(x_ij)^skew; 1 but for kTiled and kGiven
 };
 
 // Facts that depend on values. The forward pass sets every field; where found != p or invalid, losses and
@@ -103,6 +105,16 @@ struct SortErrors {
   double* share;  // (p) the factor of H(x_ik) in the gradient of a positive k of a lower label
 };
 
+// The errors of Loss::kGiven. All pointers are the backend's own memory.
+struct Drive {
+  const int64_t* place;  // (p), n_fp and norm: as sums() left them
+  const double* n_fp;
+  const double* norm;    // (p) sum over negatives of H(x_ij)^skew; n_fp itself for a skew of 1
+  const double* errors;  // (p) e(i) in the order of the flat index
+  const double* z;       // scalar, Z
+  double eps;
+};
+
 // Gradients asked of backward, scaled by the incoming ones, which stay in the backend's memory.
 struct Gradients {
   Array logits;           // (n), written everywhere; null data if not wanted
@@ -147,6 +159,18 @@ class Backend {
   virtual void sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
                            const Output& output) = 0;
 
+  // norm[i] = sum over negatives j of H(s_j - score[i])^skew; status as count left it.
+  virtual void norms(const Input& input, const Tables& tables, double* norm, Status* status,
+                     void* scratch) = 0;
+
+  // tables.share and .gradient of errors that the caller brings, and what spread makes of them.
+  virtual void drive(const Input& input, const Drive& drive, const Tables& tables) = 0;
+
+  // out = Hpp @ weights without the diagonal: out[i] = sum over k != i of weights[k] H(x_ik); `transposed`:
+  // out[k] = sum over i != k of weights[i] H(x_ik). Both in the order of the flat index, which `place` tells.
+  virtual void pair_product(const Input& input, const Tables& tables, const int64_t* place,
+                            const double* weights, bool transposed, double* out) = 0;
+
   // tables.error_gradient of the smooth order: 1/P (1/rank(k) + sum over i != k of H(x_ik) / rank(i)).
   virtual void error_gradient(const Input& input, const Sums& sums, const Tables& tables) = 0;
 
@@ -165,6 +189,11 @@ size_t workspace_bytes(const Backend& backend, const Input& input);
 
 // Losses and tables: one streaming read of the logits, O(p) memory.
 void forward(Backend& backend, const Input& input, const Spec& spec, const Output& output, void* workspace);
+
+// The sums of each positive for a loss of the caller's own: as forward with Loss::kGiven, but `sums` (without s)
+// and, for a skew other than 1, `norm` outlive the call. Gradients are 0 until drive().
+void sums(Backend& backend, const Input& input, const Sums& sums, double* norm, const Output& output,
+          void* workspace);
 
 // Gradients from the tables: one streaming read and write of the logits.
 void backward(Backend& backend, const Input& input, const Tables& tables, const Gradients& gradients,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cfloat>
+#include <cmath>
 
 #if defined(__CUDACC__)
 #define ALRP_HD __host__ __device__ __forceinline__
@@ -34,6 +35,10 @@ ALRP_HD double step(const Step& h, double s_j, double s_i) {
   const double value = x * h.scale + 0.5;
   return value > 0 ? (value < 1 ? value : 1.0) : 0.0;  // false for NaN
 }
+
+// H to the power `skew` > 0, which makes the weights of shared errors steeper (> 1) or flatter (< 1). H is 0 or
+// at least 2^-54, so a skew of at most 16 does not underflow.
+ALRP_HD double skewed(double h, double skew) { return h > 0 ? pow(h, skew) : 0.0; }
 
 // w H, where a pair with H = 0 contributes nothing even to an infinite or NaN weight.
 ALRP_HD double weighted(double h, double weight) { return h > 0 ? h * weight : 0.0; }

@@ -34,6 +34,9 @@ class Fast:
     def rank_sort_loss(self, *args, **options):
         return alrp_cuda.rank_sort_loss(*args, **self.choice, **options)
 
+    def error_driven_loss(self, *args, **options):
+        return alrp_cuda.error_driven_loss(*args, **self.choice, **options)
+
 
 class Reference:
     """The same face on the reference."""
@@ -55,6 +58,9 @@ class Reference:
 
     def rank_sort_loss(self, *args, **options):
         return reference.rank_sort_loss(*args, **options)
+
+    def error_driven_loss(self, *args, **options):
+        return reference.error_driven_loss(*args, **options)
 
 
 @contextlib.contextmanager

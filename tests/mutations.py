@@ -69,6 +69,12 @@ BARRIERS = {
     "no barrier before the next tile of ranks": no_barrier(TILED, after="  }\n  if (k < p) error_gradient"),
     "no barrier after a tile of shares is stored": no_barrier(TILED, "    weight[threadIdx.x] = i < p ? share[i] : 0;\n"),
     "no barrier before the next tile of shares": no_barrier(TILED, after="  }\n  if (j < n) store(gradient"),
+    "no barrier after a tile of weights is stored": no_barrier(
+        TILED, "    weight[threadIdx.x] = k < p ? weights[place[k]] : 0;\n"
+    ),
+    "no barrier before the next tile of weights": no_barrier(
+        TILED, "      if (base + t != i) sum += weighted(step(h, column[t], s_i), weight[t]);\n"
+    ),
     "no barrier before a scan's storage is used again": Mutation(
         BLOCK, "  __syncthreads();  // storage is used again\n", "", units=(TERMS,)
     ),
@@ -92,6 +98,10 @@ BOUNDS = {
         "  double rank = 1, located = 0;\n  for (int64_t base = 0; base + kThreads <= p; base += kThreads) {",
     ),
     "one gradient too many is written": Mutation(TILED, "if (j < n) store(gradient", "if (j <= n) store(gradient"),
+    "one sum of weights too many is written": Mutation(TILED, "if (i < p) out[place[i]]", "if (i <= p) out[place[i]]"),
+    "one driven error too many is written": Mutation(
+        TERMS, "if (r >= p) return;\n  const double error", "if (r > p) return;\n  const double error"
+    ),
     "one loc_error's gradient too many is written": Mutation(
         TERMS, "if (r >= p) return;\n  if (gradients.logits", "if (r > p) return;\n  if (gradients.logits"
     ),
@@ -143,6 +153,11 @@ MATHEMATICS = {
     "a positive's own rank is weighed by a half": Mutation(
         TILED, "base + t == k ? 1.0 : step(h, s_k, row[t])", "step(h, s_k, row[t])"
     ),
+    "a positive's own weight is summed": Mutation(TILED, "if (base + t != i) sum +=", "sum +="),
+    "the product of pairs is not transposed": Mutation(TILED, "transposed ? -1.0 : 1.0", "1.0"),
+    "errors are driven at the place of the score": Mutation(TERMS, "drive.errors[drive.place[r]]", "drive.errors[r]"),
+    "the spread has no skew": Mutation(TILED, "weight_of<kSkewed>(step(h, s_j, row[t]), skew)", "step(h, s_j, row[t])"),
+    "the norms have no skew": Mutation(TILED, "weight_of<kSkewed>(step(h, column[k], s_i), skew)", "step(h, column[k], s_i)"),
     "shares are sent at eps": Mutation("losses.h", "n_fp > eps ? error / (z", "n_fp >= eps ? error / (z", (TERMS,)),
     "gradients are sent at eps": Mutation("losses.h", "n_fp > eps ? -error / z", "n_fp >= eps ? -error / z", (TERMS,)),
     "an infinite weight times no step is NaN": Mutation("step.h", "h > 0 ? h * weight : 0.0", "h * weight", (TILED,)),
@@ -227,6 +242,12 @@ SORTED = {
         algorithm="sorted",
     ),
     "sorted: the positive's own weight is forgotten": in_sorted(FINISH, "+ (1 - self) * t.weight[i]", ""),
+    "sorted: driven errors do not reach the tables": in_sorted(
+        TERMS, "  if (is_sorted_form(input)) sorted_drive(input, tables);\n", ""
+    ),
+    "sorted: driven tables stay in positions": in_sorted(
+        FINISH, "plan.narrow.half, share);\n    to_floats(plan, t);\n", "plan.narrow.half, share);\n"
+    ),
     "sorted: errors at the place of the score": in_sorted(
         FINISH, "tables.error_gradient[sums.place[i]] =", "tables.error_gradient[i] ="
     ),
@@ -234,7 +255,13 @@ SORTED = {
 
 LAUNCHES = {
     "one block of logits too few": Mutation(
-        TILED, "spread_tiled<<<grid_for(input.n),", "spread_tiled<<<std::max(1u, grid_for(input.n) - 1),"
+        TILED, "kernel<<<grid_for(input.n),", "kernel<<<std::max(1u, grid_for(input.n) - 1),"
+    ),
+    "one block of weights too few": Mutation(
+        TILED, "pair_product_kernel<<<grid_for(input.p),", "pair_product_kernel<<<std::max(1u, grid_for(input.p) - 1),"
+    ),
+    "one block of driven errors too few": Mutation(
+        TERMS, "drive_errors<<<grid_for(input.p),", "drive_errors<<<std::max(1u, grid_for(input.p) - 1),"
     ),
     "one block of positives too few": Mutation(
         TILED, "sum_pairs<<<grid_for(input.p),", "sum_pairs<<<std::max(1u, grid_for(input.p) - 1),"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import test_edges
 import test_errors
+import test_framework
 import test_launches
 import test_schedules
 import torch
@@ -81,6 +82,11 @@ def positives_told_of_which_none_are(losses: Fast) -> None:
     assert gradient.isnan().all()
 
 
+def skewed(losses: Fast) -> None:
+    if losses.choice["algorithm"] == "tiled":
+        test_framework.test_a_new_loss_pair_by_pair(losses, delta=1.0, skew=2.0)
+
+
 part = functools.partial
 nan = part(test_edges.test_nan_score_makes_everything_nan, loss=LOSSES["alrp"], delta=1.0, dtype=torch.float32)
 CHECKS: list[Callable[[Fast], None]] = [
@@ -90,6 +96,8 @@ CHECKS: list[Callable[[Fast], None]] = [
     *(part(test_edges.test_infinite_error_reaches_only_what_ranks_with_it, name=name) for name in ("alrp", "alrp_hard")),
     part(test_edges.test_infinite_scores_rank_as_infinite_and_tie_with_their_like, delta=1.0),
     test_edges.test_hard_order_breaks_ties_by_flat_index,
+    *(part(test_framework.test_named_losses_are_forms_of_the_framework, name="alrp", case=case) for case in CASES),
+    skewed,
     zeros_of_both_signs,
     nan_everywhere,
     many_more_positives_than_told,

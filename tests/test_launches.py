@@ -35,7 +35,7 @@ def shapes(n: int, p: int, sources: tuple[Path, ...] = SOURCES) -> dict[str, tup
     status, workspace_bytes = torch.zeros(3, dtype=torch.int64), ctypes.c_size_t()
     array, tables = Array(NOWHERE, 0), Tables(*[NOWHERE] * 6)
     labels = Labels(NOWHERE, 1, 1, 1)
-    problem = Input(array, n, labels, p, 1.0, 0)
+    problem = Input(array, n, labels, p, 1.0, 0, 1.0)
     with lib.session(SCHEDULE, only_blocks={".": ()}) as s:
         s.register(status)
         problems = [lib.dll.alrp_workspace_bytes(problem, workspace_bytes)]

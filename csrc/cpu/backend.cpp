@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "array.h"
 #include "sorted.h"
@@ -31,7 +32,7 @@ size_t CpuBackend::scratch_bytes(const Input& input) const {
 
 void CpuBackend::count(const Input& input, const Tables& tables, double* n_fp, Status* status,
                        void* scratch) {
-  if (!is_sorted_form(input)) return tiled::count(input, tables.score, n_fp, status, scratch);
+  if (!is_sorted_form(input)) return tiled::count(input, tables.score, 1, n_fp, status, scratch);
   sorted_ = SortedForm::make(input, tables.score);
   sorted_->count(n_fp, status);
 }
@@ -41,6 +42,23 @@ void CpuBackend::pair_sums(const Input& input, const Spec& spec, const Tables& t
     sorted_->pair_sums(spec, sums);
   else
     tiled::pair_sums(input, spec, tables.score, sums);
+}
+
+void CpuBackend::norms(const Input& input, const Tables& tables, double* norm, Status* status,
+                       void* scratch) {
+  tiled::count(input, tables.score, input.skew, norm, status, scratch);
+}
+
+void CpuBackend::pair_product(const Input& input, const Tables& tables, const int64_t* place,
+                              const double* weights, bool transposed, double* out) {
+  const int64_t p = input.p;
+  std::vector<double> own(p), sums(p);
+  for (int64_t r = 0; r < p; ++r) own[r] = weights[place[r]];
+  if (is_sorted_form(input) && finite(weights, p))
+    SortedForm::make(input, tables.score)->pair_product(own.data(), transposed, sums.data());
+  else
+    tiled::pair_product(input, tables.score, own.data(), transposed, sums.data());
+  for (int64_t r = 0; r < p; ++r) out[place[r]] = sums[r];
 }
 
 void CpuBackend::error_gradient(const Input& input, const Sums& sums, const Tables& tables) {

@@ -19,6 +19,10 @@ class CpuBackend final : public Backend {
   void terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) override;
   void sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
                    const Output& output) override;
+  void norms(const Input& input, const Tables& tables, double* norm, Status* status, void* scratch) override;
+  void drive(const Input& input, const Drive& drive, const Tables& tables) override;
+  void pair_product(const Input& input, const Tables& tables, const int64_t* place, const double* weights,
+                    bool transposed, double* out) override;
   void error_gradient(const Input& input, const Sums& sums, const Tables& tables) override;
   void spread(const Input& input, const Tables& tables, const Gradients& gradients, void* scratch) override;
   void scatter(const Input& input, const Tables& tables, const Gradients& gradients) override;

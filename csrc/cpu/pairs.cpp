@@ -36,4 +36,17 @@ void sum_columns(const double* columns, int64_t m, const double* rows, const dou
     for (int64_t j = 0; j < m; ++j) sums[j] += weighted(step(h, columns[j], rows[i]), weights[i]);
 }
 
+void count_rows_skewed(const double* columns, int64_t m, const double* rows, Step h, double skew,
+                       double* sums) {
+  for (int64_t j = 0; j < m; ++j)
+    for (int i = 0; i < kRowTile; ++i) sums[i] += skewed(step(h, columns[j], rows[i]), skew);
+}
+
+void sum_columns_skewed(const double* columns, int64_t m, const double* rows, const double* weights,
+                        int64_t r, Step h, double skew, double* sums) {
+  for (int64_t i = 0; i < r; ++i)
+    for (int64_t j = 0; j < m; ++j)
+      sums[j] += weighted(skewed(step(h, columns[j], rows[i]), skew), weights[i]);
+}
+
 }  // namespace alrp::cpu

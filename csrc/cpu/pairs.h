@@ -20,6 +20,10 @@ constexpr int kRowTile = 16;
 // sums[i] += sum over j < m of H(columns[j] - rows[i]), for kRowTile rows.
 void count_rows(const double* columns, int64_t m, const double* rows, Step h, double* sums);
 
+// The same of H(columns[j] - rows[i])^skew.
+void count_rows_skewed(const double* columns, int64_t m, const double* rows, Step h, double skew,
+                       double* sums);
+
 // sums[i] += sum over j < m of weights[j] H(columns[j] - rows[i]), for kRowTile rows.
 void sum_rows(const double* columns, const double* weights, int64_t m, const double* rows, Step h,
               double* sums);
@@ -27,5 +31,9 @@ void sum_rows(const double* columns, const double* weights, int64_t m, const dou
 // sums[j] += sum over i < r of weights[i] H(columns[j] - rows[i]), for m columns.
 void sum_columns(const double* columns, int64_t m, const double* rows, const double* weights, int64_t r,
                  Step h, double* sums);
+
+// The same of H(columns[j] - rows[i])^skew.
+void sum_columns_skewed(const double* columns, int64_t m, const double* rows, const double* weights,
+                        int64_t r, Step h, double skew, double* sums);
 
 }  // namespace alrp::cpu

@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <iterator>
 #include <mutex>
 #include <vector>
 
@@ -248,33 +249,30 @@ class Form final : public SortedForm {
   }
 
   void pair_sums(const Spec& spec, const Sums& sums) const override {
-    // sum over k of w_k H(s_k - s_i) falls with s_i. In mirrored positions it is a Spread.
     const int64_t p = input_.p;
-    const Knots<Int> mirrored = knots_.mirrored();
-    const auto sum = [&](const std::vector<double>& weight, double* out) {
-      const Spread spread(mirrored, weight.data());
-      for (int64_t i = 0; i < p; ++i) {
-        const int64_t r = p - 1 - i, segment = mirrored.segments() - 1 - below_[r];
-        out[r] = spread(mirrored, -positions_[r], segment) - at_tie() * weight[i];  // without k = i
-      }
-    };
     std::vector<double> weight(p, 1.0);
-    sum(weight, sums.rank_pos);
+    sum_above(weight.data(), sums.rank_pos);
     for (int64_t r = 0; r < p; ++r) sums.rank_pos[r] += 1;
     if (!sums.s) return;
-    for (int64_t r = 0; r < p; ++r) weight[p - 1 - r] = load(spec.loc_errors, sums.place[r]);
-    sum(weight, sums.s);
+    for (int64_t r = 0; r < p; ++r) weight[r] = load(spec.loc_errors, sums.place[r]);
+    sum_above(weight.data(), sums.s);
+  }
+
+  void pair_product(const double* weights, bool transposed, double* out) const override {
+    if (transposed)
+      sum_below(weights, out);
+    else
+      sum_above(weights, out);
   }
 
   void error_gradient(const Sums& sums, const Tables& tables) const override {
     const int64_t p = input_.p;
-    std::vector<double> weight(p);
+    std::vector<double> weight(p), below(p);
     for (int64_t r = 0; r < p; ++r)
       weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
-    const Spread spread(knots_, weight.data());
+    sum_below(weight.data(), below.data());
     for (int64_t r = 0; r < p; ++r)
-      tables.error_gradient[sums.place[r]] =
-          spread(knots_, positions_[r], segment_[r]) + (1 - at_tie()) * weight[r] + *tables.poison;
+      tables.error_gradient[sums.place[r]] = below[r] + weight[r] + *tables.poison;
   }
 
   void spread(const Tables& tables, const Gradients& gradients) const override {
@@ -302,6 +300,26 @@ class Form final : public SortedForm {
   }
 
  private:
+  // out[i] = sum over k != i of weight[k] H(s_k - s_i). It falls with s_i; in mirrored positions it is a Spread.
+  void sum_above(const double* weight, double* out) const {
+    const int64_t p = input_.p;
+    const Knots<Int> mirrored = knots_.mirrored();
+    const std::vector<double> reversed(std::make_reverse_iterator(weight + p),
+                                       std::make_reverse_iterator(weight));
+    const Spread spread(mirrored, reversed.data());
+    for (int64_t r = 0; r < p; ++r) {
+      const int64_t segment = mirrored.segments() - 1 - below_[r];
+      out[r] = spread(mirrored, -positions_[r], segment) - at_tie() * weight[r];  // without k = i
+    }
+  }
+
+  // out[k] = sum over i != k of weight[i] H(s_k - s_i).
+  void sum_below(const double* weight, double* out) const {
+    const Spread spread(knots_, weight);
+    for (int64_t r = 0; r < input_.p; ++r)
+      out[r] = spread(knots_, positions_[r], segment_[r]) - at_tie() * weight[r];
+  }
+
   double at_tie() const { return half_of(position_) ? 0.5 : 1.0; }  // H(0), which k = i has too
 
   const Input& input_;

@@ -20,6 +20,8 @@ class SortedForm {
 
   virtual void count(double* n_fp, Status* status) const = 0;
   virtual void pair_sums(const Spec& spec, const Sums& sums) const = 0;
+  // Weights and sums in the tables' order.
+  virtual void pair_product(const double* weights, bool transposed, double* out) const = 0;
   virtual void error_gradient(const Sums& sums, const Tables& tables) const = 0;
   virtual void spread(const Tables& tables, const Gradients& gradients) const = 0;
 };

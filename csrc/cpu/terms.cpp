@@ -66,6 +66,9 @@ void CpuBackend::terms(const Input& input, const Spec& spec, const Sums& sums, c
       case Loss::kNDCG:
         terms = ndcg_terms(n_fp, sums.rank_pos[r]);
         break;
+      case Loss::kGiven:
+        terms = {0, 0, 0};
+        break;
     }
     cls += terms.cls;
     loc += terms.loc;
@@ -76,6 +79,14 @@ void CpuBackend::terms(const Input& input, const Spec& spec, const Sums& sums, c
   }
   store({output.cls, output.values}, 0, cls / z + poison);
   store({output.loc, output.values}, 0, loc / z + poison);
+}
+
+void CpuBackend::drive(const Input& input, const Drive& drive, const Tables& tables) {
+  for (int64_t r = 0; r < input.p; ++r) {
+    const double error = drive.errors[drive.place[r]], n_fp = drive.n_fp[r];
+    tables.share[r] = share(error, n_fp, drive.norm[r], drive.eps, *drive.z);
+    tables.gradient[r] = positive_gradient(error, n_fp, drive.eps, *drive.z) + *tables.poison;
+  }
 }
 
 void CpuBackend::scatter(const Input& input, const Tables& tables, const Gradients& gradients) {

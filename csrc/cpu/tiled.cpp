@@ -37,13 +37,30 @@ struct RowTile {
 
 int64_t tile_count(int64_t p) { return (p + kRowTile - 1) / kRowTile; }
 
+// out[i] = sum over k != i of weights[k] H(score[k] - score[i]) for a tile of i.
+void sum_others(const double* score, const double* weights, int64_t begin, int64_t size, int64_t p, Step h,
+                double* out) {
+  // k outside of this tile, then k inside but for i itself: an infinite weight of i must not reach its sum.
+  RowTile rows(score, begin, p);
+  const int64_t end = begin + size;
+  sum_rows(score, weights, begin, rows.score, h, rows.sum);
+  sum_rows(score + end, weights + end, p - end, rows.score, h, rows.sum);
+  for (int64_t i = begin; i < end; ++i) {
+    double sum = rows.sum[i - begin];
+    for (int64_t k = begin; k < end; ++k)
+      if (k != i) sum += weighted(step(h, score[k], score[i]), weights[k]);
+    out[i] = sum;
+  }
+}
+
 }  // namespace
 
 size_t scratch_bytes(const Input& input) {
   return static_cast<size_t>(part_count(input) * input.p) * sizeof(double);
 }
 
-void count(const Input& input, const double* score, double* n_fp, Status* status, void* scratch) {
+void count(const Input& input, const double* score, double skew, double* n_fp, Status* status,
+           void* scratch) {
   const Step h = make_step(input.delta);
   const int64_t p = input.p, blocks = block_count(input.n), parts = part_count(input);
   auto* partial = static_cast<double*>(scratch);  // [parts][p]
@@ -59,7 +76,10 @@ void count(const Input& input, const double* score, double* n_fp, Status* status
         nan[part] |= block.nan;
         for (int64_t t = 0; t < tile_count(p); ++t) {
           RowTile rows(score, t * kRowTile, p);
-          count_rows(block.negatives, block.negative_count, rows.score, h, rows.sum);
+          if (skew == 1)
+            count_rows(block.negatives, block.negative_count, rows.score, h, rows.sum);
+          else
+            count_rows_skewed(block.negatives, block.negative_count, rows.score, h, skew, rows.sum);
           for (int64_t i = 0; i < rows.size; ++i) sums[rows.begin + i] += rows.sum[i];
         }
       }
@@ -87,18 +107,25 @@ void pair_sums(const Input& input, const Spec& spec, const double* score, const 
       for (int64_t i = 0; i < rows.size; ++i)  // without k = i
         sums.rank_pos[rows.begin + i] = 1 + (rows.sum[i] - step(h, rows.score[i], rows.score[i]));
       if (!sums.s) continue;
-      // k outside of this tile, then k inside but for i itself: an infinite E_i must not reach S_i.
-      RowTile located(score, t * kRowTile, p);
-      const int64_t end = located.begin + located.size;
-      sum_rows(score, errors.data(), located.begin, located.score, h, located.sum);
-      sum_rows(score + end, errors.data() + end, p - end, located.score, h, located.sum);
-      for (int64_t i = located.begin; i < end; ++i) {
-        double s = located.sum[i - located.begin];
-        for (int64_t k = located.begin; k < end; ++k)
-          if (k != i) s += weighted(step(h, score[k], score[i]), errors[k]);
-        sums.s[i] = s;
-      }
+      sum_others(score, errors.data(), rows.begin, rows.size, p, h, sums.s);
     }
+  });
+}
+
+void pair_product(const Input& input, const double* score, const double* weights, bool transposed,
+                  double* out) {
+  const Step h = make_step(input.delta);
+  const int64_t p = input.p;
+  // H(-x) is the transposed of H(x): the same sums over mirrored scores, where ties of the hard step stay ties.
+  std::vector<double> mirrored;
+  if (transposed) {
+    mirrored.resize(p);
+    for (int64_t r = 0; r < p; ++r) mirrored[r] = -score[r];
+    score = mirrored.data();
+  }
+  at::parallel_for(0, tile_count(p), grain(p * kRowTile), [&](int64_t first, int64_t last) {
+    for (int64_t t = first; t < last; ++t)
+      sum_others(score, weights, t * kRowTile, std::min<int64_t>(kRowTile, p - t * kRowTile), p, h, out);
   });
 }
 
@@ -127,7 +154,11 @@ void spread(const Input& input, const Tables& tables, const Gradients& gradients
     for (int64_t b = first; b < last; ++b) {
       read_block(input, b, &block);
       std::fill(sums, sums + block.negative_count, 0.0);
-      sum_columns(block.negatives, block.negative_count, tables.score, tables.share, input.p, h, sums);
+      if (input.skew == 1)
+        sum_columns(block.negatives, block.negative_count, tables.score, tables.share, input.p, h, sums);
+      else
+        sum_columns_skewed(block.negatives, block.negative_count, tables.score, tables.share, input.p, h,
+                           input.skew, sums);
       with_dtype(gradients.logits.dtype, [&](auto* type) {
         using T = std::remove_pointer_t<decltype(type)>;
         T* out = static_cast<T*>(gradients.logits.data) + block.begin;

@@ -21,6 +21,10 @@ class CudaBackend final : public Backend {
   void terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) override;
   void sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
                    const Output& output) override;
+  void norms(const Input& input, const Tables& tables, double* norm, Status* status, void* scratch) override;
+  void drive(const Input& input, const Drive& drive, const Tables& tables) override;
+  void pair_product(const Input& input, const Tables& tables, const int64_t* place, const double* weights,
+                    bool transposed, double* out) override;
   void error_gradient(const Input& input, const Sums& sums, const Tables& tables) override;
   void spread(const Input& input, const Tables& tables, const Gradients& gradients, void* scratch) override;
   void scatter(const Input& input, const Tables& tables, const Gradients& gradients) override;
@@ -28,6 +32,8 @@ class CudaBackend final : public Backend {
  private:
   size_t positives_scratch_bytes(const Input& input) const;  // positives.cu
   size_t count_scratch_bytes(const Input& input) const;      // tiled.cu
+  void tiled_count(const Input& input, const Tables& tables, double skew, double* sums, Status* status,
+                   void* scratch);
 
   // The sorted form: it finds, sorts and prepares in `positives`, and has the P-sized stages after count in
   // `terms`.
@@ -44,6 +50,7 @@ class CudaBackend final : public Backend {
   void sorted_spread(const Input& input, const Tables& tables, const Gradients& gradients);  // spread.cu
   void sorted_terms(const Input& input, const Spec& spec, const Sums& sums,
                     const Output& output);  // finish.cu
+  void sorted_drive(const Input& input, const Tables& tables);
 
   cudaStream_t stream_;
 };

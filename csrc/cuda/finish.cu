@@ -180,6 +180,17 @@ __device__ void spread_shares(const SortedTables& t, Int half, const double* sha
   if (!strange) make_spread<Int, false>(t, half, share);
 }
 
+// Spread works on floats: the value at the float that begins the segment, and the slope per unit of score.
+__device__ void to_floats(const Plan& plan, const SortedTables& t) {
+  const auto* knots = static_cast<const int64_t*>(t.knots);
+#pragma unroll 1
+  for (int m = 1 + threadIdx.x; m <= 2 * static_cast<int>(t.p); m += kBlock) {
+    const int64_t beyond = plan.narrow.of(t.upper[m - 1]) - knots[m - 1];
+    t.base[m] += t.slope[m] * static_cast<double>(beyond);
+    t.slope[m] *= plan.narrow.scale;
+  }
+}
+
 template <typename Position>
 __device__ void finish_by(const Position& position, const SortedTables& t, double delta, const Spec& spec,
                           const Sums& sums, const Output& output) {
@@ -205,14 +216,7 @@ __global__ void __launch_bounds__(kBlock, 1)
   const Plan plan = *t.plan;
   if (plan.form == Form::kNarrow) {
     finish_by(plan.narrow, t, delta, spec, sums, output);
-    // Spread works on floats: the value at the float that begins the segment, and the slope per unit of score.
-    const auto* knots = static_cast<const int64_t*>(t.knots);
-#pragma unroll 1
-    for (int m = 1 + threadIdx.x; m <= 2 * p; m += kBlock) {
-      const int64_t beyond = plan.narrow.of(t.upper[m - 1]) - knots[m - 1];
-      t.base[m] += t.slope[m] * static_cast<double>(beyond);
-      t.slope[m] *= plan.narrow.scale;
-    }
+    to_floats(plan, t);
   } else if (plan.form == Form::kWide) {
     finish_by(Wide::make(delta), t, delta, spec, sums, output);
   } else {
@@ -228,7 +232,25 @@ __global__ void __launch_bounds__(kBlock, 1)
   }
 }
 
+// The tables of spread once more, of shares that came after finish.
+//   out      base, slope and plan.spreads
+//   launch   one block of kBlock threads; O(p log p) work
+__global__ void __launch_bounds__(kBlock, 1) drive_spread(SortedTables t, double delta, const double* share) {
+  const Plan plan = *t.plan;
+  if (plan.form == Form::kNarrow) {
+    spread_shares<int64_t>(t, plan.narrow.half, share);
+    to_floats(plan, t);
+  } else if (plan.form == Form::kWide) {
+    spread_shares<int128>(t, Wide::make(delta).half, share);
+  }
+}
+
 }  // namespace
+
+void CudaBackend::sorted_drive(const Input& input, const Tables& tables) {
+  drive_spread<<<1, kBlock, 0, stream_>>>(SortedTables(input, tables.device), input.delta, tables.share);
+  check_launch("drive_spread");
+}
 
 void CudaBackend::sorted_terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) {
   finish<<<1, kBlock, 0, stream_>>>(SortedTables(input, output.tables.device), input.delta, spec, sums,

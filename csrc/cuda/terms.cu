@@ -11,6 +11,15 @@ __global__ void __launch_bounds__(kBlock) terms_kernel(Spec spec, Sums sums, Out
   compute_terms(spec, sums, output, p);
 }
 
+// share and gradient of errors that the caller brings. launch  p threads
+__global__ void drive_errors(Drive drive, Tables tables, int64_t p) {
+  const int64_t r = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  if (r >= p) return;
+  const double error = drive.errors[drive.place[r]], n_fp = drive.n_fp[r], z = *drive.z;
+  tables.share[r] = share(error, n_fp, drive.norm[r], drive.eps, z);
+  tables.gradient[r] = positive_gradient(error, n_fp, drive.eps, z) + *tables.poison;
+}
+
 // Gradients of the positives' scores (over the zeros that spread left) and of loc_errors. launch  p threads
 __global__ void scatter_gradients(Tables tables, Gradients gradients, int64_t p) {
   const int64_t r = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
@@ -32,6 +41,13 @@ void CudaBackend::terms(const Input& input, const Spec& spec, const Sums& sums, 
   if (is_sorted_form(input)) return sorted_terms(input, spec, sums, output);
   terms_kernel<<<1, kBlock, 0, stream_>>>(spec, sums, output, input.p);
   check_launch("terms_kernel");
+}
+
+void CudaBackend::drive(const Input& input, const Drive& drive, const Tables& tables) {
+  if (input.p == 0) return;
+  drive_errors<<<grid_for(input.p), kThreads, 0, stream_>>>(drive, tables, input.p);
+  check_launch("drive_errors");
+  if (is_sorted_form(input)) sorted_drive(input, tables);
 }
 
 void CudaBackend::scatter(const Input& input, const Tables& tables, const Gradients& gradients) {

@@ -78,6 +78,8 @@ __device__ inline void compute_terms(const Spec& spec, const Sums& sums, const O
       case Loss::kNDCG:
         if (live) terms = ndcg_terms(n_fp, rank_pos);
         break;
+      case Loss::kGiven:
+        break;
     }
     if (!live) continue;
     cls += terms.cls;

@@ -15,15 +15,22 @@ int64_t part_count(const Input& input) {
   return std::clamp<int64_t>(blocks_for(input.n) / 16, 1, most);
 }
 
-// count: partial[part][i] = sum over the negatives j of a part of H(s_j - s_i).
+// The weight of a negative: H, or H^skew.
+template <bool kSkewed>
+__device__ __forceinline__ double weight_of(double h, double skew) {
+  return kSkewed ? skewed(h, skew) : h;
+}
+
+// count: partial[part][i] = sum over the negatives j of a part of H(s_j - s_i), or of H^skew.
 //   logits, labels  n; each read once per tile of kThreads positives
 //   score           p, the positives
 //   partial         parts x p, written everywhere
 //   status          nan is raised if a negative is NaN
 //   launch          grid (tiles of positives, at least 1; parts), kThreads threads, kThreads doubles of
 //   shared memory order           every sum runs over j ascending: the same bits on every device
+template <bool kSkewed>
 __global__ void __launch_bounds__(kThreads)
-    count_tiled(Array logits, Labels labels, int64_t n, const double* score, int64_t p, Step h,
+    count_tiled(Array logits, Labels labels, int64_t n, const double* score, int64_t p, Step h, double skew,
                 int64_t part_size, double* partial, Status* status) {
   __shared__ double column[kThreads];
   const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
@@ -41,7 +48,7 @@ __global__ void __launch_bounds__(kThreads)
     column[threadIdx.x] = s_j;
     __syncthreads();
 #pragma unroll 8
-    for (int k = 0; k < kThreads; ++k) sum += step(h, column[k], s_i);
+    for (int k = 0; k < kThreads; ++k) sum += weight_of<kSkewed>(step(h, column[k], s_i), skew);
     __syncthreads();  // before the next tile overwrites what is being read
   }
   if (i < p) partial[blockIdx.y * p + i] = sum;
@@ -84,6 +91,29 @@ __global__ void __launch_bounds__(kThreads)
   if (s) s[i] = located;
 }
 
+// out = Hpp @ weights without the diagonal, or of its transposed; see Backend::pair_product.
+//   score    p; place: position of each in flat order, where its weight lies and its sum goes
+//   sign     1, or -1: H(-x) is the transposed of H(x)
+//   launch   tiles of kThreads positives, 2 kThreads doubles of shared memory
+__global__ void __launch_bounds__(kThreads)
+    pair_product_kernel(const double* score, const int64_t* place, const double* weights, int64_t p, Step h,
+                        double sign, double* out) {
+  __shared__ double column[kThreads], weight[kThreads];
+  const int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  const double s_i = i < p ? sign * score[i] : quiet_nan();
+  double sum = 0;
+  for (int64_t base = 0; base < p; base += kThreads) {
+    const int64_t k = base + threadIdx.x;
+    column[threadIdx.x] = k < p ? sign * score[k] : quiet_nan();
+    weight[threadIdx.x] = k < p ? weights[place[k]] : 0;
+    __syncthreads();
+    for (int t = 0; t < kThreads; ++t)
+      if (base + t != i) sum += weighted(step(h, column[t], s_i), weight[t]);
+    __syncthreads();
+  }
+  if (i < p) out[place[i]] = sum;
+}
+
 // dL_loc/dE_k = 1/P (1/rank(k) + sum over i != k of H(x_ik) / rank(i)), written at the place of k in flat
 // order.
 //   launch  tiles of kThreads positives, 2 kThreads doubles of shared memory
@@ -105,13 +135,15 @@ __global__ void __launch_bounds__(kThreads)
   if (k < p) error_gradient[place[k]] = sum / static_cast<double>(p) + *poison;
 }
 
-// spread: gradient[j] = grad_cls (poison + sum over i of share[i] H(s_j - score[i])) for negatives j; 0 for
-// the rest.
+// spread: gradient[j] = grad_cls (poison + sum over i of share[i] H(s_j - score[i])) for negatives j, or with
+// H^skew; 0 for the rest.
 //   logits, labels  n, read once; gradient written once, everywhere
 //   launch          tiles of kThreads logits, 2 kThreads doubles of shared memory
+template <bool kSkewed>
 __global__ void __launch_bounds__(kThreads)
     spread_tiled(Array logits, Labels labels, int64_t n, const double* score, const double* share, int64_t p,
-                 Step h, const double* poison, const void* grad_cls, Dtype incoming, Array gradient) {
+                 Step h, double skew, const double* poison, const void* grad_cls, Dtype incoming,
+                 Array gradient) {
   __shared__ double row[kThreads], weight[kThreads];
   const int64_t j = int64_t{blockIdx.x} * kThreads + threadIdx.x;
   const bool negative = j < n && mark_of(labels, j) == Mark::kNegative;
@@ -123,7 +155,8 @@ __global__ void __launch_bounds__(kThreads)
     weight[threadIdx.x] = i < p ? share[i] : 0;
     __syncthreads();
 #pragma unroll 8
-    for (int t = 0; t < kThreads; ++t) sum += weighted(step(h, s_j, row[t]), weight[t]);
+    for (int t = 0; t < kThreads; ++t)
+      sum += weighted(weight_of<kSkewed>(step(h, s_j, row[t]), skew), weight[t]);
     __syncthreads();
   }
   if (j < n) store(gradient, j, negative ? (sum + *poison) * load_scalar(grad_cls, incoming) : 0.0);
@@ -143,15 +176,21 @@ size_t CudaBackend::scratch_bytes(const Input& input) const {
 void CudaBackend::count(const Input& input, const Tables& tables, double* n_fp, Status* status,
                         void* scratch) {
   if (is_sorted_form(input)) return sorted_count(input, tables, status);
+  tiled_count(input, tables, 1, n_fp, status, scratch);
+}
+
+void CudaBackend::tiled_count(const Input& input, const Tables& tables, double skew, double* sums,
+                              Status* status, void* scratch) {
   const int64_t p = input.p, parts = part_count(input);
   auto* partial = static_cast<double*>(scratch);
   const int64_t part_size = blocks_for((input.n + parts - 1) / parts) * kThreads;
   const dim3 grid(std::max(1u, grid_for(p)), static_cast<unsigned>(parts));
-  count_tiled<<<grid, kThreads, 0, stream_>>>(input.logits, input.labels, input.n, tables.score, p,
-                                              make_step(input.delta), part_size, partial, status);
+  auto* kernel = skew == 1 ? &count_tiled<false> : &count_tiled<true>;
+  kernel<<<grid, kThreads, 0, stream_>>>(input.logits, input.labels, input.n, tables.score, p,
+                                         make_step(input.delta), skew, part_size, partial, status);
   check_launch("count_tiled");
   if (p == 0) return;
-  sum_parts<<<grid_for(p), kThreads, 0, stream_>>>(partial, parts, p, n_fp);
+  sum_parts<<<grid_for(p), kThreads, 0, stream_>>>(partial, parts, p, sums);
   check_launch("sum_parts");
 }
 
@@ -160,6 +199,19 @@ void CudaBackend::pair_sums(const Input& input, const Spec& spec, const Tables& 
   sum_pairs<<<grid_for(input.p), kThreads, 0, stream_>>>(tables.score, sums.place, spec.loc_errors, input.p,
                                                          make_step(input.delta), sums.rank_pos, sums.s);
   check_launch("sum_pairs");
+}
+
+void CudaBackend::norms(const Input& input, const Tables& tables, double* norm, Status* status,
+                        void* scratch) {
+  tiled_count(input, tables, input.skew, norm, status, scratch);
+}
+
+void CudaBackend::pair_product(const Input& input, const Tables& tables, const int64_t* place,
+                               const double* weights, bool transposed, double* out) {
+  if (input.p == 0) return;
+  pair_product_kernel<<<grid_for(input.p), kThreads, 0, stream_>>>(
+      tables.score, place, weights, input.p, make_step(input.delta), transposed ? -1.0 : 1.0, out);
+  check_launch("pair_product_kernel");
 }
 
 void CudaBackend::error_gradient(const Input& input, const Sums& sums, const Tables& tables) {
@@ -173,9 +225,10 @@ void CudaBackend::error_gradient(const Input& input, const Sums& sums, const Tab
 void CudaBackend::spread(const Input& input, const Tables& tables, const Gradients& gradients, void*) {
   if (input.n == 0) return;
   if (is_sorted_form(input)) return sorted_spread(input, tables, gradients);
-  spread_tiled<<<grid_for(input.n), kThreads, 0, stream_>>>(
+  auto* kernel = input.skew == 1 ? &spread_tiled<false> : &spread_tiled<true>;
+  kernel<<<grid_for(input.n), kThreads, 0, stream_>>>(
       input.logits, input.labels, input.n, tables.score, tables.share, input.p, make_step(input.delta),
-      tables.poison, gradients.grad_cls, gradients.incoming, gradients.logits);
+      input.skew, tables.poison, gradients.grad_cls, gradients.incoming, gradients.logits);
   check_launch("spread_tiled");
 }
 

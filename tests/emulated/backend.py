@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from alrp_cuda import ops
 
-from .structures import DTYPES, Array, Gradients, Input, Labels, Output, Spec, Tables, declare
+from .structures import DTYPES, Array, Drive, Gradients, Input, Labels, Output, Spec, Sums, Tables, declare
 
 ROOT = Path(__file__).parents[2]
 CSRC = ROOT / "csrc"
@@ -45,6 +46,17 @@ def poisoned(size: int | tuple[int, ...], dtype: torch.dtype) -> Tensor:
     if tensor.nbytes < 1 << 30:
         tensor.view(-1).view(torch.uint8).fill_(0xA5)
     return tensor  # of a huge tensor, only the pages that a kernel writes should take memory
+
+
+def slices(
+    logits: Tensor, targets: Tensor, sizes: list[int], counts: list[int], algorithms: list[int]
+) -> Iterator[tuple[Tensor, Tensor, tuple[int, int], int]]:
+    """(logits, targets, range of the positives, algorithm) of each slice."""
+    ends = accumulate(counts)
+    rows = [size * targets.numel() // max(1, logits.numel()) for size in sizes]
+    parts = zip(logits.view(-1).split(sizes), targets.view(-1).split(rows), ends, counts, algorithms, strict=True)
+    for own, labels, end, count, algorithm in parts:
+        yield own, labels, (end - count, end), algorithm
 
 
 class EmulatedKernels:
@@ -86,11 +98,13 @@ class EmulatedKernels:
         if message is not None:
             raise RuntimeError(message.decode())
 
-    def _input(self, s: Session, logits: Tensor, targets: Tensor, layout: Any, p: int, delta: float, algorithm: int) -> Input:
+    def _input(
+        self, s: Session, logits: Tensor, targets: Tensor, layout: Any, p: int, delta: float, algorithm: int, skew: float = 1.0
+    ) -> Input:
         s.register(logits, writable=False, name="logits")
         s.register(targets, writable=False, name="targets")
         labels = Labels.of(targets, (layout.classes, layout.background), continuous=layout.continuous)
-        return Input(Array.of(logits), logits.numel(), labels, p, delta, algorithm)
+        return Input(Array.of(logits), logits.numel(), labels, p, delta, algorithm, skew)
 
     def _workspace(self, s: Session, problem: Input) -> Tensor:
         size = ctypes.c_size_t()
@@ -154,13 +168,14 @@ class EmulatedKernels:
         grad_cls: Tensor | None,
         grad_loc: Tensor | None,
         loc_errors_dtype: torch.dtype,
+        skew: float = 1.0,
     ) -> tuple[Tensor | None, Tensor | None]:
         p = index.numel()
         grad_logits = None if grad_cls is None else poisoned(tuple(logits.shape), logits.dtype)
         grad_loc_errors = None if grad_loc is None or layout.continuous else poisoned(p, loc_errors_dtype)
         incoming = grad_cls if grad_cls is not None else grad_loc
         with self._session() as s:
-            problem = self._input(s, logits, targets, layout, p, delta, algorithm)
+            problem = self._input(s, logits, targets, layout, p, delta, algorithm, skew)
             s.register(index, writable=False, name="index")
             s.register(tables, writable=False, name="tables")
             for name, tensor in {"grad_cls": grad_cls, "grad_loc": grad_loc}.items():
@@ -182,6 +197,138 @@ class EmulatedKernels:
             own = Tables.of(index, tables, self._device_size(problem))
             self._check(self.library.dll.alrp_backward(problem, own, gradients, workspace.data_ptr(), STREAM))
         return grad_logits, grad_loc_errors
+
+    def sums(
+        self, logits: Tensor, targets: Tensor, layout: Any, num_positives: int, delta: float, algorithm: int, skew: float
+    ) -> tuple[Tensor, ...]:
+        p = num_positives
+        place, index, status = (poisoned(size, torch.int64) for size in (p, p, 3))
+        rank_pos, n_fp, unused = (poisoned(size, torch.float64) for size in (p, p, 2 * p + 2))
+        norm = n_fp if skew == 1 else poisoned(p, torch.float64)
+        with self._session() as s:
+            problem = self._input(s, logits, targets, layout, p, delta, algorithm, skew)
+            device = self._device_size(problem)
+            tables = poisoned(device + 3 * p + 1, torch.float64)
+            outputs = {"place": place, "rank_pos": rank_pos, "n_fp": n_fp, "index": index, "tables": tables, "status": status}
+            if skew != 1:
+                outputs["norm"] = norm
+            for name, tensor in (outputs | {"unused": unused}).items():
+                s.register(tensor, name=name)
+            workspace = self._workspace(s, problem)
+            spare = [unused.data_ptr() + 8 * offset for offset in (0, 1, 2, 2 + p)]
+            output = Output(DTYPES.index(torch.float64), *spare, Tables.of(index, tables, device), status.data_ptr())
+            own = Sums(place.data_ptr(), rank_pos.data_ptr(), n_fp.data_ptr(), None)
+            self._check(self.library.dll.alrp_sums(problem, own, norm.data_ptr(), output, workspace.data_ptr(), STREAM))
+        return place, rank_pos, n_fp, norm, tables[device : device + p], index, tables, status
+
+    def drive(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        delta: float,
+        algorithm: int,
+        skew: float,
+        index: Tensor,
+        tables: Tensor,
+        place: Tensor,
+        n_fp: Tensor,
+        norm: Tensor,
+        errors: Tensor,
+        z: Tensor,
+        eps: float,
+    ) -> None:
+        read = {"place": place, "n_fp": n_fp, "errors": errors, "z": z}
+        if norm is not n_fp and norm.data_ptr() != n_fp.data_ptr():
+            read["norm"] = norm
+        with self._session() as s:
+            problem = self._input(s, logits, targets, layout, index.numel(), delta, algorithm, skew)
+            for name, tensor in read.items():
+                s.register(tensor, writable=False, name=name)
+            s.register(tables, name="tables")
+            drive = Drive(*(t.data_ptr() for t in (place, n_fp, norm, errors, z)), eps)
+            own = Tables.of(index, tables, self._device_size(problem))
+            self._check(self.library.dll.alrp_drive(problem, drive, own, STREAM))
+
+    def pair_product(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        delta: float,
+        algorithm: int,
+        index: Tensor,
+        tables: Tensor,
+        place: Tensor,
+        weights: Tensor,
+        transposed: bool,
+    ) -> Tensor:
+        out = poisoned(index.numel(), torch.float64)
+        with self._session() as s:
+            problem = self._input(s, logits, targets, layout, index.numel(), delta, algorithm)
+            for name, tensor in {"tables": tables, "place": place, "weights": weights}.items():
+                s.register(tensor, writable=False, name=name)
+            s.register(out, name="out")
+            own = Tables.of(index, tables, self._device_size(problem))
+            arguments = place.data_ptr(), weights.data_ptr(), transposed, out.data_ptr(), STREAM
+            self._check(self.library.dll.alrp_pair_product(problem, own, *arguments))
+        return out
+
+    def forward_slices(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        sizes: list[int],
+        counts: list[int],
+        algorithms: list[int],
+        loss: int,
+        loc_errors: Tensor | None,
+        want_error_gradient: bool,
+        delta: float,
+        eps: float,
+    ) -> tuple[Any, ...]:
+        results = []
+        for own, labels, (begin, end), algorithm in slices(logits, targets, sizes, counts, algorithms):
+            errors = None if loc_errors is None else loc_errors[begin:end]
+            count = end - begin
+            results.append(self.forward(own, labels, layout, count, loss, errors, want_error_gradient, delta, eps, algorithm))
+        columns = list(zip(*results, strict=True)) or [[torch.empty(0)]] * 7
+        values = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        cls, loc, rank, precision = (torch.cat([t.reshape(-1) for t in c]).to(values) for c in columns[:4])
+        return cls, loc, rank, precision, torch.cat(list(columns[4])).to(torch.int64), list(columns[5])
+
+    def backward_slices(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        sizes: list[int],
+        counts: list[int],
+        algorithms: list[int],
+        delta: float,
+        index: Tensor,
+        tables: list[Tensor],
+        grad_cls: Tensor | None,
+        grad_loc: Tensor | None,
+        loc_errors_dtype: torch.dtype,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        grad_logits, grad_errors = [torch.empty(0, dtype=logits.dtype)], [torch.empty(0, dtype=loc_errors_dtype)]
+        each = slices(logits, targets, sizes, counts, algorithms)
+        for s, (own, labels, (begin, end), algorithm) in enumerate(each):
+            incoming = (None if g is None else g[s].clone() for g in (grad_cls, grad_loc))
+            chosen = delta, algorithm, index[begin:end].clone(), tables[s]
+            one, two = self.backward(own, labels, layout, *chosen, *incoming, loc_errors_dtype)
+            grad_logits += [] if one is None else [one]
+            grad_errors += [] if two is None else [two]
+        return (
+            None if grad_cls is None else torch.cat(grad_logits).reshape(logits.shape),
+            None if grad_loc is None else torch.cat(grad_errors),
+        )
+
+    def count_slices(self, logits: Tensor, targets: Tensor, layout: Any, sizes: list[int]) -> Tensor:
+        each = slices(logits, targets, sizes, [0] * len(sizes), [0] * len(sizes))
+        return torch.stack([self.count_positives(own, labels, layout) for own, labels, *_ in each])
 
     def count_positives(self, logits: Tensor, targets: Tensor, layout: Any) -> Tensor:
         status = poisoned(3, torch.int64)

@@ -42,6 +42,26 @@ const char* alrp_forward(const alrp::Input* input, const alrp::Spec* spec, const
   });
 }
 
+const char* alrp_sums(const alrp::Input* input, const alrp::Sums* sums, double* norm,
+                      const alrp::Output* output, void* workspace, cudaStream_t stream) {
+  return guarded([&] {
+    alrp::cuda::CudaBackend backend(stream);
+    alrp::sums(backend, *input, *sums, norm, *output, workspace);
+  });
+}
+
+const char* alrp_drive(const alrp::Input* input, const alrp::Drive* drive, const alrp::Tables* tables,
+                       cudaStream_t stream) {
+  return guarded([&] { alrp::cuda::CudaBackend(stream).drive(*input, *drive, *tables); });
+}
+
+const char* alrp_pair_product(const alrp::Input* input, const alrp::Tables* tables, const int64_t* place,
+                              const double* weights, int32_t transposed, double* out, cudaStream_t stream) {
+  return guarded([&] {
+    alrp::cuda::CudaBackend(stream).pair_product(*input, *tables, place, weights, transposed != 0, out);
+  });
+}
+
 const char* alrp_backward(const alrp::Input* input, const alrp::Tables* tables,
                           const alrp::Gradients* gradients, void* workspace, cudaStream_t stream) {
   return guarded([&] {

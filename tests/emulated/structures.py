@@ -52,6 +52,7 @@ class Input(Structure):
         ("p", c_int64),
         ("delta", c_double),
         ("algorithm", c_int32),
+        ("skew", c_double),
     ]
 
 
@@ -95,12 +96,23 @@ class Gradients(Structure):
     ]
 
 
+class Sums(Structure):
+    _fields_ = [(name, c_void_p) for name in ("place", "rank_pos", "n_fp", "s")]
+
+
+class Drive(Structure):
+    _fields_ = [*((name, c_void_p) for name in ("place", "n_fp", "norm", "errors", "z")), ("eps", c_double)]
+
+
 def declare(dll: ctypes.CDLL) -> None:
     """Argument and result types of tests/emulated/c_api.cpp."""
     signatures = {
         "alrp_workspace_bytes": [POINTER(Input), POINTER(ctypes.c_size_t)],
         "alrp_table_bytes": [POINTER(Input), POINTER(ctypes.c_size_t)],
         "alrp_forward": [POINTER(Input), POINTER(Spec), POINTER(Output), c_void_p, c_void_p],
+        "alrp_sums": [POINTER(Input), POINTER(Sums), c_void_p, POINTER(Output), c_void_p, c_void_p],
+        "alrp_drive": [POINTER(Input), POINTER(Drive), POINTER(Tables), c_void_p],
+        "alrp_pair_product": [POINTER(Input), POINTER(Tables), c_void_p, c_void_p, c_int32, c_void_p, c_void_p],
         "alrp_backward": [POINTER(Input), POINTER(Tables), POINTER(Gradients), c_void_p, c_void_p],
         "alrp_count_positives": [POINTER(Input), c_void_p, c_void_p, c_void_p],
     }

@@ -1,0 +1,195 @@
+"""scope="image" ranks each image by itself: the mean of separate calls, values and gradients, in one call."""
+
+import math
+
+import pytest
+import torch
+from cases import Case, Labels
+from compare import BOUND, assert_near, assert_same_loss, compute_dtype
+from implementations import LOSSES, evaluate, every_loss
+
+import alrp_cuda
+
+FORMS = [Labels(torch.int64), Labels(torch.float32), Labels(torch.int64, 5), Labels(torch.uint16, 3), Labels(torch.int32, 8, 0)]
+
+
+def images_of(targets, kind):
+    """An image for each of the targets, in no order: seven of them, of which the last two hold no positive of ``kind``."""
+    generator = torch.Generator().manual_seed(3)
+    image = torch.randint(0, 5, targets.shape, generator=generator)
+    other = torch.randint(0, 7, targets.shape, generator=generator)
+    return torch.where(kind, image, other) * 3 - 4
+
+
+def separately(loss, losses, data, image, options):
+    """The mean over the images that hold a positive, by one call an image; results in the order of the whole."""
+    logits, targets, flat = data.logits.reshape(-1), data.targets.reshape(-1), data.flat
+    width = data.logits.numel() // image.numel()
+    per_logit = image.reshape(-1).repeat_interleave(width)
+    classes = data.logits.numel() // targets.numel()
+    per_positive = per_logit[flat == 1]
+    want = {"d_logits": torch.zeros_like(logits), "d_loc_errors": torch.zeros_like(data.loc_errors)}
+    count = max(1, len(per_positive.unique()))
+    for k in image.unique():
+        mine, rows = per_logit == k, (per_logit.reshape(-1, classes) == k).all(1)
+        one = logits[mine], targets[rows], data.loc_errors[per_positive == k]
+        if targets.numel() != logits.numel():
+            one = one[0].reshape(-1, classes), *one[1:]
+        for name, value in evaluate(loss, losses, *one, **options).items():
+            where = {"d_logits": mine}.get(name, per_positive == k)
+            if value.dim() == 0:
+                want[name] = want.get(name, 0) + value.double() / count
+            elif name in ("rank", "precision"):
+                want.setdefault(name, torch.zeros(len(per_positive), dtype=value.dtype))[where] = value
+            else:
+                want[name][where] = value.reshape(-1) / count
+    if loss.kind != "alrp":
+        del want["d_loc_errors"]
+    return want | {"d_logits": want["d_logits"].reshape(data.logits.shape)}
+
+
+def shared(losses, image):
+    return {"scope": "image", "image_index": losses.put(image)}
+
+
+@every_loss
+@pytest.mark.parametrize("labels", FORMS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_mean_of_separate_calls(losses, loss, labels, dtype):
+    data = Case((1009, 67), labels, dtype=dtype, errors_dtype=dtype).build()
+    rows = data.targets if labels.classes else data.flat.reshape(data.logits.shape)
+    kind = (data.flat == 1).reshape(data.targets.numel(), -1).any(1).reshape(data.targets.shape)
+    image = images_of(rows, kind)
+    got = evaluate(loss, losses, data.logits, data.targets, data.loc_errors, **data.options, **shared(losses, image))
+    assert_same_loss(got, separately(loss, losses, data, image, data.options), dtype, data.positive)
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.int64], ids=str)
+def test_flat_targets_take_an_index_of_anchors(losses, loss, dtype):
+    data = Case((300, 23)).build()
+    data.logits.shape[0] == 3 or pytest.fail("the case is to have three rows")
+    image = torch.tensor([5, 1, 5]).to(dtype)
+    got = evaluate(loss, losses, data.logits, data.targets, data.loc_errors, **shared(losses, image))
+    want = evaluate(
+        loss, losses, data.logits, data.targets, data.loc_errors, **shared(losses, image[:, None].expand(data.logits.shape))
+    )
+    for name, value in want.items():
+        assert torch.equal(got[name], value), name
+    assert_same_loss(got, separately(loss, losses, data, image, {}), torch.float32, data.positive)
+
+
+@every_loss
+def test_one_image_is_the_batch(losses, loss):
+    data = Case((257, 19), Labels(torch.int64, 5)).build()
+    tensors = data.logits, data.targets, data.loc_errors
+    want = evaluate(loss, losses, *tensors)
+    got = evaluate(loss, losses, *tensors, **shared(losses, torch.full(data.targets.shape, 7)))
+    assert_same_loss(got, want, torch.float32, data.positive)
+
+
+@every_loss
+def test_order_of_images_does_not_matter(losses, loss):
+    data = Case((400, 30), Labels(torch.int64, 5)).build()
+    image = torch.arange(len(data.targets)) // 20
+    want = evaluate(loss, losses, data.logits, data.targets, data.loc_errors, **shared(losses, image))
+    shuffled = torch.randperm(int(image.max()) + 1, generator=torch.Generator().manual_seed(0))[image]
+    got = evaluate(loss, losses, data.logits, data.targets, data.loc_errors, **shared(losses, shuffled))
+    assert_same_loss(got, want, torch.float32, data.positive)
+
+
+@every_loss
+@pytest.mark.parametrize("labels", [[0, 0, 0, 0], [-1, 0, -1, 0]], ids=str)
+def test_no_positives_anywhere_give_connected_zeros(losses, loss, labels):
+    image = torch.tensor([1, 0, 1, 2])
+    got = evaluate(loss, losses, torch.zeros(4), torch.tensor(labels), torch.empty(0), **shared(losses, image))
+    assert all(not value.any() for value in got.values())
+    assert got["d_logits"].shape == (4,)
+
+
+@every_loss
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (4, 0)])
+def test_no_logits_give_connected_zeros(losses, loss, shape):
+    targets = torch.zeros(shape, dtype=torch.int64)
+    got = evaluate(loss, losses, torch.empty(shape), targets, torch.empty(0), **shared(losses, targets))
+    assert got["d_logits"].shape == shape
+    assert all(not value.any() for value in got.values())
+
+
+@every_loss
+def test_nan_score_shows_in_the_loss_and_in_its_image(losses, loss):
+    for labels, errors in (([1, 0, 0, 0], [0.5]), ([0, 0, 1, 0], [0.5])):
+        logits = torch.tensor([0.0, 1.0, math.nan, 2.0])
+        image = torch.tensor([0, 0, 1, 1])
+        got = evaluate(loss, losses, logits, torch.tensor(labels), torch.tensor(errors), **shared(losses, image))
+        assert got["d_logits"].isnan().tolist() == [False, False, True, True]
+        assert all(got[name].isnan() for name in ("cls", "loc", "loss") if name in got)
+
+
+def test_wide_and_narrow_images_meet(fast):
+    """Images that choose their algorithm apart, under "auto"."""
+    data = Case((4099, 67)).build()
+    choice = {"backend": fast.choice["backend"]}
+    image = (torch.arange(data.logits.numel()) > 3000).long().reshape(data.logits.shape)
+    for name, loss in LOSSES.items():
+        got = evaluate(loss, fast, data.logits, data.targets, data.loc_errors, **shared(fast, image))
+        auto = type(fast)(choice["backend"], "auto")
+        near = evaluate(loss, auto, data.logits, data.targets, data.loc_errors, **shared(fast, image))
+        for key, value in near.items():
+            assert_near(f"{name} {key}", value, got[key], BOUND[compute_dtype(torch.float32)])
+
+
+def test_modules_take_images(fast):
+    data = Case((257, 19), Labels(torch.int64, 5)).build()
+    logits, targets, errors = (fast.put(t) for t in (data.logits, data.targets, data.loc_errors))
+    image = fast.put(torch.arange(targets.numel()) % 3)
+    options = fast.choice | {"scope": "image"}
+    one = alrp_cuda.ALRPLoss(**options)(logits, targets, errors, image_index=image)
+    two = alrp_cuda.alrp_loss(logits, targets, errors, image_index=image, **options)
+    assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+    three = alrp_cuda.APLoss(**options)(logits, targets, image_index=image)
+    assert torch.equal(three, alrp_cuda.ap_loss(logits, targets, image_index=image, **options))
+
+
+@pytest.mark.parametrize(
+    ("error", "options", "words"),
+    [
+        (ValueError, {"scope": "level"}, "scope must be one of 'batch', 'image', got 'level'"),
+        (ValueError, {"scope": "image"}, "image_index must be given for scope 'image', got None"),
+        (ValueError, {"image_index": torch.zeros(2, 3)}, "image_index must be None for scope 'batch', got a tensor"),
+        (TypeError, {"scope": "image", "image_index": [0, 1]}, r"image_index must be a torch\.Tensor, got list"),
+        (TypeError, {"scope": "image", "image_index": torch.zeros(2)}, r"image_index must have one of the dtypes .*float32"),
+        (
+            ValueError,
+            {"scope": "image", "image_index": torch.zeros(3, dtype=torch.int64)},
+            r"image_index must have shape \(2, 3\) or \(2,\), one index per anchor, got \(3,\)",
+        ),
+    ],
+)
+def test_misuse_is_named(losses, error, options, words):
+    options = {k: losses.put(v) if isinstance(v, torch.Tensor) else v for k, v in options.items()}
+    with pytest.raises(error, match=words):
+        losses.ap_loss(losses.put(torch.zeros(2, 3)), losses.put(torch.tensor([[1, 0, 0], [0, -1, 1]])), **options)
+
+
+def test_class_indices_take_an_index_of_anchors_alone(losses):
+    options = {"scope": "image", "image_index": losses.put(torch.zeros(2, 3, dtype=torch.int64))}
+    with pytest.raises(ValueError, match=r"image_index must have shape \(2,\), one index per anchor, got \(2, 3\)"):
+        losses.ap_loss(losses.put(torch.zeros(2, 3)), losses.put(torch.tensor([1, 3])), **options)
+
+
+def test_what_depends_on_values_raises_on_every_device(losses):
+    logits, image = losses.put(torch.zeros(4)), losses.put(torch.tensor([1, 0, 1, 0]))
+    options = {"scope": "image", "image_index": image}
+    with pytest.raises(ValueError, match="targets must be 1 "):
+        losses.ap_loss(logits, losses.put(torch.tensor([1, 2, 0, 0])), **options)
+    with pytest.raises(ValueError, match="num_positives must be the number of positives in targets, 2, got 3"):
+        losses.ap_loss(logits, losses.put(torch.tensor([1, 1, 0, 0])), num_positives=3, **options)
+    with pytest.raises(ValueError, match="targets hold 2 positives, got 1 errors"):
+        losses.alrp_loss(logits, losses.put(torch.tensor([1, 1, 0, 0])), losses.put(torch.zeros(1)), **options)
+
+
+def test_bad_scope_raises_when_a_module_is_made():
+    for module in (alrp_cuda.ALRPLoss, alrp_cuda.APLoss):
+        with pytest.raises(ValueError, match="scope must be one of 'batch', 'image', got 'level'"):
+            module(scope="level")
