@@ -334,6 +334,8 @@ def ndcg_loss(
     eps: float = 1e-5,
     background: int | None = None,
     num_positives: int | None = None,
+    scope: str = "batch",
+    image_index: Tensor | None = None,
 ) -> Tensor:
     """NDCG Loss by the equations; arguments and result as in :func:`alrp_cuda.ndcg_loss`.
 
@@ -344,14 +346,19 @@ def ndcg_loss(
     """
     layout = check_targets(logits, targets, background)
     check_count("num_positives", num_positives)
+    check_scope(scope, image_index, logits, targets, layout)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
+    told = None if num_positives is None else ("num_positives", int(num_positives))
+    if image_index is not None:
+        images = list(images_of(image_index, logits, targets, layout, told))
+        options: dict[str, Any] = {"delta": delta, "eps": eps, "background": background}
+        return mean_over_images([ndcg_loss(image.logits, image.targets, **options) for image in images], images, logits)
 
     def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
         loss = gain(rank_pos) - gain(rank_pos + n_fp)  # l(i); l*(i) = 0
         first = torch.arange(1, len(scores) + 1, dtype=torch.float64, device=scores.device)  # the ranks of the best order
         return Terms(loss, torch.zeros_like(loss), loss, e, float(gain(first).sum()))
 
-    told = None if num_positives is None else ("num_positives", int(num_positives))
     nothing = logits.new_empty(0)
     loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
     return loss
@@ -406,6 +413,8 @@ def rank_sort_loss(
     delta: float = 0.5,
     eps: float = 1e-10,
     num_positives: int | None = None,
+    scope: str = "batch",
+    image_index: Tensor | None = None,
 ) -> RankSortOutput:
     """Rank & Sort Loss by the equations; arguments and result as in :func:`alrp_cuda.rank_sort_loss`.
 
@@ -417,7 +426,13 @@ def rank_sort_loss(
     """
     layout = check_continuous_targets(logits, targets)
     check_count("num_positives", num_positives)
+    check_scope(scope, image_index, logits, targets, layout)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
+    told = None if num_positives is None else ("num_positives", int(num_positives))
+    if image_index is not None:
+        images = list(images_of(image_index, logits, targets, layout, told))
+        each = [rank_sort_loss(image.logits, image.targets, delta=delta, eps=eps) for image in images]
+        return RankSortOutput(*(mean_over_images([out[k] for out in each], images, logits) for k in (0, 1)))
     if logits.dtype != torch.float64:
         logits = logits.float()  # the sum of the two gradients is rounded once
 
@@ -426,7 +441,6 @@ def rank_sort_loss(
         loss = n_fp / (rank_pos - 1 + tie + n_fp)
         return Terms(loss, torch.zeros_like(loss), loss, e)
 
-    told = None if num_positives is None else ("num_positives", int(num_positives))
     nothing = logits.new_empty(0)
     rank: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
     sort: Tensor = SortLoss.apply(logits, targets, layout, delta, eps)

@@ -123,7 +123,7 @@ def test_nan_score_shows_in_the_loss_and_in_its_image(losses, loss):
         image = torch.tensor([0, 0, 1, 1])
         got = evaluate(loss, losses, logits, torch.tensor(labels), torch.tensor(errors), **shared(losses, image))
         assert got["d_logits"].isnan().tolist() == [False, False, True, True]
-        assert all(got[name].isnan() for name in ("cls", "loc", "loss") if name in got)
+        assert all(got[name].isnan() for name in ("cls", "loc", "loss", "rank_error", "sort_error") if name in got)
 
 
 def test_wide_and_narrow_images_meet(fast):
@@ -149,6 +149,12 @@ def test_modules_take_images(fast):
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
     three = alrp_cuda.APLoss(**options)(logits, targets, image_index=image)
     assert torch.equal(three, alrp_cuda.ap_loss(logits, targets, image_index=image, **options))
+    four = alrp_cuda.NDCGLoss(**options)(logits, targets, image_index=image)
+    assert torch.equal(four, alrp_cuda.ndcg_loss(logits, targets, image_index=image, **options))
+    labels = torch.nn.functional.one_hot(targets.clamp(0, 5), 6)[:, :5] * 0.5
+    five = alrp_cuda.RankSortLoss(**options)(logits, labels, image_index=image)
+    six = alrp_cuda.rank_sort_loss(logits, labels, image_index=image, **options)
+    assert all(torch.equal(a, b) for a, b in zip(five, six, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -190,6 +196,6 @@ def test_what_depends_on_values_raises_on_every_device(losses):
 
 
 def test_bad_scope_raises_when_a_module_is_made():
-    for module in (alrp_cuda.ALRPLoss, alrp_cuda.APLoss):
+    for module in (alrp_cuda.ALRPLoss, alrp_cuda.APLoss, alrp_cuda.NDCGLoss, alrp_cuda.RankSortLoss):
         with pytest.raises(ValueError, match="scope must be one of 'batch', 'image', got 'level'"):
             module(scope="level")
