@@ -198,7 +198,10 @@ def ranking_loss(
     eps: float,
     told: tuple[str, int] | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(cls, loc, rank, precision) of one of LOSSES; cls and loc are the two parts of Rank & Sort. ``told``: the argument that gave P, and P."""
+    """(cls, loc, rank, precision) of one of LOSSES, (rank part, sort part, ...) of Rank & Sort.
+
+    ``told``: the argument that gave P, and P.
+    """
     check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
     chosen = choose_backend(backend, logits)
     result: tuple[Tensor, Tensor, Tensor, Tensor] = _Ranking.apply(
