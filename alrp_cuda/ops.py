@@ -215,9 +215,9 @@ def ranking_loss(
     eps: float,
     told: tuple[str, int] | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(cls, loc, rank, precision) of one of LOSSES; ``told``: the argument that gave P, and P.
+    """(cls, loc, rank, precision) of one of LOSSES, (rank part, sort part, ...) of Rank & Sort.
 
-    Of Rank & Sort, cls and loc are the two parts.
+    ``told``: the argument that gave P, and P.
     """
     check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
     chosen = choose_backend(backend, logits)

@@ -56,12 +56,11 @@ struct SortSums {
 };
 
 ALRP_HD void add_pair(double h, double difference, SortSums& sums) {  // difference: y_k - y_i
-  const bool is_below = difference < 0;
-  const double weight = h * difference;
-  sums.above += is_below ? 0 : h;
-  sums.below += is_below ? h : 0;
-  sums.above_distance += is_below ? 0 : weight;
-  sums.below_distance -= is_below ? weight : 0;
+  const double above = difference < 0 ? 0.0 : h, below = h - above;
+  sums.above += above;
+  sums.below += below;
+  sums.above_distance += above * difference;
+  sums.below_distance -= below * difference;
 }
 
 // Its sort part: the mean of 1 - y_k by H(x_ik) over all k, less that over the k with y_k >= y_i. Written by distances

@@ -253,6 +253,44 @@ SORTED = {
     ),
 }
 
+SORT = "cuda/sort_errors.cu"
+
+SORT_ERRORS = {
+    "sort errors: no barrier after a tile of sums is stored": no_barrier(
+        SORT, "    label[threadIdx.x] = k < p ? errors.label[k] : 0.0;\n"
+    ),
+    "sort errors: no barrier before the next tile of sums": no_barrier(
+        SORT, barrier="    __syncthreads();  // before the next tile overwrites what is being read\n"
+    ),
+    "sort errors: no barrier after a tile of shares is stored": no_barrier(
+        SORT, "    weight[threadIdx.x] = i < p ? errors.share[i] : 0.0;\n"
+    ),
+    "sort errors: no barrier before the next tile of shares": no_barrier(SORT, after="  }\n  sum = warp_sum(sum);"),
+    "sort errors: one label too many is gathered": Mutation(SORT, "if (r < p) label[r]", "if (r <= p) label[r]"),
+    "sort errors: -1 is a place to gather from": Mutation(
+        SORT, "index[r] >= 0 ? load(labels, index[r]) : 0.0", "load(labels, index[r])"
+    ),
+    "sort errors: one error too many is written": Mutation(
+        SORT, "if (lane != 0 || i >= p) return;", "if (lane != 0 || i > p) return;"
+    ),
+    "sort errors: one gradient too many is written": Mutation(
+        SORT, "if (lane == 0 && k < p) gradient[k]", "if (lane == 0 && k <= p) gradient[k]"
+    ),
+    "sort errors: a tile too many is passed over": Mutation(
+        SORT, "score[min(base + kBlock, p) - 1], lowest)", "score[base], lowest)"
+    ),
+    "sort errors: a tile too few is spread": Mutation(SORT, "step(h, highest, score[base]) > 0", "base == 0"),
+    "sort errors: the step's sign is swapped": Mutation(SORT, "step(h, column[t], s_i)", "step(h, s_i, column[t])"),
+    "sort errors: equal labels are sent a share": Mutation(SORT, "label[t] > y_k", "label[t] >= y_k"),
+    "sort errors: equal labels are lower ones": Mutation(
+        "losses.h", "difference < 0 ? 0.0 : h", "difference <= 0 ? 0.0 : h", (SORT,)
+    ),
+    "sort errors: the gradient is not poisoned": Mutation(SORT, "eps, z) + *poison;", "eps, z);"),
+    "sort errors: the loss is not poisoned": Mutation(SORT, "static_cast<double>(p) + *poison);", "static_cast<double>(p));"),
+    "sort errors: one block too few": Mutation(SORT, "sum_sort_errors<<<blocks,", "sum_sort_errors<<<std::max(1u, blocks - 1),"),
+    "sort errors: a positive counts itself by 1": Mutation("losses.h", "rank_pos - 1 + tie + n_fp", "rank_pos + n_fp", (TERMS,)),
+}
+
 LAUNCHES = {
     "one block of logits too few": Mutation(
         TILED, "kernel<<<grid_for(input.n),", "kernel<<<std::max(1u, grid_for(input.n) - 1),"
@@ -285,4 +323,4 @@ LAUNCHES = {
     ),
 }
 
-MUTATIONS = BARRIERS | BOUNDS | WIDTHS | MATHEMATICS | REPORTS | LAUNCHES | SORTED
+MUTATIONS = BARRIERS | BOUNDS | WIDTHS | MATHEMATICS | REPORTS | LAUNCHES | SORTED | SORT_ERRORS

@@ -10,6 +10,7 @@ import pytest
 import torch
 from emulated import EmulatedKernels, register
 from emulator import Schedule, missing_requirement
+from implementations import continuous
 
 import alrp_cuda
 from bench.costs.inputs import Case
@@ -46,6 +47,19 @@ def passes(regime, n, p):
     (output.cls + output.loc).backward()
     forward, backward = kernels().sessions
     return forward, backward
+
+
+def test_rank_and_sort_waits_for_nothing():
+    kernels().sessions.clear()
+    scores, labels, errors = problem("dense", 16_384, 500)
+    targets = continuous(scores, labels, errors)
+    out = alrp_cuda.rank_sort_loss(scores.requires_grad_(), targets, num_positives=500, backend="emulated, counting")
+    (out.rank + out.sort).backward()
+    forward, backward = kernels().sessions
+    assert forward.counters.launches + forward.counters.memsets <= 9
+    assert backward.counters.launches + backward.counters.memsets <= 2
+    for session in (forward, backward):
+        assert session.counters.host_syncs == session.counters.allocations == session.counters.copies == 0
 
 
 def at_target(regime, p, count):

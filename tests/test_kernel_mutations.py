@@ -15,7 +15,7 @@ from cases import Case, Labels, expected
 from compare import assert_same_loss
 from emulated import SOURCES, EmulatedKernels, registered
 from emulator import Schedule, missing_requirement
-from implementations import LOSSES, Fast, evaluate
+from implementations import LOSSES, RANKING, Fast, evaluate
 from mutations import MUTATIONS
 
 pytestmark = pytest.mark.skipif(bool(missing_requirement()), reason=f"emulated device: {missing_requirement()}")
@@ -87,17 +87,29 @@ def skewed(losses: Fast) -> None:
         test_framework.test_a_new_loss_pair_by_pair(losses, delta=1.0, skew=2.0)
 
 
+def continuous_labels_told_of_which_none_are(losses: Fast) -> None:
+    logits = torch.zeros(5, requires_grad=True)
+    out = losses.rank_sort_loss(logits, torch.zeros(5), num_positives=300)
+    (gradient,) = torch.autograd.grad(out.rank + out.sort, logits)
+    assert out.rank.isnan()
+    assert out.sort.isnan()
+    assert gradient.isnan().all()
+
+
 part = functools.partial
 nan = part(test_edges.test_nan_score_makes_everything_nan, loss=LOSSES["alrp"], delta=1.0, dtype=torch.float32)
 CHECKS: list[Callable[[Fast], None]] = [
     *(part(numbers, case=case, name=name) for case in CASES for name in LOSSES),
     *(part(nan, where=k) for k in (0, 1)),
-    *(part(test_edges.test_few_false_positives_send_no_gradient, loss=loss) for loss in LOSSES.values()),
+    *(part(test_edges.test_few_false_positives_send_no_gradient, loss=loss) for loss in RANKING.values()),
     *(part(test_edges.test_infinite_error_reaches_only_what_ranks_with_it, name=name) for name in ("alrp", "alrp_hard")),
     part(test_edges.test_infinite_scores_rank_as_infinite_and_tie_with_their_like, delta=1.0),
     test_edges.test_hard_order_breaks_ties_by_flat_index,
     *(part(test_framework.test_named_losses_are_forms_of_the_framework, name="alrp", case=case) for case in CASES),
     skewed,
+    test_edges.test_few_false_positives_and_few_lower_positives_send_no_gradient,
+    part(test_edges.test_nan_score_makes_everything_nan, loss=LOSSES["rank_sort"], delta=1.0, dtype=torch.float32, where=0),
+    continuous_labels_told_of_which_none_are,
     zeros_of_both_signs,
     nan_everywhere,
     many_more_positives_than_told,

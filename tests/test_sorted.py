@@ -7,7 +7,7 @@ import pytest
 import torch
 import truth
 from cases import Case, Labels
-from implementations import LOSSES, Fast, evaluate
+from implementations import LOSSES, RANKING, Fast, evaluate
 from test_size import assert_as_the_truth, large
 
 import alrp_cuda
@@ -19,7 +19,7 @@ def sorted_form():
     return Fast("cpu", "sorted")
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in RANKING else [pytest.mark.full]) for n in LOSSES])
 @pytest.mark.parametrize(
     ("delta", "dtype", "scale"),
     [

@@ -32,13 +32,19 @@ void sum_tile(const double* score, const double* label, int64_t first, int64_t s
   for (int64_t i = 0; i < size; ++i) sums[i] = {above[i], below[i], above_distance[i], below_distance[i]};
 }
 
-// gradient[k] += what the positives i < end of a higher label send it, for `size` positives k.
+// What the positives i < end of a higher label send each of `size` positives from `first` on, at most kRowTile.
 ALRP_CLONES
-void add_shares(const double* score, const double* label, int64_t size, const double* rows,
-                const double* row_labels, const double* share, int64_t end, Step h, double* gradient) {
+void sum_shares(const double* score, const double* label, const double* share, int64_t first, int64_t size,
+                int64_t end, Step h, double* sums) {
+  double columns[kRowTile] = {}, labels[kRowTile] = {}, acc[kRowTile] = {};
+  std::copy(score + first, score + first + size, columns);
+  std::copy(label + first, label + first + size, labels);
   for (int64_t i = 0; i < end; ++i)
-    for (int64_t k = 0; k < size; ++k)
-      gradient[k] += row_labels[i] > label[k] ? share[i] * step(h, score[k], rows[i]) : 0.0;
+    for (int k = 0; k < kRowTile; ++k) {
+      const double sent = share[i] * step(h, columns[k], score[i]);
+      acc[k] += label[i] > labels[k] ? sent : 0.0;
+    }
+  std::copy(acc, acc + size, sums);
 }
 
 }  // namespace
@@ -79,8 +85,9 @@ void CpuBackend::sort_errors(const Input& input, const Spec& spec, const SortErr
       const double highest = score[first + size - 1];
       const double* end = std::partition_point(score + first, score + p,
                                                [&](double row) { return step(h, highest, row) > 0; });
-      add_shares(score + first, errors.label + first, size, score, errors.label, errors.share, end - score, h,
-                 gradient + first);
+      double sums[kRowTile];
+      sum_shares(score, errors.label, errors.share, first, size, end - score, h, sums);
+      for (int64_t k = 0; k < size; ++k) gradient[first + k] += sums[k];
     }
   });
 }
