@@ -285,7 +285,6 @@ SORT_ERRORS = {
     "sort errors: equal labels are lower ones": Mutation(
         "losses.h", "difference < 0 ? 0.0 : h", "difference <= 0 ? 0.0 : h", (SORT,)
     ),
-    "sort errors: the gradient is not poisoned": Mutation(SORT, "eps, z) + *poison;", "eps, z);"),
     "sort errors: the loss is not poisoned": Mutation(SORT, "static_cast<double>(p) + *poison);", "static_cast<double>(p));"),
     "sort errors: one block too few": Mutation(SORT, "sum_sort_errors<<<blocks,", "sum_sort_errors<<<std::max(1u, blocks - 1),"),
     "sort errors: a positive counts itself by 1": Mutation("losses.h", "rank_pos - 1 + tie + n_fp", "rank_pos + n_fp", (TERMS,)),

@@ -71,7 +71,8 @@ void CpuBackend::sort_errors(const Input& input, const Spec& spec, const SortErr
         const int64_t r = first + i;
         errors.error[r] = sort_error(sums[i]);
         errors.share[r] = share(errors.error[r], sums[i].below, spec.eps, z);
-        if (gradient) gradient[r] = positive_gradient(errors.error[r], sums[i].below, spec.eps, z) + poison;
+        if (gradient)  // not poisoned: scatter adds it to what is
+          gradient[r] = positive_gradient(errors.error[r], sums[i].below, spec.eps, z);
       }
     }
   });

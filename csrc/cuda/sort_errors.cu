@@ -26,13 +26,12 @@ __global__ void gather_labels(Array labels, const int64_t* index, int64_t p, dou
 }
 
 // errors.error and .share of every positive i, from its sums over the positives k; what i itself gets of its error, in
-// gradient unless that is null.
+// gradient unless that is null: it needs no poison, for scatter adds it to tables.gradient.
 //   score, errors.label   p; scores ascend, so that tiles of k below the ramp of the block's lowest i are passed over
 //   launch                kRows positives a block, kBlock threads, 2 kBlock doubles of shared memory
 //   exact                 every sum in a fixed order: the same bits on every device
 __global__ void __launch_bounds__(kBlock)
-    sum_sort_errors(const double* score, SortErrors errors, int64_t p, Step h, double eps,
-                    const double* poison, double* gradient) {
+    sum_sort_errors(const double* score, SortErrors errors, int64_t p, Step h, double eps, double* gradient) {
   __shared__ double column[kBlock], label[kBlock];
   const int lane = threadIdx.x & 31;
   const int64_t first = int64_t{blockIdx.x} * kRows, i = first + threadIdx.x / 32;
@@ -56,7 +55,7 @@ __global__ void __launch_bounds__(kBlock)
   const double error = sort_error(sums), z = static_cast<double>(p);
   errors.error[i] = error;
   errors.share[i] = share(error, sums.below, eps, z);
-  if (gradient) gradient[i] = positive_gradient(error, sums.below, eps, z) + *poison;
+  if (gradient) gradient[i] = positive_gradient(error, sums.below, eps, z);
 }
 
 // gradient[k] += what the positives i of a higher label send it, sum over i of share[i] H(x_ik), unless it is null;
@@ -107,7 +106,7 @@ void CudaBackend::sort_errors(const Input& input, const Spec& spec, const SortEr
   gather_labels<<<grid_for(p), kThreads, 0, stream_>>>(spec.labels, tables.index, p, errors.label);
   check_launch("gather_labels");
   const unsigned blocks = grid_for((p + kRows - 1) / kRows * kThreads);
-  sum_sort_errors<<<blocks, kBlock, 0, stream_>>>(tables.score, errors, p, h, spec.eps, tables.poison,
+  sum_sort_errors<<<blocks, kBlock, 0, stream_>>>(tables.score, errors, p, h, spec.eps,
                                                   tables.error_gradient);
   check_launch("sum_sort_errors");
   spread_sort_errors<<<tables.error_gradient ? blocks : 1, kBlock, 0, stream_>>>(
