@@ -323,7 +323,7 @@ class EmulatedKernels:
             grad_errors += [] if two is None else [two]
         return (
             None if grad_cls is None else torch.cat(grad_logits).reshape(logits.shape),
-            None if grad_loc is None else torch.cat(grad_errors),
+            None if grad_loc is None or layout.continuous else torch.cat(grad_errors),
         )
 
     def count_slices(self, logits: Tensor, targets: Tensor, layout: Any, sizes: list[int]) -> Tensor:
