@@ -27,7 +27,8 @@ __device__ __forceinline__ double weight_of(double h, double skew) {
 //   partial         parts x p, written everywhere
 //   status          nan is raised if a negative is NaN
 //   launch          grid (tiles of positives, at least 1; parts), kThreads threads, kThreads doubles of
-//   shared memory order           every sum runs over j ascending: the same bits on every device
+//                   shared memory
+//   order           every sum runs over j ascending: the same bits on every device
 template <bool kSkewed>
 __global__ void __launch_bounds__(kThreads)
     count_tiled(Array logits, Labels labels, int64_t n, const double* score, int64_t p, Step h, double skew,
