@@ -89,9 +89,9 @@ def compare(loss: Loss, opponent: str, case: Case, problem: Problem, algorithm: 
 def check(loss: Loss, case: Case, problem: Problem, algorithm: str, *, loop: bool) -> list[Comparison]:
     """Compare with the reference and with the loop, each on a thinner case where it is too slow for this one.
 
-    ``loop`` says whether the loop is fast enough.
+    ``problem`` is labelled for the loss; ``loop`` says whether the loop is fast enough.
     """
     thin = case.thinner(REFERENCE_PAIRS)
-    thin_problem = problem if thin == case else thin.draw()
+    thin_problem = problem if thin == case else loss.labelled(thin.draw())
     on = (case, problem) if loop else (thin, thin_problem)
     return [compare(loss, "reference", thin, thin_problem, algorithm), compare(loss, "loop", *on, algorithm)]

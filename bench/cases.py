@@ -17,11 +17,15 @@ DTYPES = {
 # 0.01 at the start of training, nearly every negative within reach of a positive. Sparse: about one in eight is.
 REGIMES = {"dense": -4.6, "sparse": -9.0}
 
+# The least IoU that a positive's box has, from which its localisation error is (1 - IoU) / (1 - tau).
+TAU = 0.5
+
 
 @dataclass(frozen=True)
 class Problem:
-    """Tensors that a loss takes. ``targets`` label each logit, or each row of logits by the index of its class (background:
-    the number of classes); ``loc_errors`` follow the positives' flat index."""
+    """Tensors that a loss takes. ``targets`` label each logit (a positive's label is 1, or its IoU where labels are continuous),
+    or each row of logits by the index of its class (background: the number of classes); ``loc_errors`` follow the positives'
+    flat index."""
 
     logits: Tensor
     targets: Tensor
@@ -45,13 +49,21 @@ class Problem:
         labels[rows, self.targets[rows]] = 1
         return replace(self, targets=labels)
 
+    def with_continuous_labels(self) -> "Problem":
+        """The same problem with the positives' IoUs as their labels, for those who sort by them; of the logits' shape."""
+        flat = self.with_flat_labels().targets
+        loc_errors = self.loc_errors.detach()
+        labels = flat.to(loc_errors.dtype)
+        labels[flat > 0] = 1 - (1 - TAU) * loc_errors
+        return replace(self, targets=labels)
+
     def with_fewer_positives(self, count: int) -> "Problem":
         """Keep the lowest positive, which says what negatives are within reach, and the first others.
 
-        The rest become ignored. For flat labels.
+        The rest become ignored. For labels of the logits' shape.
         """
         targets = self.targets.flatten().clone()
-        index = (targets == 1).nonzero()[:, 0]
+        index = (targets > 0).nonzero()[:, 0]
         lowest = self.logits.detach().flatten()[index].argmin()
         keep = torch.zeros_like(index, dtype=torch.bool)
         keep[: count - 1] = True
@@ -113,7 +125,7 @@ class Case:
         logits[index] = torch.randn(self.positives, generator=generator, dtype=wide) * 1.5 - 2
         if self.classes:
             logits = logits.view(self.labels, self.classes)
-        # (1 - IoU) / (1 - tau) for an IoU between tau = 0.5 and 1; models in half types compute boxes in float32 too.
+        # (1 - IoU) / (1 - tau) for an IoU between tau and 1; models in half types compute boxes in float32 too.
         loc_errors = torch.rand(self.positives, generator=generator, dtype=wide)
         return Problem(
             logits.to(self.device, self.dtype).requires_grad_(),

@@ -1,7 +1,7 @@
 """Who is measured: for each loss our forms, the reference and the loop; and for all of them Focal Loss and a copy."""
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -30,13 +30,16 @@ class Loss:
     """One loss: its function has the same name in ``alrp_cuda``, in the reference and in the loop.
 
     ``arguments`` are the fields of a :class:`Problem` that it takes, in its order. ``trained`` are the outputs whose sum one
-    trains on; a loss that returns a tensor has the one output "loss".
+    trains on; a loss that returns a tensor has the one output "loss". ``options`` are what every form is called with, and
+    ``continuous`` says that the labels it takes are.
     """
 
     title: str
     function: str
     arguments: tuple[str, ...]
     trained: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    continuous: bool = False
 
     @property
     def ours(self) -> Compute:
@@ -54,6 +57,10 @@ class Loss:
         function: Compute = getattr(module, self.function)
         return function
 
+    def labelled(self, problem: Problem) -> Problem:
+        """The problem with labels that the loss takes, to be made outside of what is timed."""
+        return problem.with_continuous_labels() if self.continuous else problem
+
     def _given(self, problem: Problem) -> list[Tensor]:
         return [getattr(problem, name) for name in self.arguments]
 
@@ -63,15 +70,21 @@ class Loss:
 
     def call(self, function: Compute, problem: Problem, **options: str) -> Outputs:
         """Hand one form of the loss its arguments."""
-        out = function(*self._given(problem), **options)
+        out = function(*self._given(problem), **self.options, **options)
         values = {"loss": out} if isinstance(out, Tensor) else out._asdict()
         first, *others = (values[name] for name in self.trained)
         return Outputs(sum(others, start=first), values)
 
 
+ARGUMENTS = ("logits", "targets")
+ALRP_ARGUMENTS = (*ARGUMENTS, "loc_errors")
 LOSSES = {
-    "alrp": Loss("aLRP Loss", "alrp_loss", ("logits", "targets", "loc_errors"), trained=("cls", "loc")),
-    "ap": Loss("AP Loss", "ap_loss", ("logits", "targets"), trained=("loss",)),
+    "alrp": Loss("aLRP Loss", "alrp_loss", ALRP_ARGUMENTS, ("cls", "loc")),
+    "alrp_hard": Loss("aLRP Loss, hard order", "alrp_loss", ALRP_ARGUMENTS, ("cls", "loc"), {"order": "hard"}),
+    "ap": Loss("AP Loss", "ap_loss", ARGUMENTS, ("loss",)),
+    "ap_interpolated": Loss("AP Loss, interpolated", "ap_loss", ARGUMENTS, ("loss",), {"interpolate": True}),
+    "ndcg": Loss("NDCG Loss", "ndcg_loss", ARGUMENTS, ("loss",)),
+    "rank_sort": Loss("Rank & Sort Loss", "rank_sort_loss", ARGUMENTS, ("rank", "sort"), continuous=True),
 }
 
 Step = Callable[[], object]
@@ -85,7 +98,7 @@ def training_step(loss: Loss, function: Compute, problem: Problem, **options: st
 
 def focal_step(problem: Problem) -> Step:
     """Forward and backward of Focal Loss; its one-hot targets are made here, outside what is timed."""
-    one_hot = (problem.with_flat_labels().targets == 1).to(problem.logits.dtype)
+    one_hot = (problem.with_flat_labels().targets > 0).to(problem.logits.dtype)
     return lambda: torch.autograd.grad(focal_loss(problem.logits, one_hot, problem.positives), problem.logits)
 
 
@@ -101,7 +114,8 @@ CONTENDERS = ("ours", "tiled", "focal", "loop", "reference", "copy")
 
 
 def make_step(name: str, loss: Loss, problem: Problem, algorithm: str) -> Step:
-    """What one contender is timed at; "ours" is the form that ``algorithm`` names. Labels are made to fit outside of it."""
+    """What one contender is timed at; "ours" is the form that ``algorithm`` names. The problem is labelled for the loss;
+    flat labels are made outside of the step."""
     match name:
         case "ours":
             return training_step(loss, loss.ours, problem, algorithm=algorithm)

@@ -91,6 +91,7 @@ def measure(name: str, case: Case, problem: Problem, algorithm: str, repeat: int
         Disagreement: the check failed.
     """
     loss = LOSSES[name]
+    problem = loss.labelled(problem)
     tell("checking")
     contenders = affordable(loss, case, problem)
     comparisons = check(loss, case, problem, algorithm, loop="loop" in contenders)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from alrp_cuda.outputs import ALRPOutput
+from alrp_cuda.outputs import ALRPOutput, RankSortOutput
 
 
 class Sides(NamedTuple):
@@ -40,11 +40,11 @@ class Turn(NamedTuple):
 
 
 def take_sides(logits: Tensor, targets: Tensor, delta: float) -> Sides:
-    """Split the logits by flat labels 1, 0 and below; only negatives within reach of some positive are kept."""
+    """Split the logits by flat labels above 0, 0 and below; only negatives within reach of some positive are kept."""
     flat = logits.detach().reshape(-1)
     flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
     labels = targets.reshape(-1)
-    positive_index = (labels == 1).nonzero()[:, 0]
+    positive_index = (labels > 0).nonzero()[:, 0]
     positives = flat[positive_index]
     reach = labels == 0
     if positives.numel():
@@ -86,8 +86,7 @@ class ScoreGradient:
         self.positives[turn.i] = -error
         self.negatives += turn.over_negatives * torch.where(turn.active, error / turn.n_fp, 0)
 
-    def scatter(self, logits: Tensor) -> Tensor:
-        z = max(self.positives.numel(), 1)
+    def scatter(self, logits: Tensor, z: float | Tensor) -> Tensor:
         gradient = torch.zeros(logits.shape, dtype=self.positives.dtype, device=logits.device)
         flat = gradient.view(-1)
         flat[self.sides.positive_index] = self.positives / z
@@ -123,7 +122,7 @@ class _ALRPLoop(torch.autograd.Function):
             descending = torch.sort(positives, descending=True, stable=True).indices
             loc = (errors[descending].cumsum(0) / rank[descending]).sum()
             grad_errors[descending] = (1 / rank[descending]).flip(0).cumsum(0).flip(0)
-        ctx.save_for_backward(gradient.scatter(logits), grad_errors / z)
+        ctx.save_for_backward(gradient.scatter(logits, z), grad_errors / z)
         ctx.dtypes = logits.dtype, loc_errors.dtype
         ctx.mark_non_differentiable(rank, precision)
         return cls / z, loc / z, rank, precision
@@ -140,6 +139,7 @@ class _APLoop(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, delta: float, interpolate: bool, eps: float) -> Tensor:
         sides = take_sides(logits, targets, delta)
+        z = max(sides.positives.numel(), 1)
         gradient = ScoreGradient(sides)
         loss, best = sides.positives.new_zeros(()), sides.positives.new_zeros(())
         for turn in turns(sides, delta, eps):
@@ -149,15 +149,83 @@ class _APLoop(torch.autograd.Function):
                 error = 1 - best
             loss += error
             gradient.add(turn, error)
-        ctx.save_for_backward(gradient.scatter(logits))
+        ctx.save_for_backward(gradient.scatter(logits, z))
         ctx.dtype = logits.dtype
-        return loss / max(sides.positives.numel(), 1)
+        return loss / z
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return (gradient * grad_loss).to(ctx.dtype), None, None, None, None
+
+
+def gain(rank: Tensor) -> Tensor:
+    """What NDCG counts a positive of that rank for."""
+    return 1 / torch.log2(1 + rank)
+
+
+class _NDCGLoop(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, delta: float, eps: float) -> Tensor:
+        sides = take_sides(logits, targets, delta)
+        best_ranks = torch.arange(1, sides.positives.numel() + 1, dtype=sides.positives.dtype, device=logits.device)
+        z = gain(best_ranks).sum().clamp(min=1)
+        gradient = ScoreGradient(sides)
+        loss = sides.positives.new_zeros(())
+        for turn in turns(sides, delta, eps):
+            error = gain(turn.rank_pos) - gain(turn.rank)
+            loss += error
+            gradient.add(turn, error)
+        ctx.save_for_backward(gradient.scatter(logits, z))
+        ctx.dtype = logits.dtype
+        return loss / z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return (gradient * grad_loss).to(ctx.dtype), None, None, None
+
+
+class _RankSortLoop(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, delta: float, eps: float) -> tuple[Tensor, Tensor]:
+        sides = take_sides(logits, targets, delta)
+        positives, index = sides.positives, sides.positive_index
+        z = max(positives.numel(), 1)
+        labels = targets.reshape(-1)[index].to(positives.dtype)
+        tie = step(positives.new_zeros(()), delta)
+        ranking, sorting = ScoreGradient(sides), torch.zeros_like(positives)
+        rank, sort = positives.new_zeros(()), positives.new_zeros(())
+        for turn in turns(sides, delta, eps):
+            i, over = turn.i, turn.over_positives
+            over[i] = tie  # a positive counts itself, by H(0)
+            rank_pos = over.sum()
+            rank_error = turn.n_fp / (rank_pos + turn.n_fp)
+            rank += rank_error
+            ranking.add(turn, rank_error)
+
+            in_order = labels >= labels[i]
+            above, below = over * in_order, over * ~in_order
+            target = (above * (1 - labels)).sum() / above.sum()
+            sort_error = (over * (1 - labels)).sum() / rank_pos - target
+            sort += sort_error
+            n_below = below.sum()
+            active = n_below > eps
+            sorting[i] -= torch.where(active, sort_error, 0)
+            sorting += below * torch.where(active, sort_error / n_below, 0)
+        ctx.save_for_backward(ranking.scatter(logits, z), sorting / z, index)
+        ctx.dtype = logits.dtype
+        return rank / z, sort / z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_rank: Tensor, grad_sort: Tensor) -> tuple[Tensor | None, ...]:
+        ranking, sorting, index = ctx.saved_tensors
+        gradient = ranking * grad_rank
+        gradient.view(-1)[index] += sorting * grad_sort
+        return gradient.to(ctx.dtype), None, None, None
 
 
 def alrp_loss(
@@ -171,3 +239,14 @@ def ap_loss(logits: Tensor, targets: Tensor, *, delta: float = 1.0, interpolate:
     """AP Loss by the loop; flat targets only, otherwise as :func:`alrp_cuda.ap_loss`."""
     loss: Tensor = _APLoop.apply(logits, targets, delta, interpolate, eps)
     return loss
+
+
+def ndcg_loss(logits: Tensor, targets: Tensor, *, delta: float = 1.0, eps: float = 1e-5) -> Tensor:
+    """NDCG Loss by the loop; flat targets only, otherwise as :func:`alrp_cuda.ndcg_loss`."""
+    loss: Tensor = _NDCGLoop.apply(logits, targets, delta, eps)
+    return loss
+
+
+def rank_sort_loss(logits: Tensor, targets: Tensor, *, delta: float = 0.5, eps: float = 1e-10) -> RankSortOutput:
+    """Rank & Sort Loss by the loop, otherwise as :func:`alrp_cuda.rank_sort_loss`."""
+    return RankSortOutput(*_RankSortLoop.apply(logits, targets, delta, eps))

@@ -12,12 +12,13 @@ import pytest
 import torch
 
 import alrp_cuda
-from alrp_cuda import reference
-from bench import goals, limits, per_positive_loop, plot, selection, timing
+from alrp_cuda import ops, reference
+from bench import agreement, goals, limits, per_positive_loop, plot, selection, timing
 from bench.__main__ import main
-from bench.agreement import allowed
-from bench.cases import Case
+from bench.agreement import allowed, check
+from bench.cases import Case, Problem
 from bench.contenders import CONTENDERS, LOSSES, make_steps
+from bench.costs.inputs import Case as CostsCase
 from bench.goals import GOALS, Bound, bounds_of, goal_of
 from bench.limits import affordable
 from bench.measurement import Measurement
@@ -55,6 +56,15 @@ def draw(shape, positives, ignored, *, ties=False, dtype=torch.float64):
     return logits.to(dtype).requires_grad_(), targets.view(shape), loc_errors.requires_grad_()
 
 
+def draw_continuous(shape, positives, ignored, *, ties=False, dtype=torch.float64):
+    """The same with continuous labels, tied ones among them where scores are."""
+    logits, targets, loc_errors = draw(shape, positives, ignored, ties=ties, dtype=dtype)
+    labels = targets.double()
+    quality = 1 - loc_errors.detach() / 2
+    labels[targets == 1] = (quality * 4).ceil() / 4 if ties else quality
+    return logits, labels
+
+
 def assert_close(found, expected, bound=1e-12):
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype
@@ -86,6 +96,55 @@ def test_loop_agrees_with_the_reference_on_ap(shape, positives, ignored, delta, 
     truth = reference.ap_loss(logits, targets, delta=delta, interpolate=interpolate)
     assert_close(loop, truth)
     assert_close(*(torch.autograd.grad(out, logits)[0] for out in (loop, truth)))
+
+
+@pytest.mark.parametrize(("shape", "positives", "ignored"), SHAPES)
+@pytest.mark.parametrize("delta", [0.0, 1.0])
+@pytest.mark.parametrize("ties", [False, True])
+def test_loop_agrees_with_the_reference_on_ndcg(shape, positives, ignored, delta, ties):
+    logits, targets, _ = draw(shape, positives, ignored, ties=ties)
+    loop, truth = (module.ndcg_loss(logits, targets, delta=delta) for module in (per_positive_loop, reference))
+    assert_close(loop, truth)
+    assert_close(*(torch.autograd.grad(out, logits)[0] for out in (loop, truth)))
+
+
+@pytest.mark.parametrize(("shape", "positives", "ignored"), SHAPES)
+@pytest.mark.parametrize("delta", [0.0, 0.5, 4.0])
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("weights", [(1, 3), (1, 0), (0, 1)])
+def test_loop_agrees_with_the_reference_on_rank_sort(shape, positives, ignored, delta, ties, weights):
+    logits, labels = draw_continuous(shape, positives, ignored, ties=ties)
+    loop, truth = (module.rank_sort_loss(logits, labels, delta=delta) for module in (per_positive_loop, reference))
+    for found, expected in zip(loop, truth, strict=True):
+        assert_close(found, expected)
+    totals = [weights[0] * out.rank + weights[1] * out.sort for out in (loop, truth)]
+    assert_close(*(torch.autograd.grad(total, logits)[0] for total in totals))
+
+
+@pytest.mark.parametrize("name", ["ndcg_loss", "rank_sort_loss"])
+def test_loop_sends_no_gradient_up_to_eps(name):
+    logits, labels = draw_continuous((60,), 20, 0)
+    targets = labels if name == "rank_sort_loss" else labels.sign()
+    gradients = []
+    for module, eps in ((per_positive_loop, 3.0), (reference, 3.0), (reference, 0.0)):
+        out = getattr(module, name)(logits, targets, eps=eps)
+        gradients += torch.autograd.grad(out.sort if name == "rank_sort_loss" else out, logits)
+    loop, truth, without = gradients
+    assert_close(loop, truth)
+    assert not torch.allclose(truth, without)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["ndcg_loss", "rank_sort_loss"])
+def test_loop_of_logits_alone_keeps_their_dtype(name, dtype):
+    logits, labels = draw_continuous((500,), 30, 10, dtype=dtype)
+    targets = labels.float() if name == "rank_sort_loss" else labels.sign()
+    outputs = [getattr(module, name)(logits, targets) for module in (per_positive_loop, reference)]
+    loop, truth = (out if isinstance(out, tuple) else (out,) for out in outputs)
+    for found, expected in zip(loop, truth, strict=True):
+        assert_close(found, expected, bound=1e-6)
+    gradients = [torch.autograd.grad(sum(out), logits)[0] for out in (loop, truth)]
+    assert_close(*gradients, bound=2 * allowed(dtype, "gradient of logits"))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -152,6 +211,40 @@ def test_fewer_positives_of_class_indices_keep_their_shape():
     assert (fewer.targets == -1).sum() == 99
 
 
+@pytest.mark.parametrize("classes", [0, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_continuous_labels_are_the_overlaps_of_the_positives(classes, dtype):
+    problem = Case(1001, 30, "dense", dtype, CPU, classes).draw()
+    continuous = LOSSES["rank_sort"].labelled(problem)
+    labels, flat = continuous.targets, problem.with_flat_labels().targets
+    assert labels.dtype == torch.promote_types(dtype, torch.float32)
+    assert labels.shape == problem.logits.shape
+    assert not labels.requires_grad
+    assert torch.equal(labels > 0, flat == 1)
+    assert torch.equal(labels[flat == 1], 1 - problem.loc_errors.detach() / 2)
+    assert (labels[flat == 0] == 0).all()
+    assert LOSSES["alrp"].labelled(problem) is problem
+
+
+def test_fewer_positives_of_continuous_labels_are_ignored_with_their_errors():
+    problem = Case(1000, 30, "dense", torch.float32, CPU).draw().with_continuous_labels()
+    fewer = problem.with_fewer_positives(8)
+    kept = fewer.targets > 0
+    assert int(kept.sum()) == fewer.positives
+    assert torch.equal(fewer.targets[kept], 1 - fewer.loc_errors.detach() / 2)
+    assert int((fewer.targets == -1).sum()) == 30 - fewer.positives
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("classes", [0, 7])
+def test_emulated_cases_know_the_bytes_of_their_labels(loss, dtype, classes):
+    case = CostsCase(700, 20, loss=loss, dtype=dtype, classes=classes)
+    targets = LOSSES[loss].labelled(case.draw()).targets
+    assert case.label_bytes == targets.numel() * targets.itemsize
+    assert ("continuous labels" in str(case)) == targets.is_floating_point()
+
+
 def test_peak_memory_counts_what_is_held_at_once():
     def step():
         for _ in range(3):
@@ -197,7 +290,7 @@ def tiny_goals(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("loss", ["alrp", "ap"])
+@pytest.mark.parametrize("loss", ["alrp", "rank_sort"])
 def test_run_writes_figures_and_picture(loss, tmp_path, capsys):
     picture = tmp_path / "out.png"
     cells = cells_of([*TINY, "--loss", loss, "--plot", str(picture)], tmp_path)
@@ -261,7 +354,7 @@ def test_default_run_measures_the_goals_and_says_which_are_met(tiny_goals, tmp_p
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("arguments", [["--dtype", "float64"], ["--loss", "ap"]])
+@pytest.mark.parametrize("arguments", [["--dtype", "float64"], ["--loss", "rank_sort"]])
 def test_no_bounds_but_for_alrp_at_float32(arguments, tiny_goals, tmp_path, capsys):
     cells = cells_of(["--repeat", "1", *arguments], tmp_path)
     assert [cell["regime"] for cell in cells] == ["dense", "dense", "dense", "sparse", "small"]
@@ -276,7 +369,7 @@ def test_goals_are_known_by_what_is_drawn():
     assert goal_of(replace(dense.case, positives=501)) is None
     assert bounds_of("alrp", dense.case) == dense.bounds
     assert bounds_of("alrp", replace(dense.case, device=torch.device("cuda"))) == {}
-    assert bounds_of("ap", dense.case) == {}
+    assert all(bounds_of(name, dense.case) == {} for name in LOSSES if name != "alrp")
 
 
 @pytest.mark.parametrize(
@@ -348,9 +441,46 @@ def test_floor_is_two_reads_and_a_write():
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_contender_takes_class_indices(name, loss):
     case = Case(600, 20, "dense", torch.float32, CPU, 6)
-    steps = make_steps([name], LOSSES[loss], case.draw(), "auto")
+    steps = make_steps([name], LOSSES[loss], LOSSES[loss].labelled(case.draw()), "auto")
     result = steps[name]()
     assert (result if name == "copy" else result[0]).shape == (100, 6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("classes", [0, 6])
+@pytest.mark.parametrize("algorithm", ["tiled", "sorted"])
+def test_every_loss_agrees_with_its_opponents(loss, dtype, classes, algorithm):
+    case = Case(600, 20, "sparse", dtype, CPU, classes)
+    problem = LOSSES[loss].labelled(case.draw())
+    comparisons = check(LOSSES[loss], case, problem, algorithm, loop=True)
+    assert [comparison.opponent for comparison in comparisons] == ["reference", "loop"]
+    for comparison in comparisons:
+        assert comparison.disagreements == []
+        assert set(comparison.errors) >= {*LOSSES[loss].trained, "gradient of logits"}
+
+
+def test_every_loss_is_compared_on_a_thinner_case(monkeypatch):
+    monkeypatch.setattr(agreement, "REFERENCE_PAIRS", 2000)
+    case = Case(600, 20, "dense", torch.float32, CPU, 6)
+    for loss in LOSSES.values():
+        comparisons = check(loss, case, loss.labelled(case.draw()), "auto", loop=False)
+        assert [(comparison.case.pairs <= 2000, comparison.disagreements) for comparison in comparisons] == [(True, [])] * 2
+
+
+def test_options_tell_apart_the_losses_of_one_function():
+    problem = Problem(*draw((200,), 20, 0))
+
+    def gradients(name):
+        loss = LOSSES[name]
+        return torch.cat(torch.autograd.grad(loss.call(loss.loop, problem).total, loss.inputs(problem)))
+
+    for plain, other in (("alrp", "alrp_hard"), ("ap", "ap_interpolated")):
+        assert (gradients(plain) - gradients(other)).norm() > 1e-3 * gradients(plain).norm()
+
+
+def test_the_losses_are_those_of_the_library():
+    assert list(LOSSES) == list(ops.LOSSES)
 
 
 def test_all_losses_get_their_tables(tmp_path, capsys):
@@ -467,6 +597,19 @@ def test_a_planted_wrong_gradient_is_told(dtype, monkeypatch, capsys):
     told = re.search(r"gradient of logits is off the reference's by (\S+) ", capsys.readouterr().err)
     assert told
     assert float(told[1]) == pytest.approx(0.01, rel=0.2)  # a half type rounds
+
+
+@pytest.mark.parametrize("field", ["rank", "sort"])
+def test_a_planted_disagreement_of_rank_and_sort_is_told(field, monkeypatch, capsys):
+    def off(*args, algorithm, **options):
+        out = reference.rank_sort_loss(*args, **options)
+        return out._replace(**{field: getattr(out, field) * 1.001})
+
+    monkeypatch.setattr(alrp_cuda, "rank_sort_loss", off)
+    assert main([*TINY, "--loss", "all"]) == 1
+    told = capsys.readouterr()
+    assert f"Rank & Sort Loss, dense, N = 300, P = 3: {field} is off the reference's by 0.001" in told.err
+    assert f"{field} is off the loop's by 0.001" in told.err
 
 
 def test_nan_is_a_disagreement(monkeypatch, capsys):

@@ -97,7 +97,8 @@ def toolchain() -> dict[str, str]:
 
 def count(case: Case) -> Passes:
     """Run a case forward and backward."""
-    loss, problem, recorder = LOSSES[case.loss], case.draw(), _recorder()
+    loss, recorder = LOSSES[case.loss], _recorder()
+    problem = loss.labelled(case.draw())
     recorder.sessions.clear()
     outputs = loss.call(loss.ours, problem, algorithm=case.algorithm, backend="counted")
     torch.autograd.grad(outputs.total, loss.inputs(problem))

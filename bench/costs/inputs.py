@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from ..cases import DTYPES, REGIMES, Problem
+from ..contenders import LOSSES
 
 
 @dataclass(frozen=True)
 class Case:
     """One loss on N logits, P of them positive. ``classes`` 0: an int8 label for each logit; C: class indices, int64, over
-    rows of C logits, where N is cut to whole rows."""
+    rows of C logits, where N is cut to whole rows. A loss of continuous labels gets these made of either."""
 
     logits: int
     positives: int
@@ -33,6 +34,8 @@ class Case:
 
     def __str__(self) -> str:
         labels = f"{self.classes} classes" if self.classes else "flat labels"
+        if LOSSES[self.loss].continuous:
+            labels = "continuous labels"
         sizes = f"N = {self.logits}, P = {self.positives}"
         return f"{self.loss} {self.algorithm}, {self.regime}, {self.dtype}, {labels}, {sizes}"
 
@@ -42,7 +45,13 @@ class Case:
 
     @property
     def label_bytes(self) -> int:
+        if LOSSES[self.loss].continuous:
+            return self.logits * self._loc_error_dtype.itemsize
         return self.labels * (8 if self.classes else 1)
+
+    @property
+    def _loc_error_dtype(self) -> torch.dtype:
+        return torch.promote_types(DTYPES[self.dtype], torch.float32)
 
     @property
     def logit_bytes(self) -> int:
@@ -63,9 +72,8 @@ class Case:
         logits[index] = _normal(self.positives, 3) * 1.5 - 2
         if self.classes:
             logits = logits.view(-1, self.classes)
-        dtype = DTYPES[self.dtype]
-        loc_errors = _uniform(self.positives, 4).to(torch.promote_types(dtype, torch.float32))
-        return Problem(logits.to(dtype).requires_grad_(), targets, loc_errors.requires_grad_())
+        loc_errors = _uniform(self.positives, 4).to(self._loc_error_dtype)
+        return Problem(logits.to(DTYPES[self.dtype]).requires_grad_(), targets, loc_errors.requires_grad_())
 
 
 def _integers(count: int, stream: int) -> Tensor:
