@@ -95,12 +95,12 @@ def choose_backend(name: str, logits: Tensor) -> Backend:
 def choose_algorithm(name: str, dtype: torch.dtype, positives: int, delta: float) -> int:
     """Index of the algorithm of that name; "auto" is the faster one for this many positives.
 
-    The sorted form costs as much as the tiled one with a few positives, or with some hundred where it needs its wide
-    positions (csrc/positions.h).
+    Where the sorted form needs its wide positions (csrc/positions.h), it costs as much as the tiled one with some hundred
+    positives; else it is the faster one with any number.
     """
     if name == "auto":
         wide = dtype == torch.float64 or delta == 0
-        name = "sorted" if positives > (128 if wide else 4) else "tiled"
+        name = "tiled" if wide and positives <= 160 else "sorted"
     return ALGORITHMS.index(name)
 
 
