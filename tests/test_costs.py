@@ -162,8 +162,7 @@ def test_what_is_missing_is_told(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--write-costs"], "need --device emulated"),
-        (["--classes", "5"], "need --device emulated"),
+        (["--write-costs"], "needs --device emulated"),
         (["--device", "emulated", "--plot", "x.png"], "measured times"),
         (["--device", "emulated", "--logits", "100", "--positives", "20", "--classes", "10"], "number of rows"),
     ],
