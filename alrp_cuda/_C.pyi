@@ -1,97 +1,41 @@
-import torch
 from torch import Tensor
 
 built_backends: tuple[str, ...]
 cuda_architectures: str
 
 class TargetLayout:
-    classes: int
-    background: int
-    continuous: bool
     def __init__(self, classes: int, background: int, continuous: bool = False) -> None: ...
+    @property
+    def classes(self) -> int: ...
+    @property
+    def background(self) -> int: ...
+    @property
+    def continuous(self) -> bool: ...
 
-def forward(
-    logits: Tensor,
-    targets: Tensor,
-    layout: TargetLayout,
-    num_positives: int,
-    loss: int,
-    loc_errors: Tensor | None,
-    want_error_gradient: bool,
-    delta: float,
-    eps: float,
-    algorithm: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
-def backward(
-    logits: Tensor,
-    targets: Tensor,
-    layout: TargetLayout,
-    delta: float,
-    algorithm: int,
-    index: Tensor,
-    tables: Tensor,
-    grad_cls: Tensor | None,
-    grad_loc: Tensor | None,
-    loc_errors_dtype: torch.dtype,
-    skew: float = 1.0,
-) -> tuple[Tensor | None, Tensor | None]: ...
-def sums(
-    logits: Tensor, targets: Tensor, layout: TargetLayout, num_positives: int, delta: float, algorithm: int, skew: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
-def drive(
-    logits: Tensor,
-    targets: Tensor,
-    layout: TargetLayout,
-    delta: float,
-    algorithm: int,
-    skew: float,
-    index: Tensor,
-    tables: Tensor,
-    place: Tensor,
-    n_fp: Tensor,
-    norm: Tensor,
-    errors: Tensor,
-    z: Tensor,
-    eps: float,
-) -> None: ...
-def pair_product(
-    logits: Tensor,
-    targets: Tensor,
-    layout: TargetLayout,
-    delta: float,
-    algorithm: int,
-    index: Tensor,
-    tables: Tensor,
-    place: Tensor,
-    weights: Tensor,
-    transposed: bool,
-) -> Tensor: ...
-def forward_slices(
-    logits: Tensor,
-    targets: Tensor,
-    layout: TargetLayout,
-    sizes: list[int],
-    counts: list[int],
-    algorithms: list[int],
-    loss: int,
-    loc_errors: Tensor | None,
-    want_error_gradient: bool,
-    delta: float,
-    eps: float,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]]: ...
-def backward_slices(
-    logits: Tensor,
-    targets: Tensor,
-    layout: TargetLayout,
-    sizes: list[int],
-    counts: list[int],
-    algorithms: list[int],
-    delta: float,
-    index: Tensor,
-    tables: list[Tensor],
-    grad_cls: Tensor | None,
-    grad_loc: Tensor | None,
-    loc_errors_dtype: torch.dtype,
-) -> tuple[Tensor | None, Tensor | None]: ...
-def count_slices(logits: Tensor, targets: Tensor, layout: TargetLayout, sizes: list[int]) -> Tensor: ...
-def count_positives(logits: Tensor, targets: Tensor, layout: TargetLayout) -> Tensor: ...
+class Problem:
+    def __init__(
+        self, logits: Tensor, targets: Tensor, layout: TargetLayout, delta: float, algorithm: int, skew: float = 1.0
+    ) -> None: ...
+    @property
+    def logits(self) -> Tensor: ...
+    @property
+    def targets(self) -> Tensor: ...
+    @property
+    def layout(self) -> TargetLayout: ...
+    @property
+    def delta(self) -> float: ...
+    @property
+    def algorithm(self) -> int: ...
+    @property
+    def skew(self) -> float: ...
+
+class Kernels:
+    def __init__(self, is_asynchronous: bool) -> None: ...
+
+class NativeKernels(Kernels):
+    def __init__(self, is_asynchronous: bool) -> None: ...
+
+def register_kernels(backend: str, kernels: Kernels) -> None: ...
+def set_debug(enabled: bool) -> None: ...
+def label_message(layout: TargetLayout) -> str: ...
+def positives_message(argument: str, told: int, found: int) -> str: ...

@@ -1,104 +1,11 @@
 """Ranking losses of the caller's own (sec. 3, Algorithm 1): counted and spread by the kernels of the named ones."""
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from . import _C
-from .first_order import first_order_only
-from .inputs import Layout, check_choice, check_count, check_number, check_targets
-from .ops import ALGORITHMS, Backend, check_status, choose_algorithm, choose_backend, count_positives
+from .inputs import check_choice, check_count, check_number, check_targets
+from .ops import ALGORITHMS, choose_algorithm, choose_backend
 from .ranks import ErrorFunction, Ranks, ask, check_extras, check_skew, told_positives
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """What ``sums`` of a backend's kernels left, and the call that it belongs to."""
-
-    kernels: Any
-    arguments: tuple[Any, ...]  # logits, targets, layout, delta, algorithm
-    skew: float
-    place: Tensor  # (P) position in flat order of each positive; those below ascend by score
-    rank_pos: Tensor
-    n_fp: Tensor
-    norm: Tensor
-    score: Tensor
-    index: Tensor
-    tables: Tensor
-
-    def flat(self, values: Tensor) -> Tensor:
-        """In the order of the flat index; NaN where every output is."""
-        return torch.empty_like(values).scatter_(0, self.place, values) + self.tables[-1]
-
-    def drive(self, errors: Tensor, z: Tensor, eps: float) -> None:
-        """Write what the errors make of the gradients into the tables."""
-        ranked = self.index, self.tables, self.place, self.n_fp, self.norm
-        self.kernels.drive(*self.arguments, self.skew, *ranked, errors.contiguous(), z, eps)
-
-    def pair_product(self, weights: Tensor, transposed: bool) -> Tensor:
-        """Each row of the weights, (P,) or (K, P), summed over higher (``transposed``: lower) ranked positives."""
-        rows = weights.contiguous().view(-1, weights.shape[-1])
-        ranked = self.index, self.tables, self.place
-        products = [self.kernels.pair_product(*self.arguments, *ranked, row, transposed) for row in rows]
-        return torch.stack(products).view(weights.shape) if products else torch.zeros_like(weights)
-
-
-class _PairSums(torch.autograd.Function):
-    """sum over k != i of w_k H(x_ik), differentiable in the weights, ranks held constant."""
-
-    @staticmethod
-    def forward(ctx: Any, weights: Tensor, sums: _Sums, transposed: bool) -> Tensor:
-        ctx.call = sums, transposed
-        return sums.pair_product(weights, transposed)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        sums, transposed = ctx.call
-        return _PairSums.apply(grad, sums, not transposed), None, None
-
-
-class _ErrorDriven(torch.autograd.Function):
-    """The value as it is, with the error-driven gradient for the logits beside the value's own."""
-
-    @staticmethod
-    def forward(ctx: Any, original: Tensor, value: Tensor, sums: _Sums, dtype: torch.dtype) -> Tensor:
-        logits, targets, *_ = sums.arguments
-        ctx.save_for_backward(original, logits, targets, sums.index, sums.tables)
-        ctx.call = sums.kernels, sums.arguments[2:], sums.skew, value.dtype
-        return value.to(dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        original, logits, targets, index, tables = ctx.saved_tensors
-        kernels, arguments, skew, dtype = ctx.call
-        grad_logits = None
-        if ctx.needs_input_grad[0]:
-            grad_logits, _ = kernels.backward(
-                logits, targets, *arguments, index, tables, grad.contiguous(), None, torch.float32, skew
-            )
-            (grad_logits,) = first_order_only((grad_logits,), (original,))
-        return grad_logits, grad.to(dtype), None, None
-
-
-def _sums(
-    logits: Tensor,
-    targets: Tensor,
-    layout: Layout,
-    backend: Backend,
-    algorithm: str,
-    delta: float,
-    skew: float,
-    told: tuple[str, int] | None,
-) -> _Sums:
-    native = _C.TargetLayout(*layout)
-    logits, targets = logits.detach().contiguous(), targets.contiguous()
-    count = told[1] if told else count_positives(backend, logits, targets, layout)
-    chosen = choose_algorithm(algorithm, logits.dtype, count, delta)
-    *ranked, status = backend.kernels.sums(logits, targets, native, count, delta, chosen, skew)
-    check_status(backend, status, layout, told)
-    return _Sums(backend.kernels, (logits, targets, native, delta, chosen), skew, *ranked)
 
 
 def error_driven_loss(
@@ -166,20 +73,24 @@ def error_driven_loss(
         if algorithm == "sorted":
             raise ValueError(f"skew must be 1 for algorithm 'sorted', got {skew}; algorithm 'tiled' takes any")
         algorithm = "tiled"
-    chosen, told = choose_backend(backend, logits), told_positives(extras, num_positives)
-    sums = _sums(logits, targets, layout, chosen, algorithm, delta, skew, told)
+    ops = torch.ops.alrp_cuda
+    told_by, count = told_positives(extras, num_positives) or ("", None)
+    classes, background_class, _ = layout
+    problem = targets, classes, background_class, delta, choose_algorithm(algorithm), choose_backend(backend, logits)
+    ranking = ops.ranking_sums.default(logits.detach(), *problem, skew, count, told_by)
+    sums, place, index, tables, poison = ranking
 
     own = None if extras is None else extras.to(torch.float64)
-    poison = sums.tables[-1]
-    if sums.index.numel():
-        n_fp, rank_pos = sums.flat(sums.n_fp), sums.flat(sums.rank_pos)
-        above = None if own is None else _PairSums.apply(own, sums, False)
-        ranks = Ranks(n_fp, rank_pos, rank_pos + n_fp, own, above, sums.flat(sums.score))
-        value, errors, z = ask(error_fn, ranks)
-        sums.drive(errors, z, eps)
+    if index.numel():
+        # In the order of the flat index; NaN where every output is.
+        scores, rank_pos, n_fp = (torch.empty_like(row).scatter_(0, place, row) + poison for row in sums[:3])
+        above = None
+        if own is not None:
+            above = ops.pair_product.default(logits.detach(), *problem, index, tables, place, own, False)
+        value, errors, z = ask(error_fn, Ranks(n_fp, rank_pos, rank_pos + n_fp, own, above, scores))
+        ops.drive_errors.default(logits.detach(), *problem, skew, index, tables, place, sums, errors, z, eps)
         value = value + poison
     else:
         value = poison.clone() if own is None else own.sum() + poison
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    loss: Tensor = _ErrorDriven.apply(logits, value, sums, dtype)
+    loss: Tensor = ops.error_driven.default(logits, value, *problem, skew, index, tables)
     return loss
