@@ -34,9 +34,10 @@ def error_driven_loss(
 
     Args:
         logits, targets, delta, eps, background, algorithm, backend: as in :func:`alrp_cuda.alrp_loss`.
-        error_fn: called once, if there is a positive. It runs without gradients, unless ``extras`` require one: then l(i)
-            and Z may depend differentiably on ``ranks.extras`` and ``ranks.extra_sums``, and the returned loss carries
-            the derivative dL/dextras, ranks held constant. Whatever else it reads counts as constant for the logits.
+        error_fn: called once, if there is a positive (in compiled code always). It runs without gradients, unless
+            ``extras`` require one: then l(i) and Z may depend differentiably on ``ranks.extras`` and
+            ``ranks.extra_sums``, and the returned loss carries the derivative dL/dextras, ranks held constant. Whatever
+            else it reads counts as constant for the logits.
         extras: (P,) or (K, P), values of the positives in the order of their flat index, which ``error_fn`` gets together
             with their sums over higher-ranked positives; any floating dtype.
         skew: how an error is shared among the negatives. 1 is the paper's uniform choice, p(j|i) = H(x_ij) / N_FP(i); more
@@ -81,16 +82,15 @@ def error_driven_loss(
     sums, place, index, tables, poison = ranking
 
     own = None if extras is None else extras.to(torch.float64)
-    if index.numel():
+    value = poison.clone() if own is None else own.sum() + poison  # without positives
+    if torch.compiler.is_compiling() or index.numel():  # compiled code cannot branch on P
         # In the order of the flat index; NaN where every output is.
         scores, rank_pos, n_fp = (torch.empty_like(row).scatter_(0, place, row) + poison for row in sums[:3])
         above = None
         if own is not None:
             above = ops.pair_product.default(logits.detach(), *problem, index, tables, place, own, False)
-        value, errors, z = ask(error_fn, Ranks(n_fp, rank_pos, rank_pos + n_fp, own, above, scores))
+        asked, errors, z = ask(error_fn, Ranks(n_fp, rank_pos, rank_pos + n_fp, own, above, scores))
         ops.drive_errors.default(logits.detach(), *problem, skew, index, tables, place, sums, errors, z, eps)
-        value = value + poison
-    else:
-        value = poison.clone() if own is None else own.sum() + poison
+        value = torch.where(torch.full_like(poison, index.numel()) == 0, value, asked + poison)
     loss: Tensor = ops.error_driven.default(logits, value, *problem, skew, index, tables)
     return loss

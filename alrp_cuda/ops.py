@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from . import fakes as fakes  # registers them
+from . import batching as batching  # these two register what tracers and vmap ask for
+from . import fakes as fakes
 from .inputs import Layout, check_choice
 from .native import _C
 

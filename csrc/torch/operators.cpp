@@ -23,6 +23,12 @@ int64_t chosen(int64_t algorithm, at::ScalarType dtype, double delta, int64_t p)
   return static_cast<int64_t>(wide && p <= 160 ? Algorithm::kTiled : Algorithm::kSorted);
 }
 
+// P by a look at the labels that the host waits for.
+int64_t count(const Kernels& kernels, Problem problem) {
+  problem.algorithm = static_cast<int64_t>(Algorithm::kTiled);  // any; not read
+  return positives_of(kernels.count_positives(problem), problem.layout);
+}
+
 Problem problem_of(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, double delta = 1,
                    int64_t algorithm = 0, double skew = 1) {
   return {logits.contiguous(), targets.contiguous(), layout, delta, algorithm, skew};
@@ -95,8 +101,8 @@ at::Tensor count_positives(const at::Tensor& logits, const at::Tensor& targets, 
   const Kernels& kernels = kernels_of(backend);
   at::Tensor counts = at::empty({static_cast<int64_t>(sizes.size())}, at::kLong);
   each_slice(problem_of(logits, targets, layout), integers(sizes),
-             [&, count = counts.mutable_data_ptr<int64_t>()](size_t s, int64_t, const Problem& own) {
-               count[s] = positives_of(kernels.count_positives(own), layout);
+             [&, into = counts.mutable_data_ptr<int64_t>()](size_t s, int64_t, const Problem& own) {
+               into[s] = count(kernels, own);
              });
   return counts;
 }
@@ -108,8 +114,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> ranking_s
   const TargetLayout layout{classes, background, false};
   const Kernels& kernels = kernels_of(backend);
   Problem problem = problem_of(logits, targets, layout, delta, algorithm, skew);
-  const int64_t p = num_positives ? num_positives->guard_int(__FILE__, __LINE__)
-                                  : positives_of(kernels.count_positives(problem), layout);
+  const int64_t p = num_positives ? num_positives->guard_int(__FILE__, __LINE__) : count(kernels, problem);
   problem.algorithm = chosen(algorithm, logits.scalar_type(), delta, p);
   const auto [sums, place, index, tables, status] = kernels.sums(problem, p);
   check_status(kernels, status, layout, told_by, p);
@@ -141,7 +146,7 @@ LossResult ranking_loss(const at::Tensor& logits, const at::Tensor& targets, con
                        want_error_gradient);
   const int64_t p = errors          ? errors->numel()
                     : num_positives ? num_positives->guard_int(__FILE__, __LINE__)
-                                    : positives_of(kernels.count_positives(problem), layout);
+                                    : count(kernels, problem);
   problem.algorithm = chosen(algorithm, logits.scalar_type(), delta, p);
   auto [cls, loc, rank, precision, index, tables, status] =
       kernels.forward(problem, p, loss, errors, want_error_gradient, eps);
