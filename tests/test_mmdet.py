@@ -3,7 +3,9 @@
 # ruff: noqa: E402 (MMDetection is optional, and what follows imports it)
 
 import copy
-from collections.abc import Iterator
+import doctest
+import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,8 @@ from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
+from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
-from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from sklearn.datasets import load_digits
@@ -35,11 +37,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import box_iou, generalized_box_iou
 
 from alrp_cuda import SelfBalance, losses, reference
+from alrp_cuda.integrations import mmdet as integration
 from alrp_cuda.integrations.errors import box_errors, paired_iou
 from alrp_cuda.integrations.mmdet import RankingLoss
 from alrp_cuda.integrations.mmdet.ranking import flatten
 
-CONFIGS = {path.name.split("_")[0]: path for path in (Path(__file__).parents[1] / "examples" / "mmdet").glob("*.py")}
+ROOT = Path(__file__).parents[1]
+CONFIGS = {path.name.split("_")[0]: path for path in sorted((ROOT / "examples" / "mmdet").glob("*.py"))}
 DENSE = {"retinanet": RetinaHead, "atss": ATSSHead, "fcos": FCOSHead, "fovea": FoveaHead}
 CLASSES = 3
 SIDE = 96
@@ -60,14 +64,11 @@ NARROW_TWO_STAGES = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _framework() -> Iterator[None]:
-    """MMDetection as its own tools set it up, and one thread: these maps are too small to share."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DefaultScope, "_instance_dict", DefaultScope._instance_dict.copy())
-        register_all_modules()
-        MMLogger.get_current_instance().setLevel("WARNING")  # init_weights tells of each parameter
-        yield
+@pytest.fixture(autouse=True, scope="module")
+def _framework() -> None:
+    """MMDetection as its own tools set it up."""
+    register_all_modules()
+    MMLogger.get_current_instance().setLevel("WARNING")  # init_weights tells of each parameter
 
 
 def tiny(name: str, ranking: dict[str, Any] | None = None, seed: int = 0, **head: Any) -> nn.Module:
@@ -293,6 +294,22 @@ def test_loss_names_and_parameters(name):
         assert grad is not None, f"{parameter} has no part in the loss: DistributedDataParallel refuses that"
 
 
+@pytest.fixture
+def process_group():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_distributed_training(name, process_group):
+    model = MMDistributedDataParallel(tiny(name, {"balance": "self"}), broadcast_buffers=False)  # as the framework's Runner
+    wrapper = OptimWrapper(torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3))
+    for data in (canvases(2, 3), canvases(0, 0), canvases(1, 0)):  # a parameter without a gradient fails the next step
+        logged = model.train_step(data, wrapper)
+    assert logged["loss"] > 0
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_images_without_objects(name):
     model = tiny(name)
@@ -493,6 +510,13 @@ def test_a_reduction_is_refused():
         head.loss(*[torch.zeros(0)] * 7, reduction_override="none")
 
 
+@pytest.mark.parametrize("name", ["errors", "mmdet.ranking"])
+def test_examples_in_docstrings(name):
+    result = doctest.testmod(importlib.import_module(f"alrp_cuda.integrations.{name}"))
+    assert result.attempted
+    assert result.failed == 0
+
+
 # --- the training loop -----------------------------------------------------------------------------------------------
 
 
@@ -539,3 +563,22 @@ def test_self_balancing_goes_by_the_epochs_of_the_runner_and_resumes(tmp_path):
     assert resumed.weight == after_one
     second.train()
     assert resumed.weight != after_one
+
+
+def test_configs_of_the_page(tmp_path):
+    page = (ROOT / "docs" / "mmdetection.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    for number, block in enumerate(blocks):
+        path = tmp_path / f"config_{number}.py"
+        path.write_text(block)
+        config = Config.fromfile(path)
+        head = MODELS.build({**config.model.bbox_head, "train_cfg": config.model.train_cfg, "test_cfg": config.model.test_cfg})
+        assert isinstance(head.loss_cls, RankingLoss)
+
+
+def test_every_head_of_the_page_is_registered():
+    page = (ROOT / "docs" / "mmdetection.md").read_text()
+    heads = re.findall(r"^\| `(\w+Head)` \|", page, re.MULTILINE)
+    assert sorted(heads) == sorted(name for name in integration.__all__ if name.endswith("Head"))
+    assert all(head in MODELS for head in heads)
