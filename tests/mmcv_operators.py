@@ -16,22 +16,24 @@ def nms(boxes: Tensor, scores: Tensor, *, iou_threshold: float, offset: int) -> 
     return torchvision.ops.nms(boxes, scores, iou_threshold)
 
 
-def roi_align_forward(
-    features: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor, *, pool_mode: int, **how: Any
-) -> None:
-    assert pool_mode == 1, "only the mean"
+def roi_align(features: Tensor, rois: Tensor, how: dict[str, Any]) -> Tensor:
+    """In float32: torchvision has no kernel for half types on the CPU."""
+    assert how["pool_mode"] == 1, "only the mean"
     size = how["aligned_height"], how["aligned_width"]
-    output.copy_(torchvision.ops.roi_align(features, rois, size, how["spatial_scale"], how["sampling_ratio"], how["aligned"]))
+    return torchvision.ops.roi_align(
+        features.float(), rois.float(), size, how["spatial_scale"], how["sampling_ratio"], how["aligned"]
+    )
 
 
-def roi_align_backward(
-    grad: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_features: Tensor, *, pool_mode: int, **how: Any
-) -> None:
+def roi_align_forward(features: Tensor, rois: Tensor, output: Tensor, argmax_y: Tensor, argmax_x: Tensor, **how: Any) -> None:
+    output.copy_(roi_align(features, rois, how))
+
+
+def roi_align_backward(grad: Tensor, rois: Tensor, argmax_y: Tensor, argmax_x: Tensor, grad_features: Tensor, **how: Any) -> None:
     with torch.enable_grad():
-        features = torch.zeros_like(grad_features, requires_grad=True)  # its values do not matter: pooling by the mean is linear
-        size = how["aligned_height"], how["aligned_width"]
-        pooled = torchvision.ops.roi_align(features, rois, size, how["spatial_scale"], how["sampling_ratio"], how["aligned"])
-    grad_features.copy_(torch.autograd.grad(pooled, features, grad)[0])
+        features = torch.zeros_like(grad_features, requires_grad=True)  # its values do not matter: the mean is linear
+        pooled = roi_align(features, rois, how)
+    grad_features.copy_(torch.autograd.grad(pooled, features, grad.float())[0])
 
 
 class Operators(ModuleType):

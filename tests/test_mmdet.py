@@ -255,6 +255,13 @@ def test_box_head_ranks_all_regions(agnostic):
     Shared2FCBBoxHead.loss(plain, logits, codes, rois, labels, weights, boxes, torch.ones(regions, 4))
     found = head.loss(logits, codes, rois, labels, weights, boxes, torch.ones(regions, 4))
     assert_same_losses(found, expected_losses(plain), [logits, codes])
+    # Half outputs are decoded in float32.
+    half = logits.bfloat16(), codes.bfloat16()
+    found, expected = (
+        head.loss(*outputs, rois, labels, weights, boxes, torch.ones(regions, 4)) for outputs in (half, [h.float() for h in half])
+    )
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -406,15 +413,27 @@ def test_no_label_is_made_for_each_logit():
     assert max(largest.sizes.values()) < logits / 2, largest.sizes
 
 
-def test_mixed_precision():
-    model, data = tiny("retinanet"), canvases(3, 2)
+@pytest.mark.parametrize("name", DENSE)
+def test_half_outputs_are_decoded_in_float32(name):
+    model = tiny(name)
+    outputs, rest = dense_inputs(model, model.bbox_head, canvases(3, 2))
+    half = [[m.detach().bfloat16().requires_grad_() for m in maps] for maps in outputs]
+    full = [[m.detach().float().requires_grad_() for m in maps] for maps in half]
+    found, expected = (model.bbox_head.loss_by_feat(*maps, *rest) for maps in (half, full))
+    for name in expected:
+        assert found[name].dtype == torch.float32
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-5, atol=0)
+    sum(found.values()).backward()
+    assert all(m.grad.dtype == torch.bfloat16 for maps in half for m in maps)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_autocast(name):
+    model = tiny(name)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = losses_of(model, data)
-    full = losses_of(model, data)
-    for name in full:
-        assert half[name].dtype == torch.float32
-        torch.testing.assert_close(half[name], full[name], rtol=0.1, atol=0)
-    sum(half.values()).backward()
+        found = losses_of(model, canvases(3, 2))
+    assert all(value.dtype == torch.float32 and value.isfinite() and value > 0 for value in found.values())
+    sum(found.values()).backward()
 
 
 # --- RankingLoss -----------------------------------------------------------------------------------------------------
