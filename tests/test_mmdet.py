@@ -287,7 +287,7 @@ def test_gradients_are_those_of_the_reference_in_the_same_place(name, monkeypatc
 def test_a_few_steps_lower_the_loss(name):
     model, data = tiny(name), canvases(3, 2, 4)
     wrapper = OptimWrapper(torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=2e-3))
-    totals = [float(model.train_step(copy.deepcopy(data), wrapper)["loss"]) for _ in range(30)]
+    totals = [model.train_step(copy.deepcopy(data), wrapper)["loss"].item() for _ in range(30)]
     assert np.isfinite(totals).all()
     assert np.mean(totals[-3:]) < 0.8 * np.mean(totals[:3]), totals
 
