@@ -15,10 +15,10 @@ demo: $(VENV)/built
 	python examples/digits.py
 
 # As many workers as cores, so one thread each; tests of threads set their number themselves.
-test: $(VENV)/built
+test: $(VENV)/built $(VENV)/mmdet
 	OMP_NUM_THREADS=1 python -m pytest -n auto -m "not full"
 
-test-full: $(VENV)/built
+test-full: $(VENV)/built $(VENV)/mmdet
 	OMP_NUM_THREADS=1 python -m pytest -n auto --hypothesis-profile=long
 
 # On a machine with a GPU: its tests, compute-sanitizer and the benchmark, with a report in runs/.
@@ -47,6 +47,11 @@ format: $(VENV)/installed
 $(VENV)/installed: requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet -r requirements.txt
+	touch $@
+
+# Without dependencies: the file says why, and names them.
+$(VENV)/mmdet: $(VENV)/installed requirements-mmdet.txt
+	python -m pip install --quiet --no-deps -r requirements-mmdet.txt
 	touch $@
 
 # Editable: changes of Python files need no new build, and changes of csrc rebuild what they touch.

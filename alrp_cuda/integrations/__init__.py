@@ -1,1 +1,1 @@
-"""Ranking losses inside detector frameworks, one module a framework; each is imported by its users only."""
+"""Ranking losses inside detector frameworks, one module or package a framework; each is imported by its users only."""
