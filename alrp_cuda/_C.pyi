@@ -5,9 +5,12 @@ built_backends: tuple[str, ...]
 cuda_architectures: str
 
 class TargetLayout:
-    classes: int
-    background: int
-    continuous: bool
+    @property
+    def classes(self) -> int: ...
+    @property
+    def background(self) -> int: ...
+    @property
+    def continuous(self) -> bool: ...
     def __init__(self, classes: int, background: int, continuous: bool = False) -> None: ...
 
 def forward(
