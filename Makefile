@@ -1,4 +1,5 @@
-# make demo | test | bench | lint | test-full | gpu-check | costs | format: each makes .venv, installs what it needs and builds the extension.
+# make demo | test | bench | lint | docs | dist | test-full | test-torch | gpu-check | costs | format: each makes .venv, installs what it
+# needs and builds the extension; test-torch makes an environment of its own.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,15 @@ TEST_NATIVE := $(shell find tests -name "*.cpp" -o -name "*.cc" -o -name "*.h" -
 export TORCH_CUDA_ARCH_LIST ?= 7.5 8.0 9.0+PTX
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-full gpu-check bench costs lint format clean
+# The other supported torch, and where it is tried; see test-torch.
+TORCH ?= 2.13.0
+OTHER := .other/$(notdir $(PYTHON))-torch-$(TORCH)
+OTHER_PYTHON := $(CURDIR)/$(OTHER)/venv/bin/python
+# Of the tests, those that reach torch: no kernels on the emulated device, no benchmark, no training.
+REACHES_TORCH := -k "not emulated" --ignore=tests/emulator --ignore=tests/test_digits_example.py --ignore=tests/test_equivalence.py \
+	--ignore=tests/test_properties.py $(patsubst %,--ignore-glob=tests/test_%*.py,bench compile costs gpu kernel launches schedules vector)
+
+.PHONY: demo test test-full test-torch dist docs gpu-check bench costs lint format clean
 
 demo: $(VENV)/built
 	python examples/digits.py
@@ -20,6 +29,35 @@ test: $(VENV)/built $(VENV)/mmdet
 
 test-full: $(VENV)/built $(VENV)/mmdet
 	OMP_NUM_THREADS=1 python -m pytest -n auto --hypothesis-profile=long
+
+# make test-torch TORCH=2.13.0 PYTHON=python3.11 ALL=: with another torch or Python, the wheel is built from the source distribution,
+# installed, and tested without the package's source beside it, by a selection of the tests or, with ALL=1, by all of them.
+test-torch: $(OTHER)/installed
+	rm -rf $(OTHER)/dist $(OTHER)/run && mkdir $(OTHER)/run
+	$(OTHER_PYTHON) setup.py --quiet sdist --dist-dir $(OTHER)/dist
+	tar --extract --file $(OTHER)/dist/*.tar.gz --directory $(OTHER)/run --strip-components 1
+	rm -r $(OTHER)/run/alrp_cuda
+	export PATH=$(CURDIR)/$(OTHER)/venv/bin:$$PATH; \
+	python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir $(OTHER)/dist $(OTHER)/dist/*.tar.gz && \
+	python -m pip uninstall --quiet --yes alrp_cuda && python -m pip install --quiet --no-index $(OTHER)/dist/*.whl && \
+	cd $(OTHER)/run && python tests/smoke.py && \
+	OMP_NUM_THREADS=1 python -m pytest -n auto $(if $(ALL),--hypothesis-profile=long,-m "not full" $(REACHES_TORCH))
+
+# torchvision's wheels are for one build of torch: where the index has none for this one, its tests are skipped.
+$(OTHER)/installed: requirements-test.txt
+	$(PYTHON) -m venv $(OTHER)/venv
+	$(OTHER_PYTHON) -m pip install --quiet "torch==$(TORCH)" torchvision -r requirements-test.txt
+	$(OTHER_PYTHON) -c "import torchvision" || $(OTHER_PYTHON) -m pip uninstall --quiet --yes torchvision
+	touch $@
+
+dist: $(VENV)/installed
+	rm -rf dist
+	python setup.py --quiet sdist
+	python -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist dist/*.tar.gz
+
+docs: $(VENV)/built
+	python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
+	@echo "build/docs/index.html"
 
 # On a machine with a GPU: its tests, compute-sanitizer and the benchmark, with a report in runs/.
 gpu-check: $(VENV)/built
@@ -44,7 +82,7 @@ format: $(VENV)/installed
 	ruff format .
 	clang-format -i $(NATIVE) $(TEST_NATIVE)
 
-$(VENV)/installed: requirements.txt
+$(VENV)/installed: requirements.txt requirements-test.txt
 	$(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet -r requirements.txt
 	touch $@
@@ -62,4 +100,4 @@ $(VENV)/built: $(VENV)/installed $(NATIVE) setup.py pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info alrp_cuda/*.so
+	rm -rf $(VENV) .other build dist *.egg-info alrp_cuda/*.so

@@ -13,6 +13,12 @@ class ALRPOutput(NamedTuple):
         loc: scalar, L_loc of Eq. 11. Its backward reaches ``loc_errors`` only.
         rank: (P,), rank(i) of Eq. 3 in the order of the positives' flat index; detached.
         precision: (P,), rank+(i) / rank(i) in the same order; detached.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> out = alrp_cuda.alrp_loss(torch.zeros(3), torch.tensor([1, 0, 0]), torch.tensor([0.5]))
+        >>> out.rank.tolist(), out.precision.tolist()
+        ([2.0], [0.5])
     """
 
     cls: Tensor
@@ -27,6 +33,12 @@ class RankSortOutput(NamedTuple):
     Attributes:
         rank: scalar, mean error of ranking the positives above the negatives. Its backward reaches both.
         sort: scalar, mean error of sorting the positives by their labels. Its backward reaches the positives only.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> out = alrp_cuda.rank_sort_loss(torch.tensor([2.0, 0.0]), torch.tensor([0.5, 0.0]))
+        >>> out.rank.item(), out.sort.item()
+        (0.0, 0.0)
     """
 
     rank: Tensor

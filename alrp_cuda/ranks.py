@@ -21,6 +21,14 @@ class Ranks(NamedTuple):
         extras: what the caller gave, (P,) or (K, P); None if nothing.
         extra_sums: of the same shape, sum over positives k != i of extras_k H(x_ik); None without extras.
         scores: (P,), the scores s_i themselves, for losses that need the order.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> def watched(ranks):
+        ...     print(ranks.n_fp.tolist(), ranks.rank_pos.tolist(), ranks.rank.tolist())
+        ...     return alrp_cuda.Errors(ranks.n_fp / ranks.rank)
+        >>> loss = alrp_cuda.error_driven_loss(torch.tensor([3.0, 1.0, 5.0]), torch.tensor([1, 1, 0]), watched, delta=0.0)
+        [1.0, 1.0] [1.0, 2.0] [2.0, 3.0]
     """
 
     n_fp: Tensor
@@ -38,6 +46,13 @@ class Errors(NamedTuple):
         value: (P,), l(i).
         target: (P,) or a number, l*(i), the least that l(i) can be by ranking alone.
         z: Z, a number or a tensor with one element, > 0; None: P.
+
+    Example:
+        >>> import torch, alrp_cuda
+        >>> def inverse_rank(ranks):  # 1/rank+ - 1/rank: what the negatives cost
+        ...     return alrp_cuda.Errors(1 / ranks.rank_pos - 1 / ranks.rank)
+        >>> alrp_cuda.error_driven_loss(torch.zeros(2), torch.tensor([1, 0]), inverse_rank, delta=0.0).item()
+        0.5
     """
 
     value: Tensor

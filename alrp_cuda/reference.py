@@ -7,6 +7,13 @@ float32 or float64 (half types are computed in float32). Nothing here uses the k
 Notation: P positives with scores s_i, N negatives with scores s_j, x_ij = s_j - s_i, E_i the localisation errors.
 A pair with H(x_ij) = 0 contributes nothing, whatever it would be multiplied by: an infinite or NaN error reaches exactly
 the samples that rank together with it.
+
+Example:
+    >>> import torch
+    >>> from alrp_cuda import reference
+    >>> out = reference.alrp_loss(torch.zeros(4), torch.tensor([1, 0, 0, -1]), torch.tensor([0.5]))
+    >>> out.cls.item(), out.loc.item()
+    (0.5, 0.25)
 """
 
 from collections.abc import Callable, Iterator

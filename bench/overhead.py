@@ -6,12 +6,12 @@ from rich.console import Console
 from rich.table import Table
 
 from .cases import Case
-from .contenders import LOSSES, training_step
+from .contenders import LOSSES, Step, training_step
 from .machine import heading
 from .report import print_heading
 from .timing import Timing, interleaved
 
-CASE = Case(1000, 10, "dense")
+CASE = Case(1000, 10, "dense", torch.float32, torch.device("cpu"))
 ROUNDS = 101
 BCE = "binary cross entropy"
 
@@ -24,13 +24,13 @@ def measure(rounds: int = ROUNDS) -> dict[str, Timing]:
     def bce() -> object:
         return torch.autograd.grad(F.binary_cross_entropy_with_logits(problem.logits, one_hot), problem.logits)
 
-    steps = {BCE: bce}
+    steps: dict[str, Step] = {BCE: bce}
     for loss in LOSSES.values():
         steps[loss.title] = training_step(loss, loss.ours, loss.labelled(problem))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return interleaved(steps, rounds, torch.device("cpu"))
+        return interleaved(steps, rounds, CASE.device)
     finally:
         torch.set_num_threads(threads)
 
@@ -38,7 +38,7 @@ def measure(rounds: int = ROUNDS) -> dict[str, Timing]:
 def main() -> None:
     """Measure and print."""
     out = Console()
-    print_heading(out, heading(torch.device("cpu"), "float32", "python -m bench.overhead"))
+    print_heading(out, heading(CASE.device, "float32", "python -m bench.overhead"))
     timings = measure()
     table = Table(title=f"N = {CASE.logits:,}, P = {CASE.positives}, forward + backward, one thread, median of {ROUNDS}")
     for column in ("", "us", "/ binary cross entropy"):

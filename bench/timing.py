@@ -30,7 +30,7 @@ class Timing:
 def seconds(step: Step, calls: int, device: torch.device) -> float:
     """Seconds a call: by events on a CUDA device, since the CPU only queues the work there, else by the CPU's clock."""
     if device.type == "cuda":
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         torch.cuda.synchronize(device)
         start.record()
         for _ in range(calls):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -138,11 +139,12 @@ class Backbone(nn.Module):
         self.pyramid = FeaturePyramidNetwork([32, 64], self.out_channels)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        maps = OrderedDict()
+        maps: OrderedDict[str, Tensor] = OrderedDict()
         for name, stage in zip(("stride 2", "stride 4", "stride 8"), self.stages, strict=True):
             x = maps[name] = stage(x)
         del maps["stride 2"]
-        return self.pyramid(maps)
+        levels: dict[str, Tensor] = self.pyramid(maps)
+        return levels
 
 
 def make_model(loss: str) -> RetinaNet:
@@ -234,8 +236,8 @@ class Evaluation:
     thresholds: Tensor  # (DIGITS,), for each class the score with the best F1 at IoU 0.5
 
 
-def coco_ground_truth(targets: list[dict[str, Tensor]]) -> dict:
-    annotations = []
+def coco_ground_truth(targets: list[dict[str, Tensor]]) -> dict[str, Any]:
+    annotations: list[dict[str, Any]] = []
     for image, target in enumerate(targets):
         for (x1, y1, x2, y2), label in zip(target["boxes"].tolist(), target["labels"].tolist(), strict=True):
             box = [x1, y1, x2 - x1, y2 - y1]

@@ -38,6 +38,18 @@ def giou_errors(codes: Tensor, anchors: Tensor, boxes: Tensor, box_coder: BoxCod
 
     Returns:
         (P,), of the dtype of the decoded boxes.
+
+    Raises:
+        RuntimeError: shapes that do not fit, from torch.
+
+    Example:
+        >>> import torch
+        >>> from torchvision.models.detection._utils import BoxCoder
+        >>> anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0]])
+        >>> codes = torch.zeros(1, 4)  # the anchor itself
+        >>> errors = giou_errors(codes, anchors, torch.tensor([[0.0, 0.0, 10.0, 5.0]]), BoxCoder((1.0, 1.0, 1.0, 1.0)))
+        >>> round(errors.item(), 4)  # (1 - 0.5) / 2 / (1 - 0.5)
+        0.5
     """
     codes = codes.to(torch.promote_types(codes.dtype, torch.float32))
     decoded = box_coder.decode_single(codes, anchors)
@@ -57,6 +69,14 @@ class RetinaNetALRP:
         order: "smooth" or "hard", see :func:`alrp_cuda.alrp_loss`.
         algorithm: the algorithm of :func:`alrp_cuda.alrp_loss`.
         backend: the backend of :func:`alrp_cuda.alrp_loss`.
+
+    Example:
+        >>> import torchvision
+        >>> model = torchvision.models.detection.retinanet_resnet50_fpn(weights_backbone=None, num_classes=3)
+        >>> model = use_alrp(model)
+        >>> model.head.compute_loss.box_weight = 2.0
+        >>> type(model.head.compute_loss).__name__
+        'RetinaNetALRP'
     """
 
     box_coder: BoxCoder
@@ -158,8 +178,11 @@ def use_alrp(
             at the first batch.
 
     Example:
-        >>> model = use_alrp(torchvision.models.detection.retinanet_resnet50_fpn_v2(num_classes=91))
-        >>> losses = model(images, targets)  # {"classification": ..., "bbox_regression": ...}
+        >>> import torch, torchvision
+        >>> build = torchvision.models.detection.retinanet_resnet50_fpn_v2
+        >>> model = use_alrp(build(weights_backbone=None, num_classes=91, min_size=128, max_size=128))
+        >>> target = {"boxes": torch.tensor([[10.0, 20.0, 90.0, 80.0]]), "labels": torch.tensor([1])}
+        >>> losses = model([torch.rand(3, 128, 128)], [target])  # {"classification": ..., "bbox_regression": ...}
         >>> sum(losses.values()).backward()
     """
     if not isinstance(model, RetinaNet):

@@ -22,6 +22,16 @@ class OrderQuality(NamedTuple):
         ap: scalar in [0, 1], mean of ``ap_by_iou``.
         ap_by_iou: (10,), AP at IoU 0.5, 0.55, ..., 0.95: COCO's 101 points, mean over the classes with objects.
         lrp: scalar in [0, 1], mean optimal LRP, 0 is perfect.
+
+    Example:
+        >>> import torch
+        >>> from alrp_cuda.metrics import match, order_bounds
+        >>> box = torch.tensor([[0.0, 0.0, 10.0, 8.0]])
+        >>> found = {"boxes": box, "scores": torch.tensor([0.9]), "labels": torch.tensor([3])}
+        >>> truth = {"boxes": torch.tensor([[0.0, 0.0, 10.0, 10.0]]), "labels": torch.tensor([3])}
+        >>> quality = order_bounds(match([found], [truth])).actual
+        >>> [round(v, 2) for v in quality.ap_by_iou.tolist()]  # the IoU is 0.8
+        [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
     """
 
     ap: Tensor
@@ -36,6 +46,16 @@ class OrderBoundsOutput(NamedTuple):
         lower: with the IoUs of each class's true positives in the opposite order of their scores.
         actual: as they are.
         upper: with the IoUs in the order of the scores.
+
+    Example:
+        >>> import torch
+        >>> from alrp_cuda.metrics import match, order_bounds
+        >>> box = torch.tensor([[0.0, 0.0, 10.0, 8.0]])
+        >>> found = {"boxes": box, "scores": torch.tensor([0.9]), "labels": torch.tensor([3])}
+        >>> truth = {"boxes": torch.tensor([[0.0, 0.0, 10.0, 10.0]]), "labels": torch.tensor([3])}
+        >>> out = order_bounds(match([found], [truth]))
+        >>> bool(out.lower.ap == out.actual.ap == out.upper.ap)  # one box has one order
+        True
     """
 
     lower: OrderQuality

@@ -53,6 +53,16 @@ class CorrelationOutput(NamedTuple):
         rho: scalar float64 in [-1, 1], over the true positives of all classes.
         classes: (K,) int64, the classes of detections and objects, ascending.
         class_rho: (K,) float64, over the true positives of each class.
+
+    Example:
+        >>> import torch
+        >>> from alrp_cuda.metrics import correlation, match
+        >>> box = torch.tensor([[0.0, 0.0, 10.0, 8.0]])
+        >>> found = {"boxes": box, "scores": torch.tensor([0.9]), "labels": torch.tensor([3])}
+        >>> truth = {"boxes": torch.tensor([[0.0, 0.0, 10.0, 10.0]]), "labels": torch.tensor([3])}
+        >>> out = correlation(match([found], [truth]))
+        >>> out.classes.tolist(), out.rho.item()  # one true positive does not vary
+        ([3], nan)
     """
 
     rho: Tensor

@@ -10,7 +10,7 @@ from ..inputs import FLOATING, check_targets, check_tensor
 
 
 class GradientBalance:
-    """Sum of |gradient| of positives' logits over that of negatives' (Fig. 4 of the aLRP paper); 1 is balance.
+    """Sum of absolute gradients of positives' logits over that of negatives' (Fig. 4 of the aLRP paper); 1 is balance.
 
     Ranking losses keep it at 1 (Theorem 2), Focal Loss and others do not. A light monitor: an update is a few reductions
     on the gradient's device, without a host synchronisation, and a step whose gradient is not finite is left out.

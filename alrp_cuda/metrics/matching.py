@@ -47,6 +47,16 @@ class Matches(NamedTuple):
         positive: (D,) bool, whether a true positive.
         object_labels: (G,) int64, classes of the objects.
         tau: IoU from which a detection may match.
+
+    Example:
+        >>> import torch
+        >>> from alrp_cuda.metrics import match
+        >>> box = torch.tensor([[0.0, 0.0, 10.0, 8.0]])
+        >>> found = {"boxes": box, "scores": torch.tensor([0.9]), "labels": torch.tensor([3])}
+        >>> truth = {"boxes": torch.tensor([[0.0, 0.0, 10.0, 10.0]]), "labels": torch.tensor([3])}
+        >>> matches = match([found], [truth])
+        >>> matches.labels.tolist(), matches.positive.tolist(), matches.object_labels.tolist(), matches.tau
+        ([3], [True], [3], 0.5)
     """
 
     labels: Tensor
