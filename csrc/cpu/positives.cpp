@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "../keys.h"
@@ -110,7 +111,7 @@ void CpuBackend::positives(const Input& input, const Tables& tables, int64_t* pl
   for (int64_t r = found; r < input.p; ++r) {
     place[r] = r;
     tables.index[r] = -1;
-    tables.score[r] = 0;
+    tables.score[r] = std::numeric_limits<double>::infinity();  // scores have to ascend
   }
 }
 
