@@ -6,6 +6,7 @@ with new calls until its time is up, or stops at the first that is wrong and pri
 
 import argparse
 import faulthandler
+import functools
 import os
 import secrets
 import sys
@@ -35,6 +36,7 @@ PATTERNS = ["normal", "apart", "grid", "equal", "powers", "infinite", "nan"]
 STRIDES = ["contiguous", "transposed", "steps", "inner", "expanded"]
 WEIGHTS = [(1.0, 1.0), (0.0, 1.0), (1.0, 0.0), (-2.0, 3.5), (None, 1.0), (1.0, None)]
 SECONDS_A_CALL = 120
+MOST_PAIRS = 4e6  # for the reference's sake
 # The call under way: what a crash leaves.
 LAST = Path(__file__).parents[1] / "runs" / "fuzz-last.txt"
 
@@ -87,7 +89,7 @@ def calls(backend, sizes):
         exponent=st.sampled_from([0, 0, -3, 3, -30, 30, -41, -300, 300]),
         delta=st.sampled_from([1.0, 0.0, 0.5, 1e-3, 1e-9, 30.0, 1e9]),
         eps=st.sampled_from([None, None, 0.0, 0.3]),
-        errors=st.sampled_from(["ordinary", "ordinary", "signed", "infinite", "nan", "zero"]),
+        errors=st.sampled_from(["ordinary", "ordinary", "large", "infinite", "nan", "zero"]),
         images=st.sampled_from([0, 0, 1, 3, 50]),
         strides=st.sampled_from(STRIDES),
         weights=st.sampled_from(WEIGHTS),
@@ -170,6 +172,9 @@ class Made:
 def make(call):
     """The tensors and options of a call."""
     rng = np.random.default_rng(call.seed)
+    width = max(1, call.classes)
+    while call.anchors * call.positives * call.anchors * width > MOST_PAIRS:
+        call = replace(call, anchors=call.anchors // 2 + 1)
     if call.loss == "rank_sort" or call.loss == "own":
         call = replace(call, classes=0 if call.loss == "rank_sort" else call.classes, images=call.images * (call.loss != "own"))
     targets, positive = labels_of(call, rng)
@@ -193,7 +198,7 @@ def make(call):
     count = int(positive.sum())
     values = {
         "ordinary": rng.uniform(0, 2, count),
-        "signed": rng.normal(0, 1, count),
+        "large": 10.0 ** rng.uniform(-6, 4, count),
         "infinite": np.where(rng.random(count) < 0.1, np.inf, 0.5),
         "nan": np.where(rng.random(count) < 0.1, np.nan, 0.5),
         "zero": np.zeros(count),
@@ -260,11 +265,15 @@ def run(call, implementation, made, logits, errors, **changes):
     except (TypeError, ValueError) as error:
         return error
     scalars = [value for value in outputs.values() if value.requires_grad]
-    parts = [w * s for w, s in zip(call.weights, scalars, strict=False) if w is not None]
+    # The reference sends zeros for an output that took no part, and 0 times infinity is NaN; the kernels send nothing.
+    finite = call.errors in ("ordinary", "large", "zero") and call.pattern != "nan"
+    weights = call.weights if finite else (1.0, -0.5)
+    parts = [w * s for w, s in zip(weights, scalars, strict=False) if w is not None]
     leaves = {"d_logits": logits} | ({"d_loc_errors": errors} if call.loss in ("alrp", "alrp_hard", "own") else {})
     if parts:
         grads = torch.autograd.grad(sum(parts), list(leaves.values()), allow_unused=True)
-        outputs |= {name: grad for name, grad in zip(leaves, grads, strict=True) if grad is not None}
+        # An output that took no part sends zeros or nothing.
+        outputs |= {k: torch.zeros_like(leaves[k]) if grad is None else grad for k, grad in zip(leaves, grads, strict=True)}
     return {name: value.detach() for name, value in outputs.items()}
 
 
@@ -281,7 +290,6 @@ def check(call):
         warnings.simplefilter("error")
         got = run(call, fast, made, made.logits, made.errors)
     precise = made.logits.double(), made.errors.double()
-    options = {k: v for k, v in made.options.items()}
     want = run(call, reference, made, *precise)
     if isinstance(want, Exception) or isinstance(got, Exception):
         if not fast.raises_for_values and isinstance(got, dict) and call.wrong in ("label", "count"):
@@ -292,15 +300,21 @@ def check(call):
         assert str(got) == str(want).replace("torch.float64", str(made.logits.dtype)), f"got {got!r}, the reference {want!r}"
         return
     assert got.keys() == want.keys()
-    # Where some N_FP is near eps, the gradient jumps, and rounding decides.
-    default = 1e-10 if call.loss == "rank_sort" else 1e-5
-    eps = options.get("eps", default)
-    near = [run(call, reference, made, *precise, eps=max(0.0, eps + change)) for change in (-1e-3, 1e-3)]
-    jumps = any(name.startswith("d_") and not near_by(near[0][name], near[1][name]) for name in near[0])
-    assert_same_loss(got, want, made.logits.dtype, made.positive, gradients=not jumps)
+    if call.loss == "own" and bool(want["loss"].isnan()):
+        del got["d_loc_errors"]  # the value's own derivative, where the value is NaN: which elements are is left open
+    compare = functools.partial(assert_same_loss, dtype=made.logits.dtype, positive=made.positive)
+    try:
+        compare(got, want)
+    except AssertionError:
+        # Where some N_FP is near eps, the gradient jumps, and rounding decides.
+        eps = made.options.get("eps", 1e-10 if call.loss == "rank_sort" else 1e-5)
+        near = [run(call, reference, made, *precise, eps=max(0.0, eps + change)) for change in (-1e-3, 1e-3)]
+        if all(same(near[0][name], near[1][name]) for name in near[0]):
+            raise
+        compare(got, want, gradients=False)
 
 
-def near_by(a, b):
+def same(a, b):
     return torch.equal(a.nan_to_num(7), b.nan_to_num(7))
 
 
@@ -353,6 +367,7 @@ def main(argv):
                 max_examples=500,
                 deadline=None,
                 database=None,
+                report_multiple_bugs=False,
                 suppress_health_check=list(HealthCheck),
                 phases=[Phase.generate, Phase.shrink],
             )
