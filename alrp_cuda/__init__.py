@@ -10,6 +10,7 @@ Example:
 """
 
 from . import metrics, reference
+from . import ops as _ops  # noqa: F401 (before all that imports the kernels: it says what to do where these are missing)
 from .balance import SelfBalance
 from .framework import error_driven_loss
 from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss

@@ -1,6 +1,6 @@
 """Calls of the whole public surface made at random, each held against the reference: what test_fuzz.py and ``make fuzz`` run.
 
-A call either gives the reference's numbers or raises the reference's error, without a warning. ``python tests/fuzzing.py`` goes on
+A call gives the numbers of the reference or raises its error, without a warning. ``python tests/fuzzing.py`` goes on
 with new calls until its time is up, or stops at the first that is wrong and prints it, as small as it can be made.
 """
 
