@@ -1,4 +1,4 @@
-# make demo | test | bench | lint | test-full | gpu-check | costs | format: each makes .venv, installs what it needs and builds the extension.
+# make demo | test | bench | lint | test-full | fuzz | sanitize | gpu-check | costs | format: each makes .venv, installs what it needs and builds the extension.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ TEST_NATIVE := $(shell find tests -name "*.cpp" -o -name "*.cc" -o -name "*.h" -
 export TORCH_CUDA_ARCH_LIST ?= 7.5 8.0 9.0+PTX
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test test-full gpu-check bench costs lint format clean
+.PHONY: demo test test-full fuzz sanitize gpu-check bench costs lint format clean
 
 demo: $(VENV)/built
 	python examples/digits.py
@@ -20,6 +20,17 @@ test: $(VENV)/built
 
 test-full: $(VENV)/built
 	OMP_NUM_THREADS=1 python -m pytest -n auto --hypothesis-profile=long
+	python -m tests.sanitize --full
+
+# Random calls against the reference until the time is up: make fuzz MINUTES=60 BACKEND=emulated
+MINUTES ?= 10
+BACKEND ?= cpu
+fuzz: $(VENV)/built
+	python tests/fuzzing.py --minutes $(MINUTES) --backend $(BACKEND)
+
+# The CPU's C++ under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, in builds of their own.
+sanitize: $(VENV)/built
+	python -m tests.sanitize
 
 # On a machine with a GPU: its tests, compute-sanitizer and the benchmark, with a report in runs/.
 gpu-check: $(VENV)/built

@@ -5,14 +5,14 @@ from fuzzing import SIZES, calls, check
 from hypothesis import HealthCheck, given, settings
 
 # How many times the profile's examples (conftest.py), and the largest size: the emulated device is slow.
-FORMS = {"cpu": (6, SIZES), "emulated": (1, [n for n in SIZES if n <= 64]), "cuda": (6, SIZES)}
+FORMS = {"cpu": (6, SIZES), "emulated": (1 / 3, [n for n in SIZES if n <= 64]), "cuda": (6, SIZES)}
 
 
 @pytest.mark.filterwarnings("error")
 def test_any_call_does_what_the_reference_does(backend):
     factor, sizes = FORMS[backend]
 
-    @settings(max_examples=factor * settings().max_examples, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=round(factor * settings().max_examples), suppress_health_check=list(HealthCheck), database=None)
     @given(call=calls(backend, sizes))
     def checked(call):
         check(call)
