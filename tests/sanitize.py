@@ -41,8 +41,15 @@ KINDS = {
             "libasan.so",
             # Python and torch keep memory to their end: leaks are test_memory.py's. Too large a tensor raises and does not abort.
             {"ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1", "UBSAN_OPTIONS": "print_stacktrace=1"},
-            ("test_threads.py", "test_edges.py", "test_tensors.py", "test_fuzz.py"),
-            ("test_equivalence.py", "test_framework.py", "test_scope.py", "test_properties.py", "test_errors.py"),
+            ("test_threads.py", "test_edges.py", "test_fuzz.py"),
+            (
+                "test_equivalence.py",
+                "test_framework.py",
+                "test_scope.py",
+                "test_tensors.py",
+                "test_properties.py",
+                "test_errors.py",
+            ),
         ),
         Kind(
             "thread",
