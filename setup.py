@@ -20,7 +20,8 @@ from pathlib import Path
 from setuptools import setup
 
 HERE = Path(__file__).parent
-# vptr needs the type information of torch's own classes, which torch hides. Any undefined behaviour ends the process.
+# vptr needs the type information of torch's own classes, which torch hides. Python is built with -fwrapv, which defines overflow.
+# Any undefined behaviour ends the process.
 SANITIZER_FLAGS = {
     "address,undefined": [
         "-O1",
@@ -28,6 +29,7 @@ SANITIZER_FLAGS = {
         "-fno-omit-frame-pointer",
         "-fsanitize=address,undefined,float-cast-overflow",
         "-fno-sanitize=vptr",
+        "-fno-wrapv",
         "-fno-sanitize-recover=all",
     ],
     "thread": ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=thread"],
