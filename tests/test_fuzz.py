@@ -9,7 +9,7 @@ FORMS = {"cpu": (6, SIZES), "emulated": (1 / 3, [n for n in SIZES if n <= 64]), 
 
 
 @pytest.mark.filterwarnings("error")
-def test_any_call_does_what_the_reference_does(backend):
+def test_any_call_gives_the_right_numbers_or_error(backend):
     factor, sizes = FORMS[backend]
 
     @settings(max_examples=round(factor * settings().max_examples), suppress_health_check=list(HealthCheck), database=None)
