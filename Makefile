@@ -1,5 +1,5 @@
-# make demo | test | bench | lint | docs | dist | test-full | test-torch | gpu-check | costs | format: each makes .venv, installs what it
-# needs and builds the extension; test-torch makes an environment of its own.
+# make demo | test | bench | lint | docs | dist | test-full | test-torch | fuzz | sanitize | gpu-check | costs | format: each makes
+# .venv, installs what it needs and builds the extension; test-torch makes an environment of its own.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,7 @@ OTHER_PYTHON := $(CURDIR)/$(OTHER)/venv/bin/python
 REACHES_TORCH := -k "not emulated" --ignore=tests/emulator --ignore=tests/test_digits_example.py --ignore=tests/test_equivalence.py \
 	--ignore=tests/test_properties.py $(patsubst %,--ignore-glob=tests/test_%*.py,bench compile costs gpu kernel launches schedules vector)
 
-.PHONY: demo test test-full test-torch dist docs gpu-check bench costs lint format clean
+.PHONY: demo test test-full test-torch fuzz sanitize dist docs gpu-check bench costs lint format clean
 
 demo: $(VENV)/built
 	python examples/digits.py
@@ -29,6 +29,17 @@ test: $(VENV)/built $(VENV)/mmdet
 
 test-full: $(VENV)/built $(VENV)/mmdet
 	OMP_NUM_THREADS=1 python -m pytest -n auto --hypothesis-profile=long
+	python -m tests.sanitize --full
+
+# Random calls against the reference until the time is up: make fuzz MINUTES=60 BACKEND=emulated
+MINUTES ?= 10
+BACKEND ?= cpu
+fuzz: $(VENV)/built
+	python tests/fuzzing.py --minutes $(MINUTES) --backend $(BACKEND)
+
+# The CPU's C++ under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer, in builds of their own.
+sanitize: $(VENV)/built
+	python -m tests.sanitize
 
 # make test-torch TORCH=2.13.0 PYTHON=python3.11 ALL=: with another torch or Python, the wheel is built from the source distribution,
 # installed, and tested without the package's source beside it, by a selection of the tests or, with ALL=1, by all of them.

@@ -5,6 +5,8 @@ Environment:
     TORCH_CUDA_ARCH_LIST  architectures, e.g. "8.0 9.0+PTX"; by default those that torch itself was built for.
     MAX_JOBS              compilers that run at once.
     CUDA_HOME             the CUDA toolkit; by default that of the nvcc on PATH, else /usr/local/cuda.
+    ALRP_SANITIZE         address,undefined or thread: the CPU backend (ALRP_CUDA=0) under these sanitizers of the compiler, for
+                          tests/sanitize.py, which keeps it apart from the ordinary build and runs it.
 """
 
 import os
@@ -18,6 +20,20 @@ from pathlib import Path
 from setuptools import setup
 
 HERE = Path(__file__).parent
+# vptr needs the type information of torch's own classes, which torch hides. Python is built with -fwrapv, which defines overflow.
+# Any undefined behaviour ends the process.
+SANITIZER_FLAGS = {
+    "address,undefined": [
+        "-O1",
+        "-g1",
+        "-fno-omit-frame-pointer",
+        "-fsanitize=address,undefined,float-cast-overflow",
+        "-fno-sanitize=vptr",
+        "-fno-wrapv",
+        "-fno-sanitize-recover=all",
+    ],
+    "thread": ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=thread"],
+}
 VERSION = runpy.run_path(str(HERE / "alrp_cuda" / "version.py"))["__version__"]
 
 try:
@@ -112,6 +128,14 @@ if cuda_home:
     sources += HERE.glob("csrc/cuda/*.cu")
     macros = [("ALRP_WITH_CUDA", None), ("ALRP_ARCHS", '"{}"'.format(os.environ["TORCH_CUDA_ARCH_LIST"]))]
     flags["nvcc"] = ["-O3", "-std=c++20", "-Xcompiler=-Wall,-Wextra,-fvisibility=hidden", "-Xcudafe=--display_error_number"]
+link_flags = []
+if sanitizers := os.environ.get("ALRP_SANITIZE"):
+    if sanitizers not in SANITIZER_FLAGS:
+        sys.exit(f"ALRP_SANITIZE must be {' or '.join(SANITIZER_FLAGS)}, got {sanitizers!r}")
+    if cuda_home:
+        sys.exit("ALRP_SANITIZE is for the CPU backend: set ALRP_CUDA=0")
+    flags["cxx"] = [flag for flag in flags["cxx"] if flag != "-O3"] + SANITIZER_FLAGS[sanitizers]
+    link_flags = SANITIZER_FLAGS[sanitizers]
 extension = cpp_extension.CUDAExtension if cuda_home else cpp_extension.CppExtension
 
 setup(
@@ -122,6 +146,7 @@ setup(
             sorted(str(source.relative_to(HERE)) for source in sources),
             define_macros=macros,
             extra_compile_args=flags,
+            extra_link_args=link_flags,
         )
     ],
     cmdclass={"build_ext": cpp_extension.BuildExtension.with_options(use_ninja=True)},

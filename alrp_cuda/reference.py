@@ -209,11 +209,11 @@ class Image(NamedTuple):
 
 def images_of(image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout, told: Any) -> Iterator[Image]:
     """The images, ascending by index, for ``scope="image"``."""
-    if logits.numel() == 0:
-        return
     index, _ = split(targets, layout, logits.numel())
     if told is not None:
         check_positives(told[0], told[1], index.numel())
+    if logits.numel() == 0:
+        return
     image_index = image_index.reshape(-1).to(torch.int64)
     count = image_index.numel()
     image_of_positive = image_index[index // (logits.numel() // count)]

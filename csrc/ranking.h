@@ -61,7 +61,7 @@ struct Status {
 // the reverse is the hard order (descending by score, stable).
 struct Tables {
   int64_t* index;    // (p) flat index of each positive, -1 where fewer than p were found
-  double* score;     // (p)
+  double* score;     // (p) ascending; infinity where fewer than p were found
   double* share;     // (p) c(i) = e(i) / (Z N_FP(i)), the factor of H(x_ij) in the gradient of a negative
   double* gradient;  // (p) of the positives' scores
   double* error_gradient;  // (p) dL_loc/dE in the order of the flat index, or of the sort part by the

@@ -317,6 +317,19 @@ def test_wrong_number_of_positives_is_named(values, targets, count):
         assert_value_error(values, words, lambda: call_rank_sort(values, {"targets": targets.double(), "num_positives": count}))
 
 
+@pytest.mark.parametrize("delta", [0.0, 1e-6, 1.0])
+@pytest.mark.parametrize("score", [-7.0, 2.5e-4, 7.0, math.inf])
+def test_wrong_number_of_positives_is_named_whatever_their_scores(values, score, delta):
+    logits = torch.full((600,), score)
+    targets = (torch.arange(600) % 2).to(torch.float32)
+    for count in (301, 600, 5000):
+        changes = {"logits": logits, "targets": targets, "delta": delta}
+        words = rf"targets hold 300 positives, got {count} errors"
+        assert_value_error(values, words, lambda: call_alrp(values, changes | {"loc_errors": torch.zeros(count)}))  # noqa: B023
+        words = rf"num_positives must be the number of positives in targets, 300, got {count}"
+        assert_value_error(values, words, lambda: call_rank_sort(values, changes | {"num_positives": count}))  # noqa: B023
+
+
 def test_impossible_label_is_named_where_positives_are_counted(values):
     # Counting them waits for the device anyway.
     with pytest.raises(ValueError, match="targets must be 1"):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from cases import TABLE, Case, Labels, expected, near_eps
 from compare import BOUND, assert_balanced, assert_near, assert_same_loss, compute_dtype
+from conftest import implementations, make
 from dispatched import recorded
 from implementations import assert_value_error
 
@@ -38,6 +39,13 @@ FORMS = {"ap": ap, "ap_interpolated": interpolated_ap, "alrp": alrp}
 framework_cases = pytest.mark.parametrize("case", [*TABLE[::5], Case((1009, 257)), Case((0, 5)), Case((40, 0))], ids=str)
 
 
+# A skew is for the tiled algorithm.
+@pytest.fixture(scope="module", params=[p for p in implementations() if "sorted" not in str(getattr(p, "id", ""))])
+def skewing(request):
+    """As ``losses``, those that take a skew."""
+    return make(request.param)
+
+
 def run(losses, error_fn, data, *, extras=None, weight=1.0, **options):
     """{"loss", "d_logits", "d_extras"} on the CPU."""
     logits = losses.put(data.logits.detach().clone()).requires_grad_()
@@ -66,10 +74,17 @@ def test_named_losses_are_forms_of_the_framework(losses, name, case):
 
 
 @pytest.mark.parametrize("delta", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("skew", [1.0, 2.0, 0.5])
-def test_a_new_loss_pair_by_pair(losses, delta, skew):
-    if skew != 1 and getattr(losses, "choice", {}).get("algorithm") == "sorted":
-        pytest.skip("skew is for the tiled algorithm")
+def test_a_new_loss_pair_by_pair(losses, delta):
+    assert_pair_by_pair(losses, delta, 1.0)
+
+
+@pytest.mark.parametrize("delta", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("skew", [2.0, 0.5])
+def test_a_new_loss_with_a_skew_pair_by_pair(skewing, delta, skew):
+    assert_pair_by_pair(skewing, delta, skew)
+
+
+def assert_pair_by_pair(losses, delta, skew):
     data = Case((31, 7), delta=delta).build()
     got = run(losses, root, data, skew=skew)
     scores, labels = data.logits.reshape(-1).double().tolist(), data.flat.tolist()
@@ -95,10 +110,16 @@ def test_a_new_loss_pair_by_pair(losses, delta, skew):
     assert_same_loss({"d_logits": got["d_logits"]}, {"d_logits": torch.tensor(want)}, torch.float32, data.positive)
 
 
-@pytest.mark.parametrize("skew", [1.0, 3.0, 16.0])
-def test_gradient_is_balanced_whatever_the_loss(losses, skew):
-    if skew != 1 and getattr(losses, "choice", {}).get("algorithm") == "sorted":
-        pytest.skip("skew is for the tiled algorithm")
+def test_gradient_is_balanced_whatever_the_loss(losses):
+    assert_gradient_is_balanced(losses, 1.0)
+
+
+@pytest.mark.parametrize("skew", [3.0, 16.0])
+def test_gradient_is_balanced_whatever_the_loss_and_skew(skewing, skew):
+    assert_gradient_is_balanced(skewing, skew)
+
+
+def assert_gradient_is_balanced(losses, skew):
     for case in (Case((257, 19)), Case((1009, 31), delta=0.0, scale="ties"), Case((257, 3), Labels(torch.int64, 5), delta=0.5)):
         data = case.build()
         got = run(losses, root, data, skew=skew)["d_logits"]
@@ -106,9 +127,8 @@ def test_gradient_is_balanced_whatever_the_loss(losses, skew):
         assert_balanced(got, data.positive, BOUND[torch.float32])
 
 
-def test_skew_promotes_the_harder_negative(losses):
-    if getattr(losses, "choice", {}).get("algorithm") == "sorted":
-        pytest.skip("skew is for the tiled algorithm")
+def test_skew_promotes_the_harder_negative(skewing):
+    losses = skewing
     logits, targets = torch.tensor([0.0, 0.5, -0.5]), torch.tensor([1, 0, 0])  # H = 3/4 and 1/4
     for skew, share in ((1.0, 0.75), (2.0, 0.9), (0.5, 3**0.5 / (1 + 3**0.5))):
         mine = losses.put(logits.clone()).requires_grad_()

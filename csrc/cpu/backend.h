@@ -1,4 +1,4 @@
-// The CPU backend: at::parallel_for over blocks of logits.
+// The CPU backend: blocks of logits in parallel.
 #pragma once
 
 #include <memory>

@@ -1,14 +1,15 @@
 // Finding and sorting the positives on the CPU.
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <vector>
 
 #include "../keys.h"
 #include "array.h"
 #include "backend.h"
 #include "blocks.h"
+#include "parallel.h"
 #include "sort.h"
 
 namespace alrp::cpu {
@@ -59,7 +60,7 @@ void find_flat(const Labels& labels, int64_t begin, int64_t end, Found* found) {
 std::vector<Found> find(int64_t n, const Labels& labels) {
   const int64_t count = label_count(labels, n);
   std::vector<Found> chunks((count + kLabelChunk - 1) / kLabelChunk);
-  at::parallel_for(0, static_cast<int64_t>(chunks.size()), 1, [&](int64_t begin, int64_t end) {
+  parallel_for(0, static_cast<int64_t>(chunks.size()), 1, [&](int64_t begin, int64_t end) {
     for (int64_t c = begin; c < end; ++c)
       (labels.classes ? find_rows : find_flat)(labels, c * kLabelChunk,
                                                std::min(count, (c + 1) * kLabelChunk), &chunks[c]);
@@ -110,7 +111,7 @@ void CpuBackend::positives(const Input& input, const Tables& tables, int64_t* pl
   for (int64_t r = found; r < input.p; ++r) {
     place[r] = r;
     tables.index[r] = -1;
-    tables.score[r] = 0;
+    tables.score[r] = std::numeric_limits<double>::infinity();  // scores have to ascend
   }
 }
 

@@ -1,5 +1,4 @@
 // The sort errors of Rank & Sort, pair by pair of the positives, on the CPU.
-#include <ATen/Parallel.h>
 
 #include <algorithm>
 
@@ -8,6 +7,7 @@
 #include "backend.h"
 #include "clones.h"
 #include "pairs.h"
+#include "parallel.h"
 
 namespace alrp::cpu {
 namespace {
@@ -60,7 +60,7 @@ void CpuBackend::sort_errors(const Input& input, const Spec& spec, const SortErr
   for (int64_t r = 0; r < p; ++r)  // what was not found has any label: every result is NaN
     errors.label[r] = tables.index[r] >= 0 ? load(spec.labels, tables.index[r]) : 0.0;
   // Scores ascend, and H with them: columns below `begin` give a tile nothing.
-  at::parallel_for(0, (p + kRowTile - 1) / kRowTile, grain(p * kRowTile), [&](int64_t from, int64_t to) {
+  parallel_for(0, (p + kRowTile - 1) / kRowTile, grain(p * kRowTile), [&](int64_t from, int64_t to) {
     SortSums sums[kRowTile];
     for (int64_t t = from; t < to; ++t) {
       const int64_t first = t * kRowTile, size = std::min<int64_t>(kRowTile, p - first);
@@ -80,7 +80,7 @@ void CpuBackend::sort_errors(const Input& input, const Spec& spec, const SortErr
   for (int64_t r = 0; r < p; ++r) sum += errors.error[r];
   store({output.loc, output.values}, 0, sum / z + poison);
   if (!gradient) return;
-  at::parallel_for(0, (p + kRowTile - 1) / kRowTile, grain(p * kRowTile), [&](int64_t from, int64_t to) {
+  parallel_for(0, (p + kRowTile - 1) / kRowTile, grain(p * kRowTile), [&](int64_t from, int64_t to) {
     for (int64_t t = from; t < to; ++t) {
       const int64_t first = t * kRowTile, size = std::min<int64_t>(kRowTile, p - first);
       const double highest = score[first + size - 1];

@@ -1,7 +1,5 @@
 #include "sorted.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <iterator>
 #include <mutex>
@@ -12,6 +10,7 @@
 #include "cells.h"
 #include "knots.h"
 #include "narrow.h"
+#include "parallel.h"
 #include "positions.h"
 
 namespace alrp::cpu {
@@ -231,7 +230,7 @@ class Form final : public SortedForm {
     const typename Blocks::Counter counter(blocks_);
     std::vector<Bin<Sum>> total(knots_.segments(), {0, 0});
     std::mutex mutex;
-    at::parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
+    parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
       typename Blocks::Buffer buffer;
       std::vector<Bin<Sum>> bins(knots_.segments(), {0, 0});
       for (int64_t b = first; b < last; ++b) {
@@ -282,7 +281,7 @@ class Form final : public SortedForm {
     const typename Blocks::Writer writer(blocks_, spread, scale);
     with_dtype(gradients.logits.dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
-      at::parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
+      parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
         typename Blocks::Buffer buffer;
         for (int64_t b = first; b < last; ++b) {
           blocks_.read(b, &buffer);

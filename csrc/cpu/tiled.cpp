@@ -1,8 +1,6 @@
 // The two products pair by pair, O(P N), and the sums among the positives, O(P^2), on the CPU.
 #include "tiled.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <limits>
 #include <vector>
@@ -10,6 +8,7 @@
 #include "array.h"
 #include "blocks.h"
 #include "pairs.h"
+#include "parallel.h"
 
 namespace alrp::cpu::tiled {
 namespace {
@@ -66,7 +65,7 @@ void count(const Input& input, const double* score, double skew, double* n_fp, S
   auto* partial = static_cast<double*>(scratch);  // [parts][p]
   std::vector<char> nan(parts, 0);
   const int64_t blocks_per_part = parts ? (blocks + parts - 1) / parts : 0;
-  at::parallel_for(0, parts, grain(blocks_per_part * kBlock * p), [&](int64_t first, int64_t last) {
+  parallel_for(0, parts, grain(blocks_per_part * kBlock * p), [&](int64_t first, int64_t last) {
     Block block;
     for (int64_t part = first; part < last; ++part) {
       double* sums = partial + part * p;
@@ -100,7 +99,7 @@ void pair_sums(const Input& input, const Spec& spec, const double* score, const 
     errors.resize(p);
     for (int64_t r = 0; r < p; ++r) errors[r] = load(spec.loc_errors, sums.place[r]);
   }
-  at::parallel_for(0, tile_count(p), grain(p * kRowTile), [&](int64_t first, int64_t last) {
+  parallel_for(0, tile_count(p), grain(p * kRowTile), [&](int64_t first, int64_t last) {
     for (int64_t t = first; t < last; ++t) {
       RowTile rows(score, t * kRowTile, p);
       count_rows(score, p, rows.score, h, rows.sum);
@@ -123,7 +122,7 @@ void pair_product(const Input& input, const double* score, const double* weights
     for (int64_t r = 0; r < p; ++r) mirrored[r] = -score[r];
     score = mirrored.data();
   }
-  at::parallel_for(0, tile_count(p), grain(p * kRowTile), [&](int64_t first, int64_t last) {
+  parallel_for(0, tile_count(p), grain(p * kRowTile), [&](int64_t first, int64_t last) {
     for (int64_t t = first; t < last; ++t)
       sum_others(score, weights, t * kRowTile, std::min<int64_t>(kRowTile, p - t * kRowTile), p, h, out);
   });
@@ -135,7 +134,7 @@ void error_gradient(const Input& input, const Sums& sums, const Tables& tables) 
   std::vector<double> weight(p), total(p, 0.0);
   for (int64_t r = 0; r < p; ++r)
     weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
-  at::parallel_for(0, p, grain(p), [&](int64_t first, int64_t last) {
+  parallel_for(0, p, grain(p), [&](int64_t first, int64_t last) {
     sum_columns(tables.score + first, last - first, tables.score, weight.data(), p, h, total.data() + first);
   });
   for (int64_t r = 0; r < p; ++r) {
@@ -148,7 +147,7 @@ void spread(const Input& input, const Tables& tables, const Gradients& gradients
   const Step h = make_step(input.delta);
   const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
   const double poison = *tables.poison;
-  at::parallel_for(0, block_count(input.n), grain(kBlock * input.p), [&](int64_t first, int64_t last) {
+  parallel_for(0, block_count(input.n), grain(kBlock * input.p), [&](int64_t first, int64_t last) {
     Block block;
     double sums[kBlock];
     for (int64_t b = first; b < last; ++b) {

@@ -128,14 +128,15 @@ __global__ void make_keys(Array logits, const int64_t* flat, int64_t p, uint64_t
   keys[r] = key_of(nan ? 0.0 : score);
 }
 
-// tables: index and score of the sorted positives; -1 and 0 for what was not found. launch  p threads
+// tables: index and score of the sorted positives; for what was not found -1, and infinity, for scores have to
+// ascend. launch  p threads
 __global__ void unpack_keys(const uint64_t* sorted, const int64_t* place, const int64_t* flat, int64_t p,
                             const Status* status, int64_t* index, double* score) {
   const int64_t r = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (r >= p) return;
   const bool found = place[r] < status->found;
   index[r] = found ? flat[place[r]] : -1;
-  score[r] = found ? score_of(sorted[r]) : 0.0;
+  score[r] = found ? score_of(sorted[r]) : HUGE_VAL;
 }
 
 }  // namespace

@@ -1,0 +1,171 @@
+"""Memory: steps leave nothing behind, an allocation that fails raises and no more, and Ctrl-C ends what runs."""
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+import alrp_cuda
+
+STEPS = 1000
+
+
+def in_process(code, **environment):
+    """What a Python program prints, run in a process of its own on the package that is imported here."""
+    paths = os.pathsep.join([str(Path(__file__).parent), *(path for path in sys.path if path)])
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "2"} | environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.unsanitized  # freed memory is kept for a while, to find who reads it
+@pytest.mark.parametrize("algorithm", ["tiled", "sorted"])
+def test_steps_leave_nothing_behind(algorithm):
+    before, after, objects_before, objects_after = map(
+        int,
+        in_process(f"""
+            import gc, os, torch, alrp_cuda
+            from alrp_cuda import Errors
+
+            def resident():
+                with open("/proc/self/statm") as file:
+                    return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+            generator = torch.Generator().manual_seed(0)
+            labels = (torch.rand(2000, generator=generator) < 0.01).long()
+            y, errors = labels.float() / 2, torch.rand(int(labels.sum()), generator=generator)
+            index = torch.arange(2000) // 500
+            chosen = {{"algorithm": {algorithm!r}}}
+
+            def step():
+                logits = torch.randn(2000, generator=generator, requires_grad=True)
+                e = errors.clone().requires_grad_()
+                out = alrp_cuda.alrp_loss(logits, labels, e, **chosen)
+                sort = alrp_cuda.rank_sort_loss(logits, y, **chosen)
+                image = alrp_cuda.ap_loss(logits, labels, scope="image", image_index=index, **chosen)
+                own = alrp_cuda.error_driven_loss(logits, labels, lambda r: Errors(r.n_fp / r.rank), extras=e, **chosen)
+                (out.cls + out.loc + sort.rank + sort.sort + image + own).backward()
+                try:
+                    alrp_cuda.alrp_loss(logits, labels, e[1:], **chosen)
+                except ValueError:
+                    pass
+
+            def count():
+                gc.collect()
+                return len(gc.get_objects())
+
+            for _ in range({STEPS} // 5):
+                step()
+            memory, objects = resident(), count()
+            for _ in range({STEPS}):
+                step()
+            print(memory, resident(), objects, count())
+        """),
+    )
+    assert abs(objects_after - objects_before) < 50, f"{objects_after - objects_before} objects more"
+    # A step holds some 100 kB.
+    assert after - before < STEPS * 1000, f"{(after - before) / STEPS:.0f} bytes a step"
+
+
+def test_tensors_are_freed_with_their_graph():
+    def tensors():
+        gc.collect()
+        return sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
+
+    logits, labels = torch.randn(5000, requires_grad=True), (torch.arange(5000) % 50 == 0).long()
+    alrp_cuda.ap_loss(logits, labels).backward()
+    before = tensors()
+    for _ in range(20):
+        out = alrp_cuda.alrp_loss(logits, labels, torch.rand(100, requires_grad=True))
+        (out.cls + out.loc).backward()
+        del out
+    assert tensors() == before
+
+
+@pytest.mark.unsanitized  # sanitizers reserve all of the address space
+@pytest.mark.parametrize("algorithm", ["tiled", "sorted"])
+def test_an_allocation_that_fails_raises_and_the_next_call_works(algorithm):
+    """The room that is left is made smaller and smaller, so that it ends in one allocation after the other."""
+    said = in_process(
+        f"""
+        import resource, torch, alrp_cuda
+
+        torch.set_num_threads(2)
+        n = 1 << 22
+        logits = torch.randn(n, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        labels = torch.zeros(n, dtype=torch.int8)
+        labels[: 1 << 16 if {algorithm!r} == "sorted" else 20] = 1
+
+        def step():
+            loss = alrp_cuda.ap_loss(logits, labels, algorithm={algorithm!r})
+            (gradient,) = torch.autograd.grad(loss, logits)
+            return float(loss.detach()), float(gradient.abs().sum())
+
+        want = step()
+
+        def used():
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[0]) * resource.getpagesize()
+
+        failures = 0
+        for room in [0, *(1 << k for k in range(16, 28))]:
+            resource.setrlimit(resource.RLIMIT_AS, (used() + room, resource.RLIM_INFINITY))
+            try:
+                step()
+            except (MemoryError, RuntimeError) as error:
+                assert isinstance(error, MemoryError) or "memory" in str(error), error
+                failures += 1
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            assert step() == want
+        print(failures)
+        """,
+        MALLOC_ARENA_MAX="1",
+    )
+    assert 1 <= int(said[0]) < 13
+
+
+def test_a_gradient_that_has_no_room_raises():
+    """One score, expanded to more logits than any machine has room for: labels are expanded too."""
+    logits = torch.zeros(1, requires_grad=True).expand(1 << 46)
+    targets = torch.zeros(1, dtype=torch.int8).expand(1 << 46)
+    with pytest.raises((RuntimeError, MemoryError), match="memory"):
+        alrp_cuda.ap_loss(logits, targets)
+    assert float(alrp_cuda.ap_loss(torch.zeros(4), torch.tensor([1, 0, 0, -1]))) == 0.5
+
+
+def test_ctrl_c_ends_a_loop_of_calls_after_the_kernel_that_runs():
+    first, second, after = in_process(
+        """
+        import os, signal, threading, time, torch, alrp_cuda
+
+        logits = torch.randn(2_000_000, requires_grad=True)
+        labels = torch.zeros(2_000_000, dtype=torch.int8)
+        labels[:400] = 1
+        begin = time.monotonic()
+        alrp_cuda.ap_loss(logits, labels, algorithm="tiled").backward()
+        step = time.monotonic() - begin
+        threading.Timer(1.2 * step, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        begin, steps = time.monotonic(), 0
+        try:
+            while steps < 50:
+                alrp_cuda.ap_loss(logits, labels, algorithm="tiled").backward()
+                steps += 1
+        except KeyboardInterrupt:
+            late = time.monotonic() - begin - 1.2 * step
+            print("interrupted", late < 2 * step + 2, end=" ")
+        print(float(alrp_cuda.ap_loss(torch.zeros(4), torch.tensor([1, 0, 0, -1]))))
+        """
+    )
+    assert (first, second, after) == ("interrupted", "True", "0.5")
