@@ -217,16 +217,16 @@ def dense_by_hand(model: nn.Module, call: tuple[Any, ...], outputs: dict[str, Te
                 continue
             code, base = codes[image, anchor], anchors[image][anchor]
             box = (
-                distances_by_hand(code, base)
-                if isinstance(model, FCOS)
-                else decode_by_hand(code, base, model.box_coder.weights)
+                distances_by_hand(code, base) if isinstance(model, FCOS) else decode_by_hand(code, base, model.box_coder.weights)
             )
             target = targets[image]
             hand.positive(row, int(target["labels"][index]) - first_label, box, target["boxes"][index])
     return hand
 
 
-def rpn_by_hand(model: FasterRCNN, anchors: list[Tensor], targets: list[dict[str, Tensor]], logits: Tensor, codes: Tensor) -> ByHand:
+def rpn_by_hand(
+    model: FasterRCNN, anchors: list[Tensor], targets: list[dict[str, Tensor]], logits: Tensor, codes: Tensor
+) -> ByHand:
     """Of all anchors of a batch: objectness (A, 1) and codes (A, 4) as leaves."""
     hand, row = ByHand(logits), 0
     for own, target in zip(anchors, targets, strict=True):

@@ -43,7 +43,7 @@ def rank_sort_by_class(
         >>> logits = torch.tensor([[2.0, 1.0], [1.0, 0.0]])
         >>> out = rank_sort_by_class(logits, torch.tensor([0, 1]), torch.tensor([0.5, 1.0]))
         >>> [round(v.item(), 4) for v in out]
-        [0.25, 0.1667]
+        [0.2857, 0.1667]
     """
     tie = 0.5 if delta > 0 else 1.0  # H(0): r+(i) counts i itself, rank+(i) counts 1 for it
 

@@ -10,7 +10,7 @@ from torchvision.models.detection import FCOS
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import generalized_box_iou_loss
 
-from .positives import Positives, gather_positives
+from .positives import Positives, at_least_float32, gather_positives
 from .ranking import RankingLoss
 from .replacement import MakeLoss, Replacement
 
@@ -41,7 +41,7 @@ class FCOSLoss:
         predicted = self.head.box_coder.decode(positives.codes, positives.anchors)
         own = partial(own_box_loss, predicted, positives.boxes)
         cls, box = self.ranking(logits, positives.classes, predicted, positives.boxes, own)
-        centerness = head_outputs["bbox_ctrness"][..., 0]  # (N, A)
+        centerness = at_least_float32(head_outputs["bbox_ctrness"][..., 0])  # (N, A)
         # Without it 0, but connected: DDP waits for a gradient of the branch's parameters.
         loss = self.centerness_loss(centerness, positives) if self.centerness else centerness[:0].sum()
         return {"classification": cls, "bbox_regression": box, "bbox_ctrness": loss}
@@ -51,8 +51,8 @@ class FCOSLoss:
         sides = self.head.box_coder.encode(positives.anchors, positives.boxes)  # left, top, right, bottom
         across, down = sides[:, 0::2], sides[:, 1::2]
         target = (across.amin(1) / across.amax(1) * down.amin(1) / down.amax(1)).sqrt()
-        found = centerness[positives.where].to(target.dtype)
-        return binary_cross_entropy_with_logits(found, target, reduction="sum") / max(1, len(target))
+        total = binary_cross_entropy_with_logits(centerness[positives.where], target.to(centerness.dtype), reduction="sum")
+        return total / max(1, len(target))
 
 
 @dataclass
