@@ -16,7 +16,7 @@ MODULES = [
     for m in pkgutil.iter_modules(package.__path__)
     if not m.name.startswith("_") and not m.ispkg
 ]
-PAGES = ["compat.md", "framework.md", "metrics.md", "self-balancing.md"]
+PAGES = ["compat.md", "framework.md", "metrics.md", "self-balancing.md", "your-own-detector.md"]
 DOCS = Path(__file__).parents[1] / "docs"
 
 
