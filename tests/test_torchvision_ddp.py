@@ -21,7 +21,7 @@ EPOCH = 2
 
 def mine(rank: int, first_label: int):
     """What a rank trains on; the second has an image without objects, then nothing else."""
-    return [batch(2, 3, seed=4, first_label=first_label), batch(*((1,) if rank == 0 else (0, 0)), first_label=first_label)]
+    return [batch(2, 3, seed=rank, first_label=first_label), batch(*((1,) if rank == 0 else (0, 0)), first_label=first_label)]
 
 
 def averaged(name: str) -> dict[str, torch.Tensor]:
