@@ -51,7 +51,7 @@ RIGHT, WRONG = "#35d07f", "#ff5252"
 
 # What a run may train with: each takes torchvision's RetinaNet and returns the model to train.
 LOSSES: dict[str, Callable[[RetinaNet], RetinaNet]] = {
-    "alrp": partial(use_alrp, box_weight=5.0),
+    "alrp": partial(use_alrp, balance=5.0),
     "focal": lambda model: model,
 }
 
@@ -179,7 +179,7 @@ class History:
     loss: str
     seed: int
     classification: list[float] = field(default_factory=list)  # one an iteration
-    bbox_regression: list[float] = field(default_factory=list)  # one an iteration, weighted as in the sum
+    bbox_regression: list[float] = field(default_factory=list)  # one an iteration
     seconds: list[float] = field(default_factory=list)  # of an iteration: forward, backward and the optimiser's step
     evaluations: list[dict[str, float]] = field(default_factory=list)  # one an epoch: AP, AP50, AP75
 
@@ -331,7 +331,7 @@ def draw_detections(evaluation: Evaluation, path: Path, rows: int = 2, columns: 
 
 def draw_curves(history: History, path: Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4), layout="constrained")
-    for name, values in (("classification", history.classification), ("boxes, weighted", history.bbox_regression)):
+    for name, values in (("classification", history.classification), ("boxes", history.bbox_regression)):
         width = min(len(values), 20)
         mean = np.convolve(values, np.ones(width) / width, mode="valid")
         (line,) = left.plot(np.arange(width, len(values) + 1), mean, label=f"{name}, mean of {width}")

@@ -19,7 +19,7 @@ MODULES = [
 # Where users find names: all of __all__, else what a module defines.
 PUBLIC = ["alrp_cuda", "alrp_cuda.metrics", "alrp_cuda.compat", "alrp_cuda.integrations.torchvision"]
 PUBLIC += ["alrp_cuda.distributed"] * ("alrp_cuda.distributed" in MODULES)
-PAGES = ["compat.md", "framework.md", "metrics.md", "self-balancing.md"]
+PAGES = ["compat.md", "framework.md", "metrics.md", "self-balancing.md", "torch-compile.md", "your-own-detector.md"]
 DOCS = Path(__file__).parents[1] / "docs"
 
 

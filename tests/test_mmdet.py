@@ -38,7 +38,7 @@ from torchvision.ops import box_iou, generalized_box_iou
 
 from alrp_cuda import SelfBalance, losses, reference
 from alrp_cuda.integrations import mmdet as integration
-from alrp_cuda.integrations.errors import box_errors, paired_iou
+from alrp_cuda.integrations.errors import ERRORS, paired_iou
 from alrp_cuda.integrations.mmdet import RankingLoss
 from alrp_cuda.integrations.mmdet.ranking import flatten
 
@@ -454,12 +454,10 @@ def test_errors_are_those_of_the_paper(overlap, tau):
     _, _, predicted, boxes = some_rows()
     pairs = box_iou if overlap == "iou" else generalized_box_iou
     expected = (1 - pairs(predicted, boxes).diagonal()) / (1 - tau) / (1 if overlap == "iou" else 2)
-    found = box_errors(predicted, boxes, overlap=overlap, tau=tau)
+    found = ERRORS[overlap](predicted, boxes, tau)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    torch.autograd.gradcheck(
-        lambda p: box_errors(p, boxes.double(), overlap=overlap, tau=tau), predicted.detach().double().requires_grad_()
-    )
-    assert box_errors(predicted.half(), boxes.half(), overlap=overlap).dtype == torch.float32
+    torch.autograd.gradcheck(lambda p: ERRORS[overlap](p, boxes.double(), tau), predicted.detach().double().requires_grad_())
+    assert ERRORS[overlap](predicted.half(), boxes.half(), tau).dtype == torch.float32
 
 
 def test_empty_boxes_have_no_overlap():

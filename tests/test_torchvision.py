@@ -1,248 +1,384 @@
-"""use_alrp on torchvision's RetinaNet: what it computes, what reaches which parameters, and what it leaves alone."""
+"""use_alrp on torchvision's detectors: what it computes, what reaches which parameters, and what it leaves alone."""
 
 # ruff: noqa: E402 (torchvision is optional, and what follows imports it)
 
 import copy
+import doctest
+import importlib
 import pickle
+import pkgutil
+from collections.abc import Collection, Iterable
 
 import pytest
 
 torchvision = pytest.importorskip("torchvision")
 
+import detectors
 import torch
+from detectors import CASES, CLASSES, SIDE, ByHand, batch, calls_of, dense_by_hand, ready
 from torch import Tensor, nn
-from torchvision.models.detection import RetinaNet, fasterrcnn_mobilenet_v3_large_320_fpn
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.retinanet import RetinaNetHead
+from torch.nn.functional import smooth_l1_loss
+from torchvision.models import detection
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.ssd import SSD
 
-from alrp_cuda import reference
-from alrp_cuda.integrations.torchvision import giou_errors, use_alrp
+from alrp_cuda import SelfBalance, reference
+from alrp_cuda.integrations import torchvision as integration
+from alrp_cuda.integrations.rank_sort import rank_sort_by_class
+from alrp_cuda.integrations.torchvision import giou_errors, iou_errors, paired_iou, undo_alrp, use_alrp
 
-CLASSES = 3
-SIDE = 64
-BUILDS = ("v1", "v2")
-
-
-class TwoLevels(nn.Module):
-    """Feature maps at strides 8 and 16."""
-
-    out_channels = 8
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fine, self.coarse = nn.Conv2d(3, 8, 8, 8), nn.Conv2d(8, 8, 2, 2)
-
-    def forward(self, x: Tensor) -> dict[str, Tensor]:
-        fine = self.fine(x).relu()
-        return {"fine": fine, "coarse": self.coarse(fine).relu()}
+LOSSES = ("alrp", "ap", "ndcg", "rank_sort")
+DENSE = [name for name in CASES if name != "faster rcnn"]
+ONE_EACH = ["retinanet", "fcos", "ssd", "faster rcnn"]
+Batch = tuple[list[Tensor], list[dict[str, Tensor]]]
 
 
-def tiny_retinanet(build: str = "v1", seed: int = 0) -> RetinaNet:
-    """RetinaNet as torchvision's two builds put it together, on a backbone of two layers."""
-    torch.manual_seed(seed)
-    anchors = AnchorGenerator(((16, 24), (32, 44)), ((0.7, 1.4),) * 2)
-    norm = None if build == "v1" else (lambda channels: nn.GroupNorm(4, channels))
-    head = RetinaNetHead(8, anchors.num_anchors_per_location()[0], CLASSES, norm)
-    if build == "v2":
-        head.regression_head._loss_type = "giou"
-    model = RetinaNet(TwoLevels(), CLASSES, SIDE, SIDE, anchor_generator=anchors, head=head)
-    for layer in head.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight)  # outputs that differ from anchor to anchor, as after some training
-    return model
+def quick(names: Iterable[str], fast: Collection[str]) -> list:
+    """Parameters for all names; but for the fast ones they are run by make test-full."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.full) for name in names]
 
 
-def batch(*objects: int, seed: int = 0) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """One image for each number of objects in it."""
-    rng = torch.Generator().manual_seed(seed)
-    images = [torch.rand(3, SIDE, SIDE, generator=rng) for _ in objects]
-    targets = []
-    for count in objects:
-        corner = torch.rand(count, 2, generator=rng) * 30
-        size = 12 + torch.rand(count, 2, generator=rng) * 20
-        labels = torch.randint(CLASSES, (count,), generator=rng)
-        targets.append({"boxes": torch.cat((corner, corner + size), 1), "labels": labels})
-    return images, targets
+def owner_of_loss(model: nn.Module) -> nn.Module:
+    """Whose ``compute_loss`` gets what the head puts out, and the matches."""
+    return model if isinstance(model, SSD) else model.head
 
 
-def head_outputs(model: RetinaNet, images: list[Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """(outputs of the head as leaves of the graph, anchors) for a batch."""
-    transformed, _ = model.transform(images, None)
-    features = list(model.backbone(transformed.tensors).values())
-    outputs = {name: value.detach().requires_grad_() for name, value in model.head(features).items()}
-    return outputs, model.anchor_generator(transformed, features)
+def total(losses: dict[str, Tensor]) -> Tensor:
+    return sum(losses.values())
 
 
-def matched(model: RetinaNet, anchors: list[Tensor], targets: list[dict[str, Tensor]]) -> list[Tensor]:
-    return [
-        model.proposal_matcher(torchvision.ops.box_iou(t["boxes"], a)) if len(t["boxes"]) else torch.full((len(a),), -1)
-        for a, t in zip(anchors, targets, strict=True)
-    ]
+def leaves(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone().requires_grad_() for name, value in outputs.items() if isinstance(value, Tensor)}
 
 
-def giou(a: list[float], b: list[float]) -> float:
-    """Generalised IoU of two boxes by its definition."""
-
-    def area(box: list[float]) -> float:
-        return max(box[2] - box[0], 0) * max(box[3] - box[1], 0)
-
-    inner = area([max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])])
-    hull = area([min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])])
-    union = area(a) + area(b) - inner
-    return inner / union - (hull - union) / hull
+def assert_same_gradients(losses: Tensor, outputs: list[Tensor], expected: Tensor, leaf: list[Tensor]) -> None:
+    grads = torch.autograd.grad(losses, outputs, retain_graph=True)
+    by_hand = torch.autograd.grad(expected, leaf, retain_graph=True)
+    for grad, hand in zip(grads, by_hand, strict=True):
+        assert grad.any()
+        torch.testing.assert_close(grad, hand, rtol=2e-4, atol=1e-7)
 
 
-def by_hand(
-    model: RetinaNet,
-    outputs: dict[str, Tensor],
-    anchors: list[Tensor],
-    targets: list[dict[str, Tensor]],
-    matched_idxs: list[Tensor],
-    *,
-    tau: float = 0.5,
-    delta: float = 1.0,
-) -> tuple[dict[str, Tensor], Tensor]:
-    """aLRP of the batch by the reference: one-hot labels and one box error at a time; also the (leaf) errors."""
-    labels, errors = [], []
-    for image, indices in enumerate(matched_idxs):
-        one_hot = torch.zeros(len(indices), CLASSES, dtype=torch.int64)
-        for anchor, index in enumerate(indices.tolist()):
-            if index == -2:
-                one_hot[anchor] = -1
-            if index < 0:
-                continue
-            one_hot[anchor, targets[image]["labels"][index]] = 1
-            code, base = outputs["bbox_regression"][image, anchor], anchors[image][anchor]
-            box = model.head.regression_head.box_coder.decode(code[None], [base[None]])[0, 0]
-            errors.append((1 - giou(box.tolist(), targets[image]["boxes"][index].tolist())) / 2 / (1 - tau))
-        labels.append(one_hot)
-    leaf = torch.tensor(errors, requires_grad=True)
-    out = reference.alrp_loss(outputs["cls_logits"].flatten(), torch.stack(labels).flatten(), leaf, delta=delta)
-    return {"classification": out.cls, "bbox_regression": out.loc}, leaf
+# --- training --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("build", BUILDS)
-def test_losses_reach_every_head_parameter(build):
-    model = use_alrp(tiny_retinanet(build))
-    losses = model(*batch(2, 3))
-    assert set(losses) == {"classification", "bbox_regression"}
-    assert all(loss.isfinite() and loss > 0 for loss in losses.values())
-    sum(losses.values()).backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any(), name
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", CASES)
+def test_training_lowers_the_loss(name, loss):
+    model, data = ready(name, 2, 0, 3, loss=loss)
+    optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
+    history = []
+    for _ in range(25):
+        losses = model(*data)
+        optimizer.zero_grad()
+        total(losses).backward()
+        optimizer.step()
+        history.append(total(losses).item())
+    assert sum(history[-3:]) < 0.9 * sum(history[:3])
 
 
-@pytest.mark.parametrize("builder", ["retinanet_resnet50_fpn", "retinanet_resnet50_fpn_v2"])
-def test_stock_models_train(builder):
-    torch.manual_seed(0)
-    build = getattr(torchvision.models.detection, builder)
-    model = use_alrp(build(weights=None, weights_backbone=None, num_classes=CLASSES, min_size=SIDE, max_size=SIDE))
-    losses = model(*batch(1, 0))
+@pytest.mark.parametrize("name", CASES)
+def test_losses_keep_their_names_and_reach_every_parameter(name):
+    build, _, first_label = CASES[name]
+    model, data = ready(name, 2, 3)
+    losses = model(*data)
+    assert list(losses) == list(build()(*batch(2, 3, first_label=first_label)))
     assert all(loss.isfinite() for loss in losses.values())
-    sum(losses.values()).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.head.parameters())
+    assert all(loss > 0 for key, loss in losses.items() if key != "bbox_ctrness" or "centerness" in name)
+    total(losses).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.any() or (name == "fcos" and "bbox_ctrness" in key), key
 
 
-@pytest.mark.parametrize("objects", [(2, 3), (0, 2, 0, 1), (1,)])
-@pytest.mark.parametrize("settings", [{}, {"tau": 0.3, "delta": 0.25}])
-def test_the_batch_is_one_ranking(objects, settings):
-    model = use_alrp(tiny_retinanet(), **settings)
-    images, targets = batch(*objects)
-    outputs, anchors = head_outputs(model, images)
-    matched_idxs = matched(model, anchors, targets)
-    assert any((m == -2).any() for m in matched_idxs), "the case should have ignored anchors"
-    losses = model.head.compute_loss(targets, outputs, anchors, matched_idxs)
-    expected, _ = by_hand(model, outputs, anchors, targets, matched_idxs, **settings)
-    for name in losses:
-        torch.testing.assert_close(losses[name], expected[name], rtol=2e-5, atol=0)
-    (grad,) = torch.autograd.grad(sum(losses.values()), outputs["cls_logits"], retain_graph=True)
-    (expected_grad,) = torch.autograd.grad(sum(expected.values()), outputs["cls_logits"])
-    torch.testing.assert_close(grad, expected_grad, rtol=1e-4, atol=1e-8)
-    # It is what the model computes from images, too.
-    from_images = model(images, targets)
-    for name in losses:
-        torch.testing.assert_close(from_images[name], losses[name], rtol=1e-5, atol=0)
+STOCK = {
+    "retinanet_resnet50_fpn": {"min_size": SIDE, "max_size": SIDE},
+    "retinanet_resnet50_fpn_v2": {"min_size": SIDE, "max_size": SIDE},
+    "fcos_resnet50_fpn": {"min_size": SIDE, "max_size": SIDE},
+    "ssd300_vgg16": {},
+    "ssdlite320_mobilenet_v3_large": {},
+    "fasterrcnn_resnet50_fpn": {"min_size": SIDE, "max_size": SIDE, "rpn_post_nms_top_n_train": 20},
+    "fasterrcnn_resnet50_fpn_v2": {"min_size": SIDE, "max_size": SIDE, "rpn_post_nms_top_n_train": 20},
+    "fasterrcnn_mobilenet_v3_large_320_fpn": {"rpn_post_nms_top_n_train": 20},
+}
 
 
-def test_box_gradient_is_that_of_the_errors():
-    model = use_alrp(tiny_retinanet(), box_weight=3.0)
-    images, targets = batch(2, 0, 3)
-    outputs, anchors = head_outputs(model, images)
-    matched_idxs = matched(model, anchors, targets)
-    codes = outputs["bbox_regression"]
-    losses = model.head.compute_loss(targets, outputs, anchors, matched_idxs)
-    (grad,) = torch.autograd.grad(losses["bbox_regression"], codes)
-
-    expected, errors = by_hand(model, outputs, anchors, targets, matched_idxs)
-    torch.testing.assert_close(losses["bbox_regression"], 3 * expected["bbox_regression"], rtol=2e-5, atol=0)
-    (grad_errors,) = torch.autograd.grad(3 * expected["bbox_regression"], errors)
-    every, where = [], []
-    for image, indices in enumerate(matched_idxs):
-        for anchor in (indices >= 0).nonzero()[:, 0].tolist():
-            box = targets[image]["boxes"][indices[anchor], None]
-            coder = model.head.regression_head.box_coder
-            every.append(giou_errors(codes[image, anchor, None], anchors[image][anchor, None], box, coder))
-            where.append((image, anchor))
-    (expected_grad,) = torch.autograd.grad(torch.cat(every) @ grad_errors, codes)
-    torch.testing.assert_close(grad, expected_grad, rtol=1e-4, atol=1e-8)
-    touched = grad.any(-1).nonzero().tolist()
-    assert touched == [list(w) for w in where], "the boxes' gradient belongs to the positives alone"
+@pytest.mark.parametrize("builder", quick(STOCK, [name for name in STOCK if name != "ssd300_vgg16"]))
+def test_stock_models_need_one_line(builder):
+    torch.manual_seed(0)
+    build = getattr(detection, builder)
+    model = build(weights=None, weights_backbone=None, num_classes=CLASSES + 1, **STOCK[builder])
+    model = use_alrp(model)
+    losses = model(*batch(1, 0, first_label=1))
+    assert all(loss.isfinite() for loss in losses.values())
+    total(losses).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
 
 
-def test_box_weight_leaves_the_gradient_of_the_scores():
-    grads = []
-    for weight in (1.0, 50.0):
-        model = use_alrp(tiny_retinanet(), box_weight=weight)
-        images, targets = batch(2)
-        outputs, anchors = head_outputs(model, images)
-        losses = model.head.compute_loss(targets, outputs, anchors, matched(model, anchors, targets))
-        grads.append(torch.autograd.grad(sum(losses.values()), outputs["cls_logits"])[0])
-    assert torch.equal(*grads)
+# --- the same loss by hand -------------------------------------------------------------------------------------------
 
 
-def test_giou_errors_of_known_boxes():
-    coder = tiny_retinanet().head.regression_head.box_coder
-    anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0]] * 3)
+@pytest.mark.parametrize("settings", [{}, {"errors": "iou", "tau": 0.3, "delta": 0.25}])
+@pytest.mark.parametrize("objects", [(2, 3), (0, 2, 0, 1)])
+@pytest.mark.parametrize("name", DENSE)
+def test_a_batch_is_one_ranking(name, objects, settings):
+    model, data = ready(name, *objects, **settings)
+    with calls_of(owner_of_loss(model), "compute_loss") as calls:
+        losses = model(*data)
+    (call,) = calls
+    outputs = call[1]
+    if name == "retinanet":
+        assert any((m == -2).any() for m in call[3]), "the case should have ignored anchors"
+    by_hand = leaves(outputs)
+    hand = dense_by_hand(model, call, by_hand, CASES[name][2])
+    assert len(hand.boxes) > 2
+    cls, loc = hand.alrp(settings.get("errors", "giou"), settings.get("tau", 0.5), settings.get("delta", 1.0))
+    torch.testing.assert_close(losses["classification"], cls, rtol=2e-5, atol=0)
+    torch.testing.assert_close(losses["bbox_regression"], loc, rtol=2e-5, atol=0)
+    parts = ["cls_logits", "bbox_regression"]
+    found = losses["classification"] + losses["bbox_regression"]
+    assert_same_gradients(found, [outputs[p] for p in parts], cls + loc, [by_hand[p] for p in parts])
+
+
+def faster_rcnn_by_hand(
+    model: FasterRCNN, data: Batch
+) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]], ByHand, ByHand, list[tuple[Tensor, Tensor]]]:
+    """(losses, outputs of both stages, both by hand, their leaves) of a call of the model."""
+    rois: list[tuple] = []
+    handle = model.roi_heads.box_predictor.register_forward_hook(lambda module, args, outputs: rois.append(outputs))
+    with (
+        calls_of(model.rpn, "compute_loss") as rpn_calls,
+        calls_of(model.rpn, "assign_targets_to_anchors") as assigned,
+        calls_of(model.roi_heads, "select_training_samples") as selected,
+    ):
+        losses = model(*data)
+    handle.remove()
+    outputs = [rpn_calls[0][:2], rois[0]]
+    leaf = [tuple(t.detach().clone().requires_grad_() for t in pair) for pair in outputs]
+    targets = data[1]
+    first = detectors.rpn_by_hand(model, assigned[0][0], targets, *leaf[0])
+    second = detectors.box_head_by_hand(model, selected[0][-1][0], targets, *leaf[1])
+    return losses, outputs, first, second, leaf
+
+
+@pytest.mark.parametrize("settings", [{}, {"errors": "iou", "tau": 0.3, "rpn_tau": 0.2, "rpn_weight": 3.0, "delta": 0.25}])
+@pytest.mark.parametrize("objects", [(2, 3), (0, 2, 0, 1)])
+def test_both_stages_rank_everything(objects, settings):
+    model, data = ready("faster rcnn", *objects, **settings)
+    losses, outputs, rpn, heads, leaf = faster_rcnn_by_hand(model, data)
+    assert (rpn.labels == -1).any(), "the case should have ignored anchors"
+    assert len(rpn.boxes) > 2
+    assert len(heads.boxes) > len(data[1]), "positives beside the objects themselves"
+    assert len(heads.labels) > 60
+    kind, delta, weight = settings.get("errors", "giou"), settings.get("delta", 1.0), settings.get("rpn_weight", 0.2)
+    objectness, rpn_box = (weight * v for v in rpn.alrp(kind, settings.get("rpn_tau", 0.7), delta))
+    cls, box = heads.alrp(kind, settings.get("tau", 0.5), delta)
+    expected = {"loss_classifier": cls, "loss_box_reg": box, "loss_objectness": objectness, "loss_rpn_box_reg": rpn_box}
+    for key in losses:
+        torch.testing.assert_close(losses[key], expected[key], rtol=2e-5, atol=0)
+    flat = [t for pair in outputs for t in pair], [t for pair in leaf for t in pair]
+    assert_same_gradients(total(losses), flat[0], total(expected), flat[1])
+    (grad,) = torch.autograd.grad(losses["loss_box_reg"], outputs[1][1])
+    assert len(grad.any(1).nonzero()) == len(heads.boxes), "the boxes' gradient belongs to the positives alone"
+
+
+def one_hot_of(hand: ByHand, values: Tensor) -> Tensor:
+    labels = hand.labels.clone()
+    labels[labels == 1] = values
+    return labels.flatten()
+
+
+@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize("loss", ["ap", "ndcg"])
+def test_losses_without_boxes_keep_the_models_box_loss(name, loss):
+    model, data = ready(name, 2, 0, 3, loss=loss)
+    with calls_of(owner_of_loss(model), "compute_loss") as calls:
+        losses = model(*data)
+    outputs = calls[0][1]
+    by_hand = leaves(outputs)
+    hand = dense_by_hand(model, calls[0], by_hand, CASES[name][2])
+    expected = getattr(reference, f"{loss}_loss")(hand.logits.flatten(), hand.labels.flatten())
+    torch.testing.assert_close(losses["classification"], expected, rtol=2e-5, atol=0)
+    # torchvision's own loss on the same outputs and matches
+    owner = owner_of_loss(model)
+    own = type(owner).compute_loss(owner, calls[0][0], by_hand, *calls[0][2:4])["bbox_regression"]
+    torch.testing.assert_close(losses["bbox_regression"], own, rtol=1e-5, atol=0)
+    found = losses["classification"] + losses["bbox_regression"]
+    parts = ["cls_logits", "bbox_regression"]
+    assert_same_gradients(found, [outputs[p] for p in parts], expected + own, [by_hand[p] for p in parts])
+
+
+@pytest.mark.parametrize("loss", ["ap", "ndcg"])
+def test_losses_without_boxes_keep_smooth_l1_in_both_stages(loss):
+    model, data = ready("faster rcnn", 2, 3, loss=loss)
+    losses, outputs, rpn, heads, leaf = faster_rcnn_by_hand(model, data)
+    of_ranking = getattr(reference, f"{loss}_loss")
+    with calls_of(model.roi_heads, "select_training_samples") as selected:
+        again = model(*data)
+    torch.testing.assert_close(again, losses, rtol=0, atol=0)
+    *_, (_, _, labels, targets) = selected[0]
+    label, target = torch.cat(labels), torch.cat(targets)
+    positive = label > 0
+    codes = leaf[1][1].view(len(label), -1, 4)[positive, label[positive]]
+    box = smooth_l1_loss(codes, target[positive], beta=1 / 9, reduction="sum") / positive.sum()
+    cls = of_ranking(heads.logits.flatten(), heads.labels.flatten())
+    torch.testing.assert_close(losses["loss_classifier"], cls, rtol=2e-5, atol=0)
+    torch.testing.assert_close(losses["loss_box_reg"], box, rtol=1e-5, atol=0)
+    assert_same_gradients(losses["loss_classifier"] + losses["loss_box_reg"], [*outputs[1]], cls + box, [*leaf[1]])
+    objectness = 0.2 * of_ranking(rpn.logits.flatten(), rpn.labels.flatten())
+    torch.testing.assert_close(losses["loss_objectness"], objectness, rtol=2e-5, atol=0)
+    assert 0 < losses["loss_rpn_box_reg"] < 1
+
+
+@pytest.mark.parametrize("errors", ["giou", "iou"])
+@pytest.mark.parametrize("name", DENSE)
+def test_rank_and_sort_of_dense_labels(name, errors):
+    model, data = ready(name, 2, 0, 3, loss="rank_sort", errors=errors)
+    with calls_of(owner_of_loss(model), "compute_loss") as calls:
+        losses = model(*data)
+    outputs = calls[0][1]
+    by_hand = leaves(outputs)
+    hand = dense_by_hand(model, calls[0], by_hand, CASES[name][2])
+    overlap = 1 - hand.errors("iou", 0.0).detach()
+    out = reference.rank_sort_loss(hand.logits.flatten(), one_hot_of(hand, overlap.clamp(min=1e-6)))
+    box = hand.errors(errors, 0.0).mean()
+    cls = out.rank + out.sort
+    torch.testing.assert_close(losses["classification"], cls, rtol=2e-5, atol=0)
+    torch.testing.assert_close(losses["bbox_regression"], box, rtol=2e-5, atol=0)
+    parts = ["cls_logits", "bbox_regression"]
+    found = losses["classification"] + losses["bbox_regression"]
+    expected = cls + box * (cls / box).detach()
+    assert_same_gradients(found, [outputs[p] for p in parts], expected, [by_hand[p] for p in parts])
+
+
+@pytest.mark.parametrize("delta", [0.0, 0.5, 2.0])
+def test_rank_and_sort_by_class_is_that_of_dense_labels(delta):
+    torch.manual_seed(1)
+    logits, classes = torch.randn(40, 3, dtype=torch.float64), torch.full((40,), 3)
+    classes[:9], classes[9:12], labels = torch.randint(3, (9,)), -1, torch.rand(9)
+    dense = torch.zeros(40, 3)
+    dense[torch.arange(9), classes[:9]] = labels
+    dense[9:12] = -1
+    a, b = (logits.clone().requires_grad_() for _ in range(2))
+    out, expected = rank_sort_by_class(a, classes, labels, delta=delta), reference.rank_sort_loss(b, dense, delta=delta)
+    torch.testing.assert_close(out.rank, expected.rank)
+    torch.testing.assert_close(out.sort, expected.sort, rtol=1e-6, atol=0)
+    (2 * out.rank + out.sort).backward()
+    (2 * expected.rank + expected.sort).backward()
+    torch.testing.assert_close(a.grad, b.grad, rtol=1e-6, atol=1e-12)
+
+
+def test_centre_ness_is_trained_as_torchvision_does():
+    model, data = ready("fcos centerness", 2, 0, 3)
+    with calls_of(model.head, "compute_loss") as calls:
+        losses = model(*data)
+    own = type(model.head).compute_loss(model.head, *calls[0][:4])
+    torch.testing.assert_close(losses["bbox_ctrness"], own["bbox_ctrness"], rtol=1e-5, atol=0)
+    codes = model.head.regression_head.bbox_ctrness.weight
+    assert_same_gradients(losses["bbox_ctrness"], [codes], own["bbox_ctrness"], [codes])
+
+
+def test_errors_of_known_boxes():
+    predicted = torch.tensor([[0.0, 0.0, 10.0, 10.0]] * 3)
     boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 5.0], [10.0, 10.0, 20.0, 20.0]])
-    # GIoU 1, 1/2 and 0 - (400 - 200)/400
-    errors = giou_errors(torch.zeros(3, 4), anchors, boxes, coder)
-    torch.testing.assert_close(errors, torch.tensor([0.0, 0.5, 1.5]))
-    assert giou_errors(torch.zeros(3, 4, dtype=torch.float16), anchors, boxes, coder).dtype == torch.float32
-    codes = torch.full((3, 4), 0.1, dtype=torch.float64, requires_grad=True)
-    torch.autograd.gradcheck(lambda c: giou_errors(c, anchors, boxes, coder), codes)
+    # IoU 1, 1/2 and 0; GIoU 1, 1/2 and 0 - (400 - 200) / 400
+    torch.testing.assert_close(paired_iou(predicted, boxes), torch.tensor([1.0, 0.5, 0.0]))
+    torch.testing.assert_close(giou_errors(predicted, boxes), torch.tensor([0.0, 0.5, 1.5]))
+    torch.testing.assert_close(iou_errors(predicted, boxes, 0.6), torch.tensor([0.0, 1.25, 2.5]))
+    shifted = (predicted[:2] + torch.rand(2, 4)).double().requires_grad_()
+    for errors in (giou_errors, iou_errors):
+        torch.autograd.gradcheck(lambda p, errors=errors: errors(p, boxes[:2].double()), shifted)
 
 
-def test_no_object_in_the_batch_gives_zero_connected_losses():
-    model = use_alrp(tiny_retinanet())
-    losses = model(*batch(0, 0))
-    assert all(loss == 0 for loss in losses.values())
-    sum(losses.values()).backward()
-    for name, parameter in model.head.named_parameters():
-        assert parameter.grad is not None, name
-        assert not parameter.grad.any(), name
+# --- balance ---------------------------------------------------------------------------------------------------------
 
 
-def test_an_image_without_objects_adds_negatives_only():
-    model = use_alrp(tiny_retinanet())
-    images, targets = batch(2, 0)
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_balance_weighs_the_gradient_of_boxes_alone(name):
+    grads = []
+    for balance in (1.0, 50.0):
+        model, data = ready(name, 2, 3, balance=balance)
+        losses = model(*data)
+        boxes = [loss for key, loss in losses.items() if key in ("bbox_regression", "loss_box_reg", "loss_rpn_box_reg")]
+        others = [loss for key, loss in losses.items() if not any(loss is box for box in boxes)]
+        parameters = list(model.parameters())
+        of_boxes = torch.autograd.grad(sum(boxes), parameters, retain_graph=True, allow_unused=True)
+        of_others = torch.autograd.grad(sum(others), parameters, allow_unused=True)
+        grads.append((of_boxes, of_others, list(losses.values())))
+    torch.testing.assert_close(grads[1][2], grads[0][2], rtol=0, atol=0)
+    for once, often in zip(grads[0][0], grads[1][0], strict=True):
+        assert (once is None) == (often is None)
+        if once is not None:
+            torch.testing.assert_close(often, 50 * once, rtol=1e-4, atol=1e-6)
+    for once, often in zip(grads[0][1], grads[1][1], strict=True):
+        assert once is often is None or torch.equal(once, often)
+
+
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_self_balancing_is_saved_with_the_model(name):
+    build, own, _ = CASES[name]
+    model, data = ready(name, 2, 3, balance="self", epoch_length=2)
+    balances = [m for m in model.modules() if isinstance(m, SelfBalance)]
+    assert len(balances) == (2 if name == "faster rcnn" else 1)
+    assert set(build().state_dict()) <= set(model.state_dict())
+    for _ in range(3):
+        losses = model(*data)
+    assert all(b.weight != 50 and b.iteration == 1 for b in balances)
+    keys = ["classification", "bbox_regression"] if name != "faster rcnn" else ["loss_classifier", "loss_box_reg"]
+    cls, box = (losses[key].item() for key in keys)
+    assert balances[-1].weight.item() == pytest.approx((cls + box) / box, rel=1e-6), "no step was taken"
+
+    resumed = use_alrp(build(), **own, balance="self", epoch_length=2)
+    resumed.load_state_dict(model.state_dict())
+    found = [b for b in resumed.modules() if isinstance(b, SelfBalance)]
+    assert [(b.weight, b.iteration) for b in found] == [(b.weight, b.iteration) for b in balances]
+    model.eval()(data[0])
+    assert all(b.iteration == 1 for b in balances), "evaluation does not count"
+
+
+def test_epochs_may_be_signalled():
+    model, data = ready("fcos", 2, balance="self")
+    model(*data)
+    for module in model.modules():
+        if isinstance(module, SelfBalance):
+            module.end_epoch()
+    assert model.head.ranking.balance.weight < 50
+
+
+# --- special batches -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", CASES)
+def test_no_object_in_the_batch_gives_zero_connected_losses(name, loss):
+    model, data = ready(name, 0, 0, loss=loss)
+    losses = model(*data)
+    assert all(value == 0 for value in losses.values())
+    total(losses).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert not parameter.grad.any(), key
+
+
+@pytest.mark.parametrize("name", [name for name in DENSE if name != "fcos"])  # where a few negatives rank with positives
+def test_an_image_without_objects_adds_negatives_only(name):
+    model, (images, targets) = ready(name, 2, 0)
     alone, together = model(images[:1], targets[:1]), model(images, targets)
     assert together["classification"] > alone["classification"]
     assert together["bbox_regression"] < alone["bbox_regression"], "more negatives above, same errors"
 
 
 def test_anchors_between_thresholds_take_no_part():
-    model = use_alrp(tiny_retinanet())
-    images, targets = batch(2, 3)
-    outputs, anchors = head_outputs(model, images)
-    matched_idxs = matched(model, anchors, targets)
-    before = model.head.compute_loss(targets, outputs, anchors, matched_idxs)
+    model, data = ready("retinanet", 2, 3)
+    with calls_of(model.head, "compute_loss") as calls:
+        before = model(*data)
+    targets, outputs, anchors, matched_idxs, _ = calls[0]
     ignored = torch.stack(matched_idxs) == -2
     assert ignored.any()
-    changed = {name: value.detach().clone() for name, value in outputs.items()}
-    changed["cls_logits"][ignored] = 9.0
-    changed["cls_logits"].requires_grad_()
+    changed = leaves(outputs)
+    with torch.no_grad():
+        changed["cls_logits"][ignored] = 9.0
     after = model.head.compute_loss(targets, changed, anchors, matched_idxs)
     for name in before:
         assert torch.equal(before[name], after[name])
@@ -250,84 +386,278 @@ def test_anchors_between_thresholds_take_no_part():
     assert not grad[ignored].any()
 
 
-def test_mixed_precision_outputs_are_decoded_in_float32():
-    model = use_alrp(tiny_retinanet())
-    images, targets = batch(2, 3)
-    outputs, anchors = head_outputs(model, images)
-    matched_idxs = matched(model, anchors, targets)
-    half = {name: value.detach().to(torch.bfloat16).requires_grad_() for name, value in outputs.items()}
-    full = {name: value.detach().float().requires_grad_() for name, value in half.items()}
-    losses, expected = (model.head.compute_loss(targets, o, anchors, matched_idxs) for o in (half, full))
-    for name in losses:
-        assert losses[name].dtype == torch.float32
-        torch.testing.assert_close(losses[name], expected[name], rtol=1e-5, atol=0)
-    sum(losses.values()).backward()
-    assert all(value.grad.dtype == torch.bfloat16 for value in half.values())
+def test_proposals_between_thresholds_take_no_part():
+    model, data = ready("faster rcnn", 2, 3)
+    outcomes = []
+    for low in (0.5, 0.1):
+        model.roi_heads.proposal_matcher.low_threshold = low
+        with calls_of(model.roi_heads, "subsample") as calls:
+            losses = model(*data)
+        outcomes.append((sum(len(image) for image in calls[0][-1]), losses["loss_classifier"]))
+    (every, before), (fewer, after) = outcomes
+    assert fewer < every
+    assert after < before, "fewer negatives, the same positives"
 
 
-@pytest.mark.parametrize("build", BUILDS)
-def test_evaluation_and_state_dict_stay(build):
-    plain, changed = tiny_retinanet(build), tiny_retinanet(build)
-    assert use_alrp(changed) is changed
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_label_outside_the_classes_is_an_error(name):
+    model, (images, targets) = ready(name, 2)
+    targets[0]["labels"][0] = CLASSES + CASES[name][2]
+    with pytest.raises((ValueError, IndexError), match=r"targets|loc_errors|out of bounds"):
+        model(images, targets)
+
+
+# --- frameworks ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", ["alrp", "ap", "rank_sort"])
+@pytest.mark.parametrize("name", CASES)
+def test_trains_in_mixed_precision(name, loss):
+    model, data = ready(name, 2, 0, 3, loss=loss)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(*data)
+    assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values())
+    total(losses).backward()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None, key
+        assert parameter.grad.isfinite().all(), key
+
+
+@pytest.mark.parametrize("name", ["retinanet", "fcos", "ssd"])
+def test_mixed_precision_outputs_are_decoded_in_float32(name):
+    model, data = ready(name, 2, 3)
+    owner = owner_of_loss(model)
+    with calls_of(owner, "compute_loss") as calls:
+        model(*data)
+    targets, outputs, anchors, matched_idxs, _ = calls[0]
+    half = {key: value.detach().to(torch.bfloat16).requires_grad_() for key, value in outputs.items()}
+    full = {key: value.detach().float().requires_grad_() for key, value in half.items()}
+    losses, expected = (owner.compute_loss(targets, o, anchors, matched_idxs) for o in (half, full))
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=0, check_dtype=False)
+    total(losses).backward()
+    assert half["cls_logits"].grad.dtype == half["bbox_regression"].grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("name", quick(CASES, ["retinanet atss"]))
+def test_compiles(name):
+    model, data = ready(name, 2, 0, 3)
+    compiled = torch.compile(copy.deepcopy(model), backend="eager")
+    losses, expected = compiled(*data), model(*data)
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-7)
+    total(losses).backward()
+    assert all(p.grad is not None for p in compiled.parameters())
+
+
+# --- evaluation ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_evaluation_gives_detections(name):
+    model, (images, _) = ready(name, 1, 2)
+    (model.roi_heads if name == "faster rcnn" else model).score_thresh = 0.0
+    for found in model.eval()(images):
+        boxes, scores, labels = found["boxes"], found["scores"], found["labels"]
+        assert len(boxes) == len(scores) == len(labels) > 0
+        assert (boxes[:, 2:] >= boxes[:, :2]).all()
+        assert ((boxes >= 0) & (boxes <= SIDE)).all()
+        assert ((scores >= 0) & (scores <= 1)).all()
+        assert (scores.diff() <= 0).all()
+        first_label = CASES[name][2]
+        assert ((labels >= first_label) & (labels < CLASSES + first_label)).all()
+
+
+@pytest.mark.parametrize("name", ["retinanet", "retinanet v2", "retinanet atss", "fcos centerness"])
+def test_evaluation_stays(name):
+    plain = CASES[name][0]()
+    model, (images, _) = ready(name, 1, 2)
+    plain.score_thresh = model.score_thresh = 0.005
+    for found, expected in zip(model.eval()(images), plain.eval()(images), strict=True):
+        assert len(found["boxes"])
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def test_evaluation_without_centre_ness_scores_by_class():
+    model, (images, _) = ready("fcos", 1)
+    model.eval().nms_thresh = 1.0
+    model.score_thresh, model.detections_per_img = 0.1, 10**6
+    outputs = []
+    handle = model.head.register_forward_hook(lambda module, args, output: outputs.append(output))
+    (found,) = model(images)
+    handle.remove()
+    scores = outputs[0]["cls_logits"].sigmoid().sqrt().flatten()
+    expected = scores[scores > 0.1].sort(descending=True).values
+    assert 0 < len(expected) < len(scores)
+    torch.testing.assert_close(found["scores"], expected)
+
+
+def sigmoid_detections(logits: Tensor, boxes: Tensor, threshold: float, nms: float, limit: int) -> list[tuple[float, int, list]]:
+    """(score, label, box) of one image, one class at a time; logits (A, C), boxes (A, C, 4) or (A, 1, 4)."""
+    found = []
+    for c in range(logits.shape[1]):
+        scores, own = logits[:, c].sigmoid(), boxes[:, min(c, boxes.shape[1] - 1)].clamp(0, SIDE)
+        keep = scores > threshold
+        kept = torchvision.ops.nms(own[keep], scores[keep], nms)
+        found += [(float(scores[keep][k]), c + 1, own[keep][k].tolist()) for k in kept]
+    return sorted(found, reverse=True)[:limit]
+
+
+def assert_detects(found: dict[str, Tensor], expected: list[tuple[float, int, list]]) -> None:
+    assert len(found["scores"]) == len(expected) > 5
+    assert len(set(found["labels"].tolist())) > 1
+    torch.testing.assert_close(found["scores"], torch.tensor([e[0] for e in expected]))
+    assert found["labels"].tolist() == [e[1] for e in expected]
+    torch.testing.assert_close(found["boxes"], torch.tensor([e[2] for e in expected]), rtol=1e-4, atol=1e-3)
+
+
+def test_ssd_scores_by_sigmoid():
+    model, (images, _) = ready("ssd", 1, 2)
+    model.eval().score_thresh = 0.6
+    outputs = []
+    model.head.register_forward_hook(lambda module, args, output: outputs.append(output))
+    with calls_of(model, "postprocess_detections") as calls:
+        found = model(images)
+    for image, detections in enumerate(found):
+        logits, codes = outputs[0]["cls_logits"][image, :, 1:], outputs[0]["bbox_regression"][image]
+        boxes = model.box_coder.decode_single(codes, calls[0][1][image])
+        assert_detects(detections, sigmoid_detections(logits, boxes[:, None], 0.6, model.nms_thresh, 200))
+
+
+def test_box_head_scores_by_sigmoid():
+    model, (images, _) = ready("faster rcnn", 1, 2)
+    model.eval().roi_heads.score_thresh = 0.3
+    with calls_of(model.roi_heads, "postprocess_detections") as calls:
+        found = model(images)
+    logits, codes, proposals, *_ = calls[0]
+    start = 0
+    for detections, own in zip(found, proposals, strict=True):
+        rows = slice(start, start := start + len(own))
+        boxes = model.roi_heads.box_coder.decode(codes[rows], [own])[:, 1:]
+        assert_detects(detections, sigmoid_detections(logits[rows, 1:], boxes, 0.3, 0.5, 100))
+
+
+def test_the_background_column_takes_no_part():
+    for name in ("ssd", "faster rcnn"):
+        model, data = ready(name, 2, 3)
+        layer = model.head.classification_head.module_list[0] if name == "ssd" else model.roi_heads.box_predictor.cls_score
+        outputs = []
+        for _ in range(2):
+            outputs.append((model.train()(*data), model.eval()(data[0])))
+            with torch.no_grad():
+                layer.bias.view(-1, CLASSES + 1)[:, 0] += 5.0
+        torch.testing.assert_close(outputs[0][0], outputs[1][0], rtol=0, atol=0)
+        assert all(torch.equal(a[key], b[key]) for a, b in zip(outputs[0][1], outputs[1][1], strict=True) for key in a)
+
+
+# --- what stays, and what can be undone ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_state_dict_stays(name):
+    build, own, _ = CASES[name]
+    plain, changed = build(), build(seed=1)
+    assert use_alrp(changed, **own) is changed
     assert list(plain.state_dict()) == list(changed.state_dict())
     changed.load_state_dict(plain.state_dict())
-    images, _ = batch(1, 2)
-    for found, expected in zip(changed.eval()(images), plain.eval()(images), strict=True):
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
-def test_other_models_keep_their_losses():
-    images, targets = batch(2, 1)
-    before = tiny_retinanet()(images, targets)
-    changed = use_alrp(tiny_retinanet())
-    after = tiny_retinanet()(images, targets)
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    del changed.head.compute_loss
-    undone = changed(images, targets)
-    assert all(torch.equal(before[name], undone[name]) for name in before)
+@pytest.mark.parametrize("name", CASES)
+def test_other_models_keep_their_losses_and_this_one_gets_them_back(name):
+    build, own, first_label = CASES[name]
+    data = batch(2, 1, first_label=first_label)
+
+    def outcome(model: nn.Module) -> tuple:
+        torch.manual_seed(0)  # of torchvision's samples
+        return model.train()(*data), model.eval()(data[0])
+
+    before = outcome(build())
+    changed = use_alrp(build(), **own, balance="self")
+    assert outcome(changed)[0] != before[0]
+    torch.testing.assert_close(outcome(build()), before, rtol=0, atol=0)
+    assert undo_alrp(changed) is changed
+    torch.testing.assert_close(outcome(changed), before, rtol=0, atol=0)
+    assert list(changed.state_dict()) == list(build().state_dict())
+    torch.testing.assert_close(outcome(undo_alrp(changed)), before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
-def test_copies_train_alike_and_apart(duplicate):
-    model = use_alrp(tiny_retinanet(), box_weight=2.0)
+@pytest.mark.parametrize("name", CASES)
+def test_copies_train_alike_and_apart(name, duplicate):
+    model, data = ready(name, 2, 1, balance="self", epoch_length=2)
+    model(*data)
     twin = duplicate(model)
-    images, targets = batch(2, 1)
-    losses, expected = twin(images, targets), model(images, targets)
-    assert all(torch.equal(losses[name], expected[name]) for name in expected)
-    twin.head.compute_loss.box_weight = 4.0
-    torch.testing.assert_close(twin(images, targets)["bbox_regression"], 2 * expected["bbox_regression"], rtol=1e-5, atol=0)
-    assert torch.equal(model(images, targets)["bbox_regression"], expected["bbox_regression"])
+    torch.testing.assert_close(twin(*data), model(*data), rtol=0, atol=0)
+    own = {id(m) for m in model.modules()}
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.mul_(1.5)
+    assert not any(id(m) in own for m in twin.modules())
+    changed, expected = twin(*data), model(*data)
+    assert all(value != expected[key] for key, value in changed.items() if value != 0)
+    undo_alrp(twin)
+    torch.testing.assert_close(model(*data), expected, rtol=0, atol=0)
 
 
 def test_settings_can_be_replaced():
-    model = use_alrp(use_alrp(tiny_retinanet(), box_weight=5.0))
-    images, targets = batch(2)
-    assert torch.equal(model(images, targets)["bbox_regression"], use_alrp(tiny_retinanet())(images, targets)["bbox_regression"])
+    model, data = ready("retinanet", 2, loss="ap", tau=0.2, assign="atss", balance="self")
+    plain = ready("retinanet", 2)[0]
+    again = use_alrp(model)
+    torch.testing.assert_close(again(*data), plain(*data), rtol=0, atol=0)
+    assert list(again.state_dict()) == list(plain.state_dict())
 
 
-def test_wrong_arguments_are_named():
-    with pytest.raises(TypeError, match=r"model must be a torchvision\.models\.detection\.RetinaNet, got FasterRCNN"):
-        use_alrp(fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None))
-    with pytest.raises(TypeError, match=r"model must be .*, got DataParallel"):
-        use_alrp(nn.DataParallel(tiny_retinanet()))
-    headless = tiny_retinanet()
-    headless.head = nn.Identity()
-    with pytest.raises(TypeError, match=r"model\.head must be .*, got Identity"):
-        use_alrp(headless)
-    for name, value, error in [
-        ("box_weight", "2", TypeError),
-        ("box_weight", -1.0, ValueError),
-        ("tau", 1.0, ValueError),
-        ("delta", float("inf"), ValueError),
-        ("order", "soft", ValueError),
-    ]:
-        with pytest.raises(error, match=name):
-            use_alrp(tiny_retinanet(), **{name: value})
+# --- arguments -------------------------------------------------------------------------------------------------------
 
 
-def test_label_outside_the_classes_is_an_error():
-    model = use_alrp(tiny_retinanet())
-    images, targets = batch(2)
-    targets[0]["labels"][0] = CLASSES
-    with pytest.raises(ValueError, match=r"targets|loc_errors"):
-        model(images, targets)
+def test_wrong_models_are_named():
+    with pytest.raises(TypeError, match="model must be a torchvision RetinaNet, FCOS, SSD or FasterRCNN, got DataParallel"):
+        use_alrp(nn.DataParallel(detectors.tiny_retinanet()))
+    options = {"weights_backbone": None, "num_classes": 2}
+    with pytest.raises(TypeError, match="model must be a Faster R-CNN without masks and keypoints, got MaskRCNN"):
+        use_alrp(detection.maskrcnn_resnet50_fpn(**options))
+    for build, expected in ((detectors.tiny_retinanet, "RetinaNetHead"), (detectors.tiny_fcos, "FCOSHead")):
+        headless = build()
+        headless.head = nn.Identity()
+        with pytest.raises(TypeError, match=rf"model\.head must be a torchvision {expected}, got Identity"):
+            use_alrp(headless)
+
+
+@pytest.mark.parametrize(
+    ("error", "name", "arguments", "words"),
+    [
+        (ValueError, "fcos", {"loss": "focal"}, "loss must be one of 'alrp', 'ap', 'ndcg', 'rank_sort', got 'focal'"),
+        (ValueError, "fcos", {"errors": "diou"}, "errors must be one of 'giou', 'iou', got 'diou'"),
+        (ValueError, "fcos", {"tau": 1.0}, "tau must be below 1, got 1.0"),
+        (TypeError, "fcos", {"tau": "0.5"}, "tau must be a number, got str"),
+        (TypeError, "fcos", {"balance": [2]}, "balance must be a number, got list"),
+        (ValueError, "fcos", {"balance": -1.0}, "balance must be finite and >= 0, got -1.0"),
+        (ValueError, "fcos", {"balance": "auto"}, "balance must be one of 'self', 'value', got 'auto'"),
+        (ValueError, "fcos", {"epoch_length": 9}, "epoch_length must be None unless balance is 'self', got 9"),
+        (ValueError, "fcos", {"balance": "self", "epoch_length": 0}, "epoch_length must be >= 1, got 0"),
+        (ValueError, "fcos", {"delta": float("inf")}, "delta must be finite and >= 0, got inf"),
+        (ValueError, "fcos", {"order": "soft"}, "order must be one of 'smooth', 'hard', got 'soft'"),
+        (ValueError, "fcos", {"algorithm": "fast"}, "algorithm must be one of 'auto'"),
+        (ValueError, "fcos", {"backend": "tpu"}, "backend must be one of 'auto'"),
+        (TypeError, "fcos", {"centerness": 1}, "centerness must be a bool, got int"),
+        (ValueError, "fcos", {"assign": "atss"}, "assign must be left out for a FCOS, got 'atss'"),
+        (ValueError, "retinanet", {"assign": "max_iou"}, "assign must be one of 'atss', got 'max_iou'"),
+        (ValueError, "retinanet", {"centerness": True}, "centerness must be left out for a RetinaNet, got True"),
+        (ValueError, "ssd", {"rpn_tau": 0.7}, "rpn_tau must be left out for a SSD, got 0.7"),
+        (ValueError, "ssd", {"rpn_weight": 0.2}, "rpn_weight must be left out for a SSD, got 0.2"),
+        (ValueError, "faster rcnn", {"rpn_tau": 1.5}, "rpn_tau must be below 1, got 1.5"),
+        (ValueError, "faster rcnn", {"rpn_weight": -1}, "rpn_weight must be finite and >= 0, got -1"),
+        (ValueError, "faster rcnn", {"assign": "atss"}, "assign must be left out for a FasterRCNN, got 'atss'"),
+    ],
+)
+def test_wrong_arguments_are_named(error, name, arguments, words):
+    model = CASES[name][0]()
+    with pytest.raises(error, match=words):
+        use_alrp(model, **arguments)
+    assert not hasattr(model, "_alrp_replaced"), "nothing is half done"
+
+
+MODULES = [f"{integration.__name__}.{m.name}" for m in pkgutil.iter_modules(integration.__path__)]
+
+
+@pytest.mark.parametrize("name", [integration.__name__, *MODULES, "alrp_cuda.integrations.rank_sort"])
+def test_examples_in_docstrings(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

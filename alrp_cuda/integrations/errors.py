@@ -1,12 +1,12 @@
 """Localisation errors of boxes, whatever framework they come from."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torchvision.ops import box_area, generalized_box_iou_loss
 
-from ..inputs import check_choice, check_number
-
-OVERLAPS = ("iou", "giou")
+from ..inputs import check_number
 
 
 def paired_iou(predicted: Tensor, boxes: Tensor) -> Tensor:
@@ -23,7 +23,7 @@ def paired_iou(predicted: Tensor, boxes: Tensor) -> Tensor:
         >>> paired_iou(torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([[0.0, 0.0, 10.0, 5.0]])).tolist()
         [0.5]
     """
-    dtype = torch.promote_types(torch.promote_types(predicted.dtype, boxes.dtype), torch.float32)
+    dtype = _computed_in(predicted, boxes)
     predicted, boxes = predicted.to(dtype), boxes.to(dtype)
     sides = torch.min(predicted[:, 2:], boxes[:, 2:]) - torch.max(predicted[:, :2], boxes[:, :2])
     overlap = sides.clamp(min=0).prod(1)
@@ -31,42 +31,59 @@ def paired_iou(predicted: Tensor, boxes: Tensor) -> Tensor:
     return overlap / union.clamp(min=torch.finfo(dtype).tiny)
 
 
-def box_errors(predicted: Tensor, boxes: Tensor, *, overlap: str = "giou", tau: float = 0.5) -> Tensor:
-    """Localisation errors E of boxes, each against the one in the same row of the other tensor.
+def iou_errors(predicted: Tensor, boxes: Tensor, tau: float = 0.5) -> Tensor:
+    """Localisation errors E = (1 - IoU) / (1 - tau) of boxes against the objects that they are matched to; aLRP paper, sec. 4.
 
-    "iou": E = (1 - IoU) / (1 - tau), 1 at IoU = tau, as in the aLRP paper, sec. 4. "giou": E = (1 - GIoU) / 2 / (1 - tau),
-    which has a gradient for boxes that do not meet, too. Both are 0 for a perfect box; nothing is clamped.
+    E is 0 for a perfect box and 1 where IoU is tau; nothing is clamped. A box that does not touch its object gets no gradient.
 
     Args:
-        predicted: (P, 4), x1, y1, x2, y2; gradients reach them. Half types are computed in float32.
-        boxes: (P, 4), the objects' boxes in the same unit.
-        overlap: "iou" or "giou".
+        predicted: (P, 4), decoded boxes as x1, y1, x2, y2; gradients reach them. Half types are computed in float32.
+        boxes: (P, 4), the objects, in the same unit.
         tau: the IoU that a true positive needs, in [0, 1).
 
     Returns:
-        (P,), float64 for float64 boxes, else float32.
-
-    Raises:
-        TypeError, ValueError: ``tau`` is no number or outside its range; an unknown ``overlap``.
+        (P,), in [0, 1 / (1 - tau)]; float64 for float64 boxes, else float32.
 
     Example:
         >>> import torch
-        >>> predicted, box = torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([[0.0, 0.0, 10.0, 5.0]])
-        >>> box_errors(predicted, box, overlap="iou").tolist(), box_errors(predicted, box).tolist()
-        ([1.0], [0.5])
+        >>> iou_errors(torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([[0.0, 0.0, 10.0, 5.0]]))
+        tensor([1.])
     """
-    check_choice("overlap", overlap, OVERLAPS)
-    allowed = 1 - check_tau(tau)
-    if overlap == "iou":
-        return (1 - paired_iou(predicted, boxes)) / allowed
-    dtype = torch.promote_types(torch.promote_types(predicted.dtype, boxes.dtype), torch.float32)
+    return (1 - paired_iou(predicted, boxes)) / (1 - tau)
+
+
+def giou_errors(predicted: Tensor, boxes: Tensor, tau: float = 0.5) -> Tensor:
+    """Localisation errors E = (1 - GIoU) / 2 / (1 - tau), which have a gradient for boxes that do not meet, too.
+
+    E is 0 for a perfect box, 1 where GIoU is 2 tau - 1, and below 1 / (1 - tau); nothing is clamped.
+
+    Args:
+        predicted, boxes, tau: as in :func:`iou_errors`.
+
+    Returns:
+        (P,), in [0, 1 / (1 - tau)); float64 for float64 boxes, else float32.
+
+    Example:
+        >>> import torch
+        >>> giou_errors(torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([[0.0, 0.0, 10.0, 5.0]]))
+        tensor([0.5000])
+    """
+    dtype = _computed_in(predicted, boxes)
     loss: Tensor = generalized_box_iou_loss(predicted.to(dtype), boxes.to(dtype))  # 1 - GIoU
-    return loss / 2 / allowed
+    return loss / 2 / (1 - tau)
 
 
-def check_tau(tau: object) -> float:
+# By the overlap that they are made of.
+ERRORS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"giou": giou_errors, "iou": iou_errors}
+
+
+def check_tau(name: str, tau: object) -> float:
     """``tau`` as a float; raises unless it is a number in [0, 1)."""
-    value = check_number("tau", tau)
+    value = check_number(name, tau)
     if value >= 1:
-        raise ValueError(f"tau must be below 1, got {value}")
+        raise ValueError(f"{name} must be below 1, got {value}")
     return value
+
+
+def _computed_in(predicted: Tensor, boxes: Tensor) -> torch.dtype:
+    return torch.promote_types(torch.promote_types(predicted.dtype, boxes.dtype), torch.float32)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ...balance import SelfBalance, scale_gradient
 from ...inputs import check_choice, check_number
 from ...losses import ALRPLoss, APLoss, RankSortLoss
-from ..errors import OVERLAPS, box_errors, check_tau, paired_iou
+from ..errors import ERRORS, check_tau, paired_iou
 
 RANKINGS = {"alrp": ALRPLoss, "ap": APLoss, "rank_sort": RankSortLoss}
 
@@ -57,12 +57,12 @@ class RankingLoss(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("loss", loss, tuple(RANKINGS))
-        check_choice("overlap", overlap, OVERLAPS)
+        check_choice("overlap", overlap, tuple(ERRORS))
         if use_sigmoid is not True:
             raise ValueError(f"use_sigmoid must be True: a ranking has no use for a softmax, got {use_sigmoid!r}")
         self.loss = loss
         self.overlap = overlap
-        self.tau = check_tau(tau)
+        self.tau = check_tau("tau", tau)
         self.loss_weight = check_number("loss_weight", loss_weight)
         self.ranking = RANKINGS[loss](**options)
         self.balance: SelfBalance | float | None
@@ -87,7 +87,7 @@ class RankingLoss(nn.Module):
             "loss_cls" and "loss_bbox", scalars, 0 without a positive. With "alrp", the first carries the gradient of the whole
             loss to the logits, and the second reaches the boxes alone.
         """
-        errors = box_errors(predicted, boxes, overlap=self.overlap, tau=self.tau)
+        errors = ERRORS[self.overlap](predicted, boxes, self.tau)
         if self.loss == "alrp":
             cls, loc = self.ranking(logits, classes, errors)[:2]
         else:

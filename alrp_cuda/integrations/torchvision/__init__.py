@@ -1,0 +1,184 @@
+"""aLRP Loss and its relatives in torchvision's detectors: RetinaNet, FCOS, SSD, SSDlite and Faster R-CNN.
+
+Example:
+    >>> import torch, torchvision
+    >>> from alrp_cuda.integrations.torchvision import use_alrp
+    >>> build = torchvision.models.detection.retinanet_resnet50_fpn
+    >>> model = use_alrp(build(weights_backbone=None, num_classes=3, min_size=64, max_size=64))
+    >>> target = {"boxes": torch.tensor([[10.0, 20.0, 90.0, 80.0]]), "labels": torch.tensor([1])}
+    >>> losses = model([torch.rand(3, 100, 120)], [target])
+    >>> sorted(losses)
+    ['bbox_regression', 'classification']
+    >>> sum(losses.values()).backward()
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection.ssd import SSD
+
+from ...inputs import check_choice, check_flag, check_number
+from ..errors import check_tau, giou_errors, iou_errors, paired_iou
+from . import faster_rcnn, fcos, retinanet, ssd
+from .assign import atss
+from .ranking import RankingLoss
+from .replacement import apply_replacements, restore
+
+__all__ = ["atss", "giou_errors", "iou_errors", "paired_iou", "undo_alrp", "use_alrp"]
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def use_alrp(
+    model: M,
+    *,
+    loss: str = "alrp",
+    errors: str = "giou",
+    tau: float = 0.5,
+    balance: float | str | None = None,
+    epoch_length: int | None = None,
+    assign: str | None = None,
+    centerness: bool = False,
+    rpn_tau: float | None = None,
+    rpn_weight: float | None = None,
+    delta: float | None = None,
+    order: str = "smooth",
+    algorithm: str = "auto",
+    backend: str = "auto",
+) -> M:
+    """Make a torchvision detector train with a ranking loss in the place of its own losses.
+
+    The class logits of all images, levels and anchors of a batch are one ranking. With "alrp" the loss is
+
+        L = L_cls + w L_loc,   L_cls = 1/P sum N_FP(i) / rank(i),   L_loc = 1/P sum (E_i + S_i) / rank(i)    (Eq. 11)
+
+    where E comes of the decoded boxes. Only this instance changes: parameters, the names of the losses, copying and pickling
+    stay as they were, and so do the keys of its state_dict but with ``balance="self"``. Calling it again replaces the settings;
+    :func:`undo_alrp` brings torchvision's losses back. Pass the model before it is wrapped, as by DistributedDataParallel.
+
+    What is ranked, and how evaluation scores:
+
+    - **RetinaNet** (v1 and v2): all anchors but those that overlap an object by an IoU between the matcher's thresholds.
+      Evaluation is torchvision's.
+    - **FCOS**: all locations. Ranking makes centre-ness needless: unless ``centerness`` is true, "bbox_ctrness" is 0 and
+      evaluation scores by sqrt(sigmoid(logit)), torchvision's formula with a centre-ness of 1.
+    - **SSD, SSDlite**: all default boxes; no negatives are mined.
+    - **Faster R-CNN**: the RPN ranks all anchors, its losses weighted by ``rpn_weight``; the box head ranks all proposals with
+      all classes. Neither samples, so the box head sees all that the RPN proposes (and the objects themselves, as always in
+      torchvision): ``rpn_post_nms_top_n_train``, 2000 in torchvision, limits memory and time. Models with masks or keypoints
+      are not taken.
+
+    The heads of SSD and Faster R-CNN are made for a softmax over 1 + C logits. A ranking compares logits of different anchors,
+    which a softmax leaves open up to a constant for each anchor. So, as in the paper, they are read as one binary classifier a
+    class: columns 1..C are ranked, and the background's column 0 takes no part in training nor in evaluation, which scores by
+    sigmoid. Weights that were trained with a softmax need training before their scores mean anything again.
+
+    A ranking fixes the order of scores, not their level: no score needs to pass the model's ``score_thresh`` for the loss to be
+    small. Lower it where detections are missing.
+
+    Args:
+        model: a RetinaNet, FCOS, SSD or FasterRCNN of ``torchvision.models.detection``, with any backbone.
+        loss: "alrp"; "ap" or "ndcg", beside the model's own box loss; or "rank_sort", Rank & Sort Loss, whose labels are the IoUs
+            of the decoded boxes, beside the mean of ``errors`` for tau = 0. The model's own box loss is torchvision's for
+            RetinaNet; for others it is the same function (smooth L1 of codes, GIoU for FCOS) averaged over the positives.
+        errors: "giou": E = (1 - GIoU) / 2 / (1 - tau), or "iou": E = (1 - IoU) / (1 - tau); not with "ap" and "ndcg".
+        tau: the IoU that a true positive needs, in [0, 1); only with "alrp".
+        balance: w, what the gradient of the box loss is multiplied by, not its value: a number >= 0; "self" for self-balancing
+            (sec. 4.2); "value" for (class loss / box loss) of the iteration, as Rank & Sort Loss does; None for "value" with
+            "rank_sort" and 1 otherwise. The gradient of the logits does not depend on it.
+        epoch_length: iterations of an epoch, only with "self"; None: signalled by calling ``end_epoch()`` of every
+            :class:`alrp_cuda.SelfBalance` among ``model.modules()``. Their buffers are saved and loaded with the model.
+        assign: "atss" assigns anchors of a RetinaNet by adaptive training sample selection; None by the model's matcher.
+        centerness: train and use the centre-ness of FCOS as torchvision does.
+        rpn_tau: tau of Faster R-CNN's RPN; None for 0.7, as in the published code.
+        rpn_weight: what both losses of Faster R-CNN's RPN are multiplied by, >= 0; None for 0.20, as in the paper.
+        delta: half the width of the step function's ramp, in logits, >= 0; None for 1 or, with "rank_sort", 0.5.
+        order: "smooth" or "hard", see :func:`alrp_cuda.alrp_loss`; only with "alrp".
+        algorithm: see :func:`alrp_cuda.alrp_loss`.
+        backend: see :func:`alrp_cuda.alrp_loss`.
+
+    Returns:
+        ``model`` itself.
+
+    Raises:
+        TypeError: ``model`` or its head is none of the above, or an argument of the wrong type.
+        ValueError: a number outside its range, an unknown name, or an argument that is not for this model.
+
+    Example:
+        >>> import torchvision
+        >>> model = torchvision.models.detection.fcos_resnet50_fpn(weights_backbone=None, num_classes=3)
+        >>> model = use_alrp(model, balance="self", epoch_length=1000)
+        >>> [name for name in model.state_dict() if "balance" in name]
+        ['head.ranking.balance.weight', 'head.ranking.balance.sums', 'head.ranking.balance.iteration']
+    """
+    settings: dict[str, Any] = {
+        "loss": loss,
+        "errors": errors,
+        "tau": tau,
+        "balance": balance,
+        "epoch_length": epoch_length,
+        "delta": delta,
+        "order": order,
+        "algorithm": algorithm,
+        "backend": backend,
+    }
+    make = partial(_make_loss, model, settings)
+    check_flag("centerness", centerness)
+    if assign is not None:
+        check_choice("assign", assign, ("atss",))
+    others = {"assign": assign, "centerness": centerness or None, "rpn_tau": rpn_tau, "rpn_weight": rpn_weight}
+    if isinstance(model, RetinaNet):
+        _refuse(model, others, "assign")
+        replaced = retinanet.replacements(model, make, assign)
+    elif isinstance(model, FCOS):
+        _refuse(model, others, "centerness")
+        replaced = fcos.replacements(model, make, centerness)
+    elif isinstance(model, SSD):
+        _refuse(model, others)
+        replaced = ssd.replacements(model, make)
+    elif isinstance(model, FasterRCNN):
+        _refuse(model, others, "rpn_tau", "rpn_weight")
+        rpn_tau = faster_rcnn.RPN_TAU if rpn_tau is None else check_tau("rpn_tau", rpn_tau)
+        rpn_weight = faster_rcnn.RPN_WEIGHT if rpn_weight is None else check_number("rpn_weight", rpn_weight)
+        replaced = faster_rcnn.replacements(model, make, rpn_tau, rpn_weight)
+    else:
+        raise TypeError(f"model must be a torchvision RetinaNet, FCOS, SSD or FasterRCNN, got {type(model).__name__}")
+    apply_replacements(model, replaced)
+    return model
+
+
+def undo_alrp(model: M) -> M:
+    """Bring back the losses, and the evaluation, that the model had before :func:`use_alrp`.
+
+    Args:
+        model: what was given to :func:`use_alrp`, or a copy of it. Any other model stays as it is.
+
+    Returns:
+        ``model`` itself.
+
+    Example:
+        >>> import torchvision
+        >>> model = torchvision.models.detection.fcos_resnet50_fpn(weights_backbone=None, num_classes=3)
+        >>> "compute_loss" in vars(use_alrp(model).head), "compute_loss" in vars(undo_alrp(model).head)
+        (True, False)
+    """
+    restore(model)
+    return model
+
+
+def _make_loss(model: nn.Module, settings: Mapping[str, Any], **changes: Any) -> RankingLoss:
+    """The loss of a head, where the model is."""
+    loss = RankingLoss(**{**settings, **changes})
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    return loss.to(device).train(model.training)
+
+
+def _refuse(model: nn.Module, others: Mapping[str, object], *taken: str) -> None:
+    """Raise ValueError where an argument is given that only other models take."""
+    for name, value in others.items():
+        if value is not None and name not in taken:
+            raise ValueError(f"{name} must be left out for a {type(model).__name__}, got {value!r}")

@@ -1,0 +1,123 @@
+"""Faster R-CNN: a ranking of all anchors for the RPN, and one of all proposals and classes for the box head."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
+
+from .codes import code_loss
+from .positives import at_least_float32
+from .ranking import RankingLoss
+from .replacement import MakeLoss, Replacement
+from .scores import postprocess, sigmoid_as_softmax
+
+BETA = 1 / 9  # of torchvision's smooth L1, in both stages
+RPN_TAU = 0.7
+RPN_WEIGHT = 0.2
+
+Detections = tuple[list[Tensor], list[Tensor], list[Tensor]]
+
+
+def losses_of_codes(
+    ranking: RankingLoss, coder: BoxCoder, logits: Tensor, classes: Tensor, codes: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(class loss, box loss) where torchvision hands on codes (P, 4) of the positives' objects, but not their anchors.
+
+    Overlaps of two boxes do not change when an axis is moved or scaled, so that any anchor will do for decoding both. This one
+    has the size of boxes in pixels, beside which the constant that keeps GIoU from dividing by 0 is nothing.
+    """
+    codes = at_least_float32(codes)
+    anchors = codes.new_tensor([0.0, 0.0, 100.0, 100.0]).expand(len(codes), 4)
+    predicted, boxes = (coder.decode_single(c, anchors) for c in (codes, targets.to(codes.dtype)))
+    cls, box = ranking(logits, classes, predicted, boxes, partial(code_loss, codes, targets, BETA))
+    return cls, box
+
+
+@dataclass
+class RPNLoss:
+    """In the place of ``RegionProposalNetwork.compute_loss``: of all anchors, not of a sample."""
+
+    rpn: RegionProposalNetwork
+    ranking: RankingLoss
+    weight: float
+
+    def __call__(
+        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        label = torch.cat(labels)  # 1, 0 or -1, which takes no part
+        positive = (label > 0).nonzero()[:, 0]
+        classes = torch.where(label < 0, -1, 1 - label).long()  # the one class is 0, so background is 1
+        codes, targets = pred_bbox_deltas[positive], torch.cat(regression_targets)[positive]
+        cls, box = losses_of_codes(self.ranking, self.rpn.box_coder, objectness.reshape(-1, 1), classes, codes, targets)
+        return self.weight * cls, self.weight * box
+
+
+@dataclass
+class BoxHeadForward:
+    """In the place of ``RoIHeads.forward``, whose losses are no method."""
+
+    heads: RoIHeads
+    ranking: RankingLoss
+
+    def __call__(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        heads = self.heads
+        if not heads.training:
+            return type(heads).forward(heads, features, proposals, image_shapes, targets)  # type: ignore[no-any-return]
+        proposals, _, labels, regression_targets = heads.select_training_samples(proposals, targets)
+        class_logits, codes = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, image_shapes)))
+        logits = class_logits[:, 1:]  # (R, C)
+        label = torch.cat(labels)  # 1..C, or 0 for background
+        positive = (label > 0).nonzero()[:, 0]
+        classes = torch.where(label > 0, label - 1, logits.shape[-1])
+        of_label = codes.view(len(codes), -1, 4)[positive, label[positive]]
+        cls, box = losses_of_codes(
+            self.ranking, heads.box_coder, logits, classes, of_label, torch.cat(regression_targets)[positive]
+        )
+        return [], {"loss_classifier": cls, "loss_box_reg": box}
+
+
+def all_proposals(labels: list[Tensor]) -> list[Tensor]:
+    """In the place of ``RoIHeads.subsample``: every proposal but those between the matcher's thresholds."""
+    return [(label >= 0).nonzero()[:, 0] for label in labels]
+
+
+@dataclass
+class BoxHeadDetections:
+    """In the place of ``RoIHeads.postprocess_detections``: scores by sigmoid."""
+
+    heads: RoIHeads
+
+    def __call__(
+        self, class_logits: Tensor, box_regression: Tensor, proposals: list[Tensor], image_shapes: list[tuple[int, int]]
+    ) -> Detections:
+        classes = class_logits.shape[-1] - 1
+        logits = sigmoid_as_softmax(class_logits)
+        boxes, scores, labels = postprocess(self.heads, classes, logits, box_regression, proposals, image_shapes)
+        return boxes, [score * classes for score in scores], labels
+
+
+def replacements(model: FasterRCNN, make_loss: MakeLoss, rpn_tau: float, rpn_weight: float) -> list[Replacement]:
+    """What makes a Faster R-CNN train by ranking."""
+    rpn, heads = model.rpn, model.roi_heads
+    if heads.has_mask() or heads.has_keypoint():
+        raise TypeError(f"model must be a Faster R-CNN without masks and keypoints, got {type(model).__name__}")
+    first, second = make_loss(tau=rpn_tau), make_loss()
+    return [
+        Replacement(rpn, "ranking", first),
+        Replacement(rpn, "compute_loss", RPNLoss(rpn, first, rpn_weight)),
+        Replacement(heads, "ranking", second),
+        Replacement(heads, "forward", BoxHeadForward(heads, second)),
+        Replacement(heads, "subsample", all_proposals),
+        Replacement(heads, "postprocess_detections", BoxHeadDetections(heads)),
+    ]

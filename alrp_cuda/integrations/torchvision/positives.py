@@ -1,0 +1,61 @@
+"""From torchvision's matches of anchors and objects to class indices and the positives' boxes."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchvision.models.detection._utils import Matcher
+
+
+class Positives(NamedTuple):
+    """What a ranking needs of a batch of N images with A anchors each, P of them positive.
+
+    Attributes:
+        classes: (N, A), int64: the class index, C for background, -1 for an anchor that takes no part.
+        codes: (P, 4), the positives' box codes in flat order, at least float32.
+        anchors: (P, 4), their anchors.
+        boxes: (P, 4), the objects they are matched to.
+        where: the positives' images and anchors, (P,) each.
+    """
+
+    classes: Tensor
+    codes: Tensor
+    anchors: Tensor
+    boxes: Tensor
+    where: tuple[Tensor, ...]
+
+
+def at_least_float32(codes: Tensor) -> Tensor:
+    """Box codes as they can be decoded: exponentials and pixels do not fit half types."""
+    return codes.to(torch.promote_types(codes.dtype, torch.float32))
+
+
+def gather_positives(
+    targets: list[dict[str, Tensor]],
+    codes: Tensor,
+    anchors: list[Tensor],
+    matched_idxs: list[Tensor],
+    classes: int,
+    first_label: int = 0,
+) -> Positives:
+    """The positives of a batch.
+
+    Args:
+        targets: an image's "boxes" (M, 4) and "labels" (M,), M >= 0.
+        codes: (N, A, 4), the regression head's output.
+        anchors: N tensors (A, 4).
+        matched_idxs: N tensors (A,): the index of the anchor's object, -1 for background, -2 for an anchor that takes no
+            part, as one whose overlap lies between the matcher's thresholds.
+        classes: C.
+        first_label: the label of class 0.
+    """
+    matched = torch.stack(matched_idxs)
+    where = (matched >= 0).nonzero(as_tuple=True)  # in flat order
+    # The positives' objects, as indices into all images' objects joined: one gather, whatever the number of images.
+    count = torch.tensor([len(t["labels"]) for t in targets], device=matched.device)
+    matched_object = matched[where] + (count.cumsum(0) - count)[where[0]]
+    labels = torch.cat([t["labels"] for t in targets])[matched_object]
+    boxes = torch.cat([t["boxes"] for t in targets])[matched_object]
+    indices = torch.where(matched == Matcher.BETWEEN_THRESHOLDS, -1, classes)
+    indices[where] = labels.to(indices.dtype) - first_label
+    return Positives(indices, at_least_float32(codes[where]), torch.stack(anchors)[where], boxes, where)
