@@ -34,6 +34,7 @@ def backward(
     grad_loc: Tensor | None,
     loc_errors_dtype: torch.dtype,
     skew: float = 1.0,
+    others: int = 0,
 ) -> tuple[Tensor | None, Tensor | None]: ...
 def sums(
     logits: Tensor, targets: Tensor, layout: TargetLayout, num_positives: int, delta: float, algorithm: int, skew: float
@@ -65,6 +66,7 @@ def pair_product(
     place: Tensor,
     weights: Tensor,
     transposed: bool,
+    others: int = 0,
 ) -> Tensor: ...
 def forward_slices(
     logits: Tensor,
@@ -94,4 +96,50 @@ def backward_slices(
     loc_errors_dtype: torch.dtype,
 ) -> tuple[Tensor | None, Tensor | None]: ...
 def count_slices(logits: Tensor, targets: Tensor, layout: TargetLayout, sizes: list[int]) -> Tensor: ...
+def find_positives(
+    logits: Tensor, targets: Tensor, layout: TargetLayout, num_positives: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+def count_part(
+    logits: Tensor,
+    targets: Tensor,
+    layout: TargetLayout,
+    others: int,
+    delta: float,
+    algorithm: int,
+    skew: float,
+    want_error_gradient: bool,
+    index: Tensor,
+    score: Tensor,
+    status: Tensor,
+) -> tuple[Tensor, Tensor]: ...
+def forward_from_parts(
+    logits: Tensor,
+    targets: Tensor,
+    layout: TargetLayout,
+    others: int,
+    loss: int,
+    values: Tensor | None,
+    delta: float,
+    eps: float,
+    algorithm: int,
+    place: Tensor,
+    index: Tensor,
+    tables: Tensor,
+    sum: Tensor,
+    status: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+def sums_from_parts(
+    logits: Tensor,
+    targets: Tensor,
+    layout: TargetLayout,
+    others: int,
+    delta: float,
+    algorithm: int,
+    skew: float,
+    place: Tensor,
+    index: Tensor,
+    tables: Tensor,
+    sum: Tensor,
+    status: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]: ...
 def count_positives(logits: Tensor, targets: Tensor, layout: TargetLayout) -> Tensor: ...

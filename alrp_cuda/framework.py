@@ -1,16 +1,21 @@
 """Ranking losses of the caller's own (sec. 3, Algorithm 1): counted and spread by the kernels of the named ones."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from . import _C
+from .distributed.channel import Channel, connect
+from .distributed.union import union_sums
 from .first_order import first_order_only
 from .inputs import Layout, check_choice, check_count, check_number, check_targets
 from .ops import ALGORITHMS, Backend, check_status, choose_algorithm, choose_backend, count_positives
 from .ranks import ErrorFunction, Ranks, ask, check_extras, check_skew, told_positives
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class _Sums:
     score: Tensor
     index: Tensor
     tables: Tensor
+    others: int = 0  # logits of the other ranks of a group
 
     def flat(self, values: Tensor) -> Tensor:
         """In the order of the flat index; NaN where every output is."""
@@ -41,7 +47,7 @@ class _Sums:
         """Each row of the weights, (P,) or (K, P), summed over higher (``transposed``: lower) ranked positives."""
         rows = weights.contiguous().view(-1, weights.shape[-1])
         ranked = self.index, self.tables, self.place
-        products = [self.kernels.pair_product(*self.arguments, *ranked, row, transposed) for row in rows]
+        products = [self.kernels.pair_product(*self.arguments, *ranked, row, transposed, self.others) for row in rows]
         return torch.stack(products).view(weights.shape) if products else torch.zeros_like(weights)
 
 
@@ -66,17 +72,17 @@ class _ErrorDriven(torch.autograd.Function):
     def forward(ctx: Any, original: Tensor, value: Tensor, sums: _Sums, dtype: torch.dtype) -> Tensor:
         logits, targets, *_ = sums.arguments
         ctx.save_for_backward(original, logits, targets, sums.index, sums.tables)
-        ctx.call = sums.kernels, sums.arguments[2:], sums.skew, value.dtype
+        ctx.call = sums.kernels, sums.arguments[2:], sums.skew, sums.others, value.dtype
         return value.to(dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         original, logits, targets, index, tables = ctx.saved_tensors
-        kernels, arguments, skew, dtype = ctx.call
+        kernels, arguments, skew, others, dtype = ctx.call
         grad_logits = None
         if ctx.needs_input_grad[0]:
             grad_logits, _ = kernels.backward(
-                logits, targets, *arguments, index, tables, grad.contiguous(), None, torch.float32, skew
+                logits, targets, *arguments, index, tables, grad.contiguous(), None, torch.float32, skew, others
             )
             (grad_logits,) = first_order_only((grad_logits,), (original,))
         return grad_logits, grad.to(dtype), None, None
@@ -101,6 +107,17 @@ def _sums(
     return _Sums(backend.kernels, (logits, targets, native, delta, chosen), skew, *ranked)
 
 
+def _union_sums(
+    channel: Channel, logits: Tensor, targets: Tensor, layout: Layout, extras: Tensor | None, **options: Any
+) -> tuple[_Sums, Tensor | None]:
+    """The same over the logits of all ranks of a group, and the extras of all."""
+    backend, delta, skew = options["backend"], options["delta"], options["skew"]
+    logits, targets = logits.detach().contiguous(), targets.contiguous()
+    sums, extras, chosen, others = union_sums(channel, logits, targets, layout, extras, **options)
+    arguments = logits, targets, _C.TargetLayout(*layout), delta, chosen
+    return _Sums(backend.kernels, arguments, skew, *sums, others=others), extras
+
+
 def error_driven_loss(
     logits: Tensor,
     targets: Tensor,
@@ -114,6 +131,7 @@ def error_driven_loss(
     num_positives: int | None = None,
     algorithm: str = "auto",
     backend: str = "auto",
+    group: "ProcessGroup | None" = None,
 ) -> Tensor:
     r"""Any ranking loss L = 1/Z sum_i l(i) with the gradient of error-driven optimisation (sec. 3, Algorithm 1).
 
@@ -137,6 +155,8 @@ def error_driven_loss(
             which "auto" then is.
         num_positives: P, if the caller knows it (``extras`` tell it too): on a CUDA device the call then makes no host
             synchronisation.
+        group: as in :func:`alrp_cuda.alrp_loss`. ``error_fn`` is called on every rank with the positives of all ranks, rank by
+            rank, and has to return the same on each; ``extras`` and ``num_positives`` are those of this rank.
 
     Returns:
         The loss, a scalar; float64 for float64 logits, else float32. Without positives 0, connected to the graph. A second
@@ -167,7 +187,12 @@ def error_driven_loss(
             raise ValueError(f"skew must be 1 for algorithm 'sorted', got {skew}; algorithm 'tiled' takes any")
         algorithm = "tiled"
     chosen, told = choose_backend(backend, logits), told_positives(extras, num_positives)
-    sums = _sums(logits, targets, layout, chosen, algorithm, delta, skew, told)
+    channel = connect(group)
+    if channel is None:
+        sums = _sums(logits, targets, layout, chosen, algorithm, delta, skew, told)
+    else:
+        options: dict[str, Any] = {"backend": chosen, "algorithm": algorithm, "delta": delta, "eps": eps, "skew": skew}
+        sums, extras = _union_sums(channel, logits, targets, layout, extras, told=told, **options)
 
     own = None if extras is None else extras.to(torch.float64)
     poison = sums.tables[-1]

@@ -6,6 +6,10 @@ import torch
 from torch import Tensor
 
 from . import _C
+from .distributed.agreement import Arguments, exchange
+from .distributed.channel import connect
+from .distributed.images import means
+from .distributed.union import union_loss
 from .first_order import first_order_only
 from .inputs import Layout, bad_label, check_choice, check_positives, check_scope
 from .ops import ALGORITHMS, LOSSES, Backend, choose_algorithm, choose_backend, incoming, ranking_loss
@@ -128,21 +132,36 @@ def scoped_loss(
     delta: float,
     eps: float,
     told: tuple[str, int] | None,
+    group: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(cls, loc, rank, precision) as :func:`alrp_cuda.ops.ranking_loss` gives them, over what ``scope`` says.
+    """(cls, loc, rank, precision) as :func:`alrp_cuda.ops.ranking_loss` gives them, over what ``scope`` and ``group`` say.
 
     "image": cls and loc are the means over the images that hold a positive. What depends on values is raised on every
     device, for the host has to look at the labels anyway.
     """
     check_scope(scope, image_index, logits, targets, layout)
+    channel = connect(group)
     if image_index is None:
-        options: dict[str, Any] = {"backend": backend, "algorithm": algorithm, "loss": loss, "delta": delta, "eps": eps}
-        return ranking_loss(logits, loc_errors, targets, layout, told=told, **options)
+        options: dict[str, Any] = {"algorithm": algorithm, "loss": loss, "delta": delta, "eps": eps, "told": told}
+        if channel is None:
+            return ranking_loss(logits, loc_errors, targets, layout, backend=backend, **options)
+        return union_loss(channel, logits, loc_errors, targets, layout, backend=choose_backend(backend, logits), **options)
     check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
     chosen = choose_backend(backend, logits)
-    images = _find_images(image_index, logits.detach(), targets, layout, chosen)
-    if told is not None:
-        check_positives(*told, sum(images.counts))
+    failure = None
+    images = _Images([], [], None, None)
+    try:
+        images = _find_images(image_index, logits.detach(), targets, layout, chosen)
+        if told is not None:
+            check_positives(*told, sum(images.counts))
+    except ValueError as error:
+        failure = error
+    with_positives = sum(count > 0 for count in images.counts)
+    if channel is not None:
+        arguments = Arguments(loss, scope, logits.dtype, logits.device.type, algorithm, delta, eps)
+        with_positives = sum(n for n, *_ in exchange(channel, arguments, (with_positives,), failure, logits.device))
+    elif failure is not None:
+        raise failure
     if images.positives is not None and loc_errors is not None:
         loc_errors = loc_errors[images.positives]
     cls, loc, rank, precision = _PerImage.apply(
@@ -159,6 +178,7 @@ def scoped_loss(
     )
     if images.positives is not None:
         rank, precision = (torch.empty_like(x).scatter_(0, images.positives, x) for x in (rank, precision))
-    with_positives = max(1, sum(count > 0 for count in images.counts))
+    if channel is not None:
+        return *means(channel, (cls, loc), max(1, with_positives)), rank, precision
     # An image without positives adds 0, or NaN where a score of it is NaN.
-    return cls.sum() / with_positives, loc.sum() / with_positives, rank, precision
+    return cls.sum() / max(1, with_positives), loc.sum() / max(1, with_positives), rank, precision

@@ -9,7 +9,7 @@
 #include <numeric>
 
 #include "../cpu/backend.h"
-#include "../ranking.h"
+#include "call.h"
 
 #ifdef ALRP_WITH_CUDA
 #include <c10/cuda/CUDAStream.h>
@@ -18,7 +18,6 @@
 #endif
 
 namespace alrp {
-namespace {
 
 Dtype dtype_of(at::ScalarType type) {
   switch (type) {
@@ -36,6 +35,8 @@ Dtype dtype_of(at::ScalarType type) {
 }
 
 Array array_of(const at::Tensor& tensor) { return {tensor.data_ptr(), dtype_of(tensor.scalar_type())}; }
+
+namespace {
 
 Labels labels_of(const at::Tensor& targets, TargetLayout layout) {
   const at::ScalarType type = targets.scalar_type();
@@ -72,8 +73,10 @@ Labels labels_of(const at::Tensor& targets, TargetLayout layout) {
   return labels;
 }
 
+}  // namespace
+
 Input input_of(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, int64_t p,
-               double delta, int64_t algorithm, double skew = 1) {
+               double delta, int64_t algorithm, double skew, int64_t others) {
   TORCH_CHECK_VALUE(logits.is_contiguous() && targets.is_contiguous(),
                     "logits and targets must be contiguous");
   TORCH_CHECK_VALUE(targets.device() == logits.device(), "targets must be on the device of logits");
@@ -82,7 +85,8 @@ Input input_of(const at::Tensor& logits, const at::Tensor& targets, TargetLayout
   TORCH_CHECK_VALUE(
       logits.numel() == 0 || targets.numel() * std::max<int64_t>(1, layout.classes) == logits.numel(),
       "targets do not fit logits");
-  return {array_of(logits), logits.numel(), labels, p, delta, static_cast<Algorithm>(algorithm), skew};
+  return {
+      array_of(logits), logits.numel(), labels, p, delta, static_cast<Algorithm>(algorithm), skew, others};
 }
 
 std::unique_ptr<Backend> backend_of(const at::Tensor& logits) {
@@ -99,7 +103,6 @@ at::Tensor workspace_of(const Backend& backend, const Input& input, const at::Te
                    logits.options().dtype(at::kByte));
 }
 
-// Doubles that hold the backend's own tables; they come first, for alignment.
 int64_t device_size(const Backend& backend, const Input& input) {
   return static_cast<int64_t>((backend.table_bytes(input) + sizeof(double) - 1) / sizeof(double));
 }
@@ -119,6 +122,8 @@ Tables tables_of(const Backend& backend, const Input& input, const at::Tensor& i
           data};
 }
 
+namespace {
+
 double* doubles_of(const at::Tensor& tensor, int64_t size, const at::Tensor& logits) {
   TORCH_CHECK_VALUE(tensor.scalar_type() == at::kDouble && tensor.is_contiguous() && tensor.numel() == size &&
                         tensor.device() == logits.device(),
@@ -126,20 +131,24 @@ double* doubles_of(const at::Tensor& tensor, int64_t size, const at::Tensor& log
   return tensor.data_ptr<double>();
 }
 
+}  // namespace
+
 int64_t* place_of(const at::Tensor& place, int64_t p) {
   TORCH_CHECK_VALUE(place.is_contiguous() && place.numel() == p,
                     "place must be contiguous, one per positive");
   return place.mutable_data_ptr<int64_t>();
 }
 
+namespace {
+
 // backward into tensors of the caller's.
 void write_gradients(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, double delta,
-                     int64_t algorithm, double skew, const at::Tensor& index, const at::Tensor& tables,
-                     const std::optional<at::Tensor>& grad_cls, const std::optional<at::Tensor>& grad_loc,
-                     const std::optional<at::Tensor>& grad_logits,
+                     int64_t algorithm, double skew, int64_t others, const at::Tensor& index,
+                     const at::Tensor& tables, const std::optional<at::Tensor>& grad_cls,
+                     const std::optional<at::Tensor>& grad_loc, const std::optional<at::Tensor>& grad_logits,
                      const std::optional<at::Tensor>& grad_loc_errors) {
   const int64_t p = index.numel();
-  const Input input = input_of(logits, targets, layout, p, delta, algorithm, skew);
+  const Input input = input_of(logits, targets, layout, p, delta, algorithm, skew, others);
   const auto backend = backend_of(logits);
   Gradients gradients{};
   if (grad_cls) {
@@ -244,13 +253,13 @@ ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, Targe
 std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward(
     const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, double delta, int64_t algorithm,
     const at::Tensor& index, const at::Tensor& tables, const std::optional<at::Tensor>& grad_cls,
-    const std::optional<at::Tensor>& grad_loc, at::ScalarType loc_errors_dtype, double skew) {
+    const std::optional<at::Tensor>& grad_loc, at::ScalarType loc_errors_dtype, double skew, int64_t others) {
   const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
   std::optional<at::Tensor> grad_logits, grad_loc_errors;
   if (grad_cls) grad_logits = at::empty_like(logits);
   if (grad_loc && !layout.continuous)
     grad_loc_errors = at::empty_like(index, logits.options().dtype(loc_errors_dtype));
-  write_gradients(logits, targets, layout, delta, algorithm, skew, index, tables, grad_cls, grad_loc,
+  write_gradients(logits, targets, layout, delta, algorithm, skew, others, index, tables, grad_cls, grad_loc,
                   grad_logits, grad_loc_errors);
   return {grad_logits, grad_loc_errors};
 }
@@ -295,10 +304,10 @@ void drive(const at::Tensor& logits, const at::Tensor& targets, TargetLayout lay
 
 at::Tensor pair_product(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
                         double delta, int64_t algorithm, const at::Tensor& index, const at::Tensor& tables,
-                        const at::Tensor& place, const at::Tensor& weights, bool transposed) {
+                        const at::Tensor& place, const at::Tensor& weights, bool transposed, int64_t others) {
   const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
   const int64_t p = index.numel();
-  const Input input = input_of(logits, targets, layout, p, delta, algorithm);
+  const Input input = input_of(logits, targets, layout, p, delta, algorithm, 1, others);
   const auto backend = backend_of(logits);
   at::Tensor out = at::empty({p}, logits.options().dtype(at::kDouble));
   backend->pair_product(input, tables_of(*backend, input, index, tables), place_of(place, p),
@@ -348,8 +357,9 @@ std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward_slices
   int64_t first = 0;
   Slices(logits, targets, layout, sizes)
       .each([&](size_t s, int64_t begin, const at::Tensor& own, const at::Tensor& labels) {
-        write_gradients(own, labels, layout, delta, algorithms.at(s), 1, index.narrow(0, first, counts.at(s)),
-                        tables.at(s), part(grad_cls, static_cast<int64_t>(s), 1),
+        write_gradients(own, labels, layout, delta, algorithms.at(s), 1, 0,
+                        index.narrow(0, first, counts.at(s)), tables.at(s),
+                        part(grad_cls, static_cast<int64_t>(s), 1),
                         part(grad_loc, static_cast<int64_t>(s), 1), part(flat, begin, own.numel()),
                         part(grad_loc_errors, first, counts[s]));
         first += counts[s];

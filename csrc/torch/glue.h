@@ -28,11 +28,12 @@ ForwardResult forward(const at::Tensor& logits, const at::Tensor& targets, Targe
                       bool want_error_gradient, double delta, double eps, int64_t algorithm);
 
 // (gradient of logits, gradient of loc_errors), each if its incoming gradient is given. With continuous labels
-// both incoming gradients go to the logits.
+// both incoming gradients go to the logits. `others` as Input has it, here and below.
 std::tuple<std::optional<at::Tensor>, std::optional<at::Tensor>> backward(
     const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, double delta, int64_t algorithm,
     const at::Tensor& index, const at::Tensor& tables, const std::optional<at::Tensor>& grad_cls,
-    const std::optional<at::Tensor>& grad_loc, at::ScalarType loc_errors_dtype, double skew);
+    const std::optional<at::Tensor>& grad_loc, at::ScalarType loc_errors_dtype, double skew,
+    int64_t others = 0);
 
 // What a loss of the caller's own is made of, P positives each ascending by score: (place, rank_pos, n_fp, norm,
 // score, index, tables, status); see Sums and Drive. All but place, index and status are float64, and the
@@ -53,7 +54,8 @@ void drive(const at::Tensor& logits, const at::Tensor& targets, TargetLayout lay
 // Backend::pair_product.
 at::Tensor pair_product(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout,
                         double delta, int64_t algorithm, const at::Tensor& index, const at::Tensor& tables,
-                        const at::Tensor& place, const at::Tensor& weights, bool transposed);
+                        const at::Tensor& place, const at::Tensor& weights, bool transposed,
+                        int64_t others = 0);
 
 // The slices of `sizes` logits, one after the other, each ranked by itself: (cls, loc) with one value a slice,
 // (rank, precision, index) one after the other, and the tables of each. `counts` are their numbers of

@@ -1,0 +1,232 @@
+"""One ranking over the logits of all ranks of a group: what is P-sized is exchanged, negatives are counted where they lie."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import _C
+from ..first_order import first_order_only
+from ..inputs import Layout, bad_label, check_choice, check_positives
+from ..ops import ALGORITHMS, LOSSES, Backend, choose_algorithm, incoming
+from .agreement import Arguments, exchange
+from .channel import Channel
+
+
+def _failure(status: list[int], layout: Layout, told: tuple[str, int] | None) -> ValueError | None:
+    """What is wrong with the labels of this rank, if anything."""
+    found, invalid, _ = status
+    if invalid:
+        return bad_label(layout)
+    try:
+        check_positives("", None, found) if told is None else check_positives(*told, found)
+    except ValueError as error:
+        return error
+    return None
+
+
+@dataclass(frozen=True)
+class Positives:
+    """The positives of all ranks. Their flat order goes rank by rank, and by the flat index within a rank."""
+
+    place: Tensor  # (P) position in flat order; this and the next two ascend by score, ties descend by place
+    score: Tensor  # (P) float64
+    index: Tensor  # (P) flat index in this rank's logits, -1 for the positives of others
+    rows: Tensor  # (K, P) what came with them, float64 in flat order
+    status: Tensor  # (3) as the kernels have it, of all ranks
+    own: slice  # this rank's, in flat order
+    others: int  # logits of the other ranks
+
+    @classmethod
+    def gather(
+        cls,
+        channel: Channel,
+        arguments: Arguments,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Layout,
+        backend: Backend,
+        told: tuple[str, int] | None,
+        rows: Tensor | None,
+    ) -> "Positives":
+        """Find this rank's positives and exchange them; ``rows`` (K, P) belong to them, None: their continuous labels, if any.
+
+        The host waits for the device: it has to know how many there are. So what is wrong with labels raises on every device.
+        """
+        kernels, native = backend.kernels, _C.TargetLayout(*layout)
+        count = told[1] if told else int(kernels.count_positives(logits, targets, native)[0])
+        place, score, index, status = kernels.find_positives(logits, targets, native, count)
+        found = status.tolist()
+        failure = _failure(found, layout, told)
+        numbers = exchange(channel, arguments, (count, logits.numel(), found[2]), failure, logits.device)
+        counts = [p for p, _, _ in numbers]
+
+        score, index = (torch.empty_like(x).scatter_(0, place, x) for x in (score, index))  # in flat order
+        if rows is None:
+            rows = targets.reshape(-1)[index][None] if layout.continuous else score.new_empty(0, count)
+        sent = score.new_zeros(1 + rows.shape[0], max(counts))
+        sent[:, :count] = torch.cat((score[None], rows))
+        if max(counts):
+            parts = channel.gather(sent)
+            whole = torch.cat([part[:, :p] for part, p in zip(parts, counts, strict=True)], dim=1)
+        else:
+            whole = sent
+        total, begin = whole.shape[1], sum(counts[: channel.rank])
+        own = slice(begin, begin + count)
+        flat_index = torch.full((total,), -1, dtype=torch.int64, device=logits.device)
+        flat_index[own] = index
+        # Ties descend by place: a stable sort of the reversed order.
+        ascending, order = whole[0].flip(0).sort(stable=True)
+        places = total - 1 - order
+        nan = any(flag for _, _, flag in numbers)
+        return cls(
+            places,
+            ascending,
+            flat_index[places],
+            whole[1:].contiguous(),
+            torch.tensor([total, 0, nan], device=logits.device),
+            own,
+            sum(n for _, n, _ in numbers) - logits.numel(),
+        )
+
+
+class _Union(torch.autograd.Function):
+    """As ops has it for one process, with the forward pass in two halves. Backward is each rank's own: no communication."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits: Tensor,
+        loc_errors: Tensor | None,
+        targets: Tensor,
+        layout: Layout,
+        backend: Backend,
+        channel: Channel,
+        arguments: Arguments,
+        told: tuple[str, int] | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        kernels, native = backend.kernels, _C.TargetLayout(*layout)
+        inputs = logits, loc_errors
+        logits, targets = logits.contiguous(), targets.contiguous()
+        rows = None if loc_errors is None else loc_errors.to(torch.float64)[None]
+        positives = Positives.gather(channel, arguments, logits, targets, layout, backend, told, rows)
+        index, others, status = positives.index, positives.others, positives.status
+        delta = arguments.delta
+        algorithm = choose_algorithm(arguments.algorithm, logits.dtype, index.numel(), delta)
+        wanted = ctx.needs_input_grad[0 if layout.continuous else 1]
+        tables, part = kernels.count_part(
+            logits, targets, native, others, delta, algorithm, 1.0, wanted, index, positives.score, status
+        )
+        channel.add(part)
+        cls, loc, rank, precision = kernels.forward_from_parts(
+            logits,
+            targets,
+            native,
+            others,
+            LOSSES.index(arguments.loss),
+            positives.rows[0] if len(positives.rows) else None,
+            delta,
+            arguments.eps,
+            algorithm,
+            positives.place,
+            index,
+            tables,
+            part,
+            status,
+        )
+        ctx.save_for_backward(logits, targets, index, tables, *inputs)
+        ctx.call = kernels, native, delta, algorithm, positives.own, others
+        ctx.set_materialize_grads(False)
+        rank, precision = rank[positives.own].clone(), precision[positives.own].clone()
+        ctx.mark_non_differentiable(rank, precision)
+        return cls, loc, rank, precision
+
+    @staticmethod
+    def backward(ctx: Any, grad_cls: Tensor | None, grad_loc: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        logits, targets, index, tables, original, loc_errors = ctx.saved_tensors
+        kernels, native, delta, algorithm, own, others = ctx.call
+        needs_logits, needs_errors = ctx.needs_input_grad[:2]
+        grad_cls, grad_loc = incoming(grad_cls, grad_loc, native, needs_logits, needs_errors)
+        grad_logits, grad_errors = kernels.backward(
+            logits,
+            targets,
+            native,
+            delta,
+            algorithm,
+            index,
+            tables,
+            grad_cls,
+            grad_loc,
+            torch.float32 if loc_errors is None else loc_errors.dtype,
+            1.0,
+            others,
+        )
+        if grad_errors is not None:
+            grad_errors = grad_errors[own].clone()
+        # As in ops: a zero gradient, never None.
+        if needs_logits and grad_logits is None:
+            grad_logits = torch.zeros_like(logits)
+        if needs_errors and grad_errors is None:
+            grad_errors = torch.zeros_like(loc_errors)
+        return *first_order_only((grad_logits, grad_errors), (original, loc_errors)), *[None] * 6
+
+
+def union_loss(
+    channel: Channel,
+    logits: Tensor,
+    loc_errors: Tensor | None,
+    targets: Tensor,
+    layout: Layout,
+    *,
+    backend: Backend,
+    algorithm: str,
+    loss: str,
+    delta: float,
+    eps: float,
+    told: tuple[str, int] | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(cls, loc, rank, precision) as :func:`alrp_cuda.ops.ranking_loss` gives them, over the logits of all ranks; the latter two
+    of this rank's positives."""
+    check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
+    arguments = Arguments(loss, "batch", logits.dtype, logits.device.type, algorithm, delta, eps)
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = _Union.apply(
+        logits, loc_errors, targets, layout, backend, channel, arguments, told
+    )
+    return result
+
+
+_Seven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+def union_sums(
+    channel: Channel,
+    logits: Tensor,
+    targets: Tensor,
+    layout: Layout,
+    extras: Tensor | None,
+    *,
+    backend: Backend,
+    algorithm: str,
+    delta: float,
+    eps: float,
+    skew: float,
+    told: tuple[str, int] | None,
+) -> tuple[_Seven, Tensor | None, int, int]:
+    """(sums, extras, algorithm, logits of the other ranks) for a loss of the caller's own over the positives of all ranks. The
+    sums are what ``sums`` of the kernels gives, but for status; the extras those of all, (P,) or (K, P) float64, differentiable
+    in this rank's."""
+    shape = "none" if extras is None else str(tuple(extras.shape[:-1]))
+    arguments = Arguments("error_driven", "batch", logits.dtype, logits.device.type, algorithm, delta, eps, skew, shape)
+    rows = None if extras is None else extras.detach().to(torch.float64).reshape(-1, extras.shape[-1])
+    positives = Positives.gather(channel, arguments, logits, targets, layout, backend, told, rows)
+    index, others, status = positives.index, positives.others, positives.status
+    chosen = choose_algorithm(algorithm, logits.dtype, index.numel(), delta)
+    call = logits, targets, _C.TargetLayout(*layout), others, delta, chosen, skew
+    tables, part = backend.kernels.count_part(*call, False, index, positives.score, status)
+    channel.add(part)
+    rank_pos, n_fp, norm = backend.kernels.sums_from_parts(*call, positives.place, index, tables, part, status)
+    if extras is not None:
+        own, values = positives.own, positives.rows.reshape(*extras.shape[:-1], index.numel())
+        extras = torch.cat((values[..., : own.start], extras.to(torch.float64), values[..., own.stop :]), dim=-1)
+    return (positives.place, rank_pos, n_fp, norm, positives.score, index, tables), extras, chosen, others
