@@ -99,12 +99,21 @@ class EmulatedKernels:
             raise RuntimeError(message.decode())
 
     def _input(
-        self, s: Session, logits: Tensor, targets: Tensor, layout: Any, p: int, delta: float, algorithm: int, skew: float = 1.0
+        self,
+        s: Session,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        p: int,
+        delta: float,
+        algorithm: int,
+        skew: float = 1.0,
+        others: int = 0,
     ) -> Input:
         s.register(logits, writable=False, name="logits")
         s.register(targets, writable=False, name="targets")
         labels = Labels.of(targets, (layout.classes, layout.background), continuous=layout.continuous)
-        return Input(Array.of(logits), logits.numel(), labels, p, delta, algorithm, skew)
+        return Input(Array.of(logits), logits.numel(), labels, p, delta, algorithm, skew, others)
 
     def _workspace(self, s: Session, problem: Input) -> Tensor:
         size = ctypes.c_size_t()
@@ -169,13 +178,14 @@ class EmulatedKernels:
         grad_loc: Tensor | None,
         loc_errors_dtype: torch.dtype,
         skew: float = 1.0,
+        others: int = 0,
     ) -> tuple[Tensor | None, Tensor | None]:
         p = index.numel()
         grad_logits = None if grad_cls is None else poisoned(tuple(logits.shape), logits.dtype)
         grad_loc_errors = None if grad_loc is None or layout.continuous else poisoned(p, loc_errors_dtype)
         incoming = grad_cls if grad_cls is not None else grad_loc
         with self._session() as s:
-            problem = self._input(s, logits, targets, layout, p, delta, algorithm, skew)
+            problem = self._input(s, logits, targets, layout, p, delta, algorithm, skew, others)
             s.register(index, writable=False, name="index")
             s.register(tables, writable=False, name="tables")
             for name, tensor in {"grad_cls": grad_cls, "grad_loc": grad_loc}.items():
@@ -262,10 +272,11 @@ class EmulatedKernels:
         place: Tensor,
         weights: Tensor,
         transposed: bool,
+        others: int = 0,
     ) -> Tensor:
         out = poisoned(index.numel(), torch.float64)
         with self._session() as s:
-            problem = self._input(s, logits, targets, layout, index.numel(), delta, algorithm)
+            problem = self._input(s, logits, targets, layout, index.numel(), delta, algorithm, 1.0, others)
             for name, tensor in {"tables": tables, "place": place, "weights": weights}.items():
                 s.register(tensor, writable=False, name=name)
             s.register(out, name="out")
@@ -273,6 +284,120 @@ class EmulatedKernels:
             arguments = place.data_ptr(), weights.data_ptr(), transposed, out.data_ptr(), STREAM
             self._check(self.library.dll.alrp_pair_product(problem, own, *arguments))
         return out
+
+    def find_positives(self, logits: Tensor, targets: Tensor, layout: Any, num_positives: int) -> tuple[Tensor, ...]:
+        p = num_positives
+        place, index, status = (poisoned(size, torch.int64) for size in (p, p, 3))
+        score = poisoned(p, torch.float64)
+        with self._session() as s:
+            problem = self._input(s, logits, targets, layout, p, 1.0, ops.ALGORITHMS.index("tiled"))
+            for name, tensor in {"place": place, "score": score, "index": index, "status": status}.items():
+                s.register(tensor, name=name)
+            workspace = self._workspace(s, problem)
+            own = Tables(index.data_ptr(), score.data_ptr(), None, None, None, None, None)
+            arguments = place.data_ptr(), status.data_ptr(), workspace.data_ptr(), STREAM
+            self._check(self.library.dll.alrp_find_positives(problem, own, *arguments))
+        return place, score, index, status
+
+    def count_part(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        others: int,
+        delta: float,
+        algorithm: int,
+        skew: float,
+        want_error_gradient: bool,
+        index: Tensor,
+        score: Tensor,
+        status: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        p = index.numel()
+        with self._session() as s:
+            problem = self._input(s, logits, targets, layout, p, delta, algorithm, skew, others)
+            device = self._device_size(problem)
+            tables = poisoned(device + (4 if want_error_gradient else 3) * p + 1, torch.float64)
+            tables[device : device + p] = score
+            size = ctypes.c_int64()
+            self._check(self.library.dll.alrp_part_size(problem, size))
+            is_sorted = algorithm == ops.ALGORITHMS.index("sorted") and p > 0
+            part = poisoned(size.value, torch.int64 if is_sorted else torch.float64)
+            s.register(index, writable=False, name="index")
+            for name, tensor in {"tables": tables, "part": part, "status": status}.items():
+                s.register(tensor, name=name)
+            workspace = self._workspace(s, problem)
+            arguments = status.data_ptr(), part.data_ptr(), workspace.data_ptr(), STREAM
+            self._check(self.library.dll.alrp_count_part(problem, Tables.of(index, tables, device), *arguments))
+        return tables, part
+
+    def forward_from_parts(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        others: int,
+        loss: int,
+        values: Tensor | None,
+        delta: float,
+        eps: float,
+        algorithm: int,
+        place: Tensor,
+        index: Tensor,
+        tables: Tensor,
+        sum: Tensor,
+        status: Tensor,
+    ) -> tuple[Tensor, ...]:
+        p = index.numel()
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
+        outputs = [poisoned(size, dtype) for size in ((), (), p, p)]
+        with self._session() as s:
+            problem = self._input(s, logits, targets, layout, p, delta, algorithm, 1.0, others)
+            for name, tensor in zip(("cls", "loc", "rank", "precision"), outputs, strict=True):
+                s.register(tensor, name=name)
+            for name, tensor in {"tables": tables, "status": status}.items():
+                s.register(tensor, name=name)
+            for name, tensor in {"place": place, "index": index, "sum": sum, "values": values}.items():
+                if tensor is not None:
+                    s.register(tensor, writable=False, name=name)
+            workspace = self._workspace(s, problem)
+            own = Tables.of(index, tables, self._device_size(problem))
+            output = Output(DTYPES.index(dtype), *(t.data_ptr() for t in outputs), own, status.data_ptr())
+            spec = Spec(loss, eps, *(Array.of(v) for v in ((None, values) if layout.continuous else (values, None))))
+            arguments = place.data_ptr(), sum.data_ptr(), output, workspace.data_ptr(), STREAM
+            self._check(self.library.dll.alrp_forward_from_parts(problem, spec, *arguments))
+        return tuple(outputs)
+
+    def sums_from_parts(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: Any,
+        others: int,
+        delta: float,
+        algorithm: int,
+        skew: float,
+        place: Tensor,
+        index: Tensor,
+        tables: Tensor,
+        sum: Tensor,
+        status: Tensor,
+    ) -> tuple[Tensor, ...]:
+        p = index.numel()
+        rank_pos, n_fp, unused = (poisoned(size, torch.float64) for size in (p, p, 2 * p + 2))
+        with self._session() as s:
+            problem = self._input(s, logits, targets, layout, p, delta, algorithm, skew, others)
+            written = {"rank_pos": rank_pos, "n_fp": n_fp, "tables": tables, "status": status, "unused": unused}
+            for name, tensor in written.items():
+                s.register(tensor, name=name)
+            for name, tensor in {"place": place, "index": index, "sum": sum}.items():
+                s.register(tensor, writable=False, name=name)
+            spare = [unused.data_ptr() + 8 * offset for offset in (0, 1, 2, 2 + p)]
+            tables_of = Tables.of(index, tables, self._device_size(problem))
+            output = Output(DTYPES.index(torch.float64), *spare, tables_of, status.data_ptr())
+            own = Sums(place.data_ptr(), rank_pos.data_ptr(), n_fp.data_ptr(), None)
+            self._check(self.library.dll.alrp_sums_from_parts(problem, own, sum.data_ptr(), output, STREAM))
+        return rank_pos, n_fp, n_fp if skew == 1 else sum[p : 2 * p].clone()
 
     def forward_slices(
         self,
