@@ -218,7 +218,9 @@ def union_sums(
     in this rank's."""
     shape = "none" if extras is None else str(tuple(extras.shape[:-1]))
     arguments = Arguments("error_driven", "batch", logits.dtype, logits.device.type, algorithm, delta, eps, skew, shape)
-    rows = None if extras is None else extras.detach().to(torch.float64).reshape(-1, extras.shape[-1])
+    rows = None if extras is None else extras.detach().to(torch.float64)
+    if rows is not None and rows.dim() == 1:
+        rows = rows[None]
     positives = Positives.gather(channel, arguments, logits, targets, layout, backend, told, rows)
     index, others, status = positives.index, positives.others, positives.status
     chosen = choose_algorithm(algorithm, logits.dtype, index.numel(), delta)
