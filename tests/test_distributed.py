@@ -157,9 +157,6 @@ def test_ranks_find_what_one_process_finds(pool, size, algorithm, name):
 @every_algorithm
 @pytest.mark.parametrize("backend", backends())
 def test_every_backend_counts_in_parts(backend, algorithm, name):
-    if backend == "cuda":
-        pytest.skip("threads of one process share its stream")
-
     def run(size, problems):
         return run_ranks(size, lambda rank, group: evaluate_parts(rank, group, name, backend, algorithm, problems))
 
