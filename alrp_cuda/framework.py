@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from . import _C
-from .distributed.channel import Channel, connect
+from .distributed.channel import Channel, connect, uncompiled
 from .distributed.union import union_sums
 from .first_order import first_order_only
 from .inputs import Layout, check_choice, check_count, check_number, check_targets
@@ -192,7 +192,7 @@ def error_driven_loss(
         sums = _sums(logits, targets, layout, chosen, algorithm, delta, skew, told)
     else:
         options: dict[str, Any] = {"backend": chosen, "algorithm": algorithm, "delta": delta, "eps": eps, "skew": skew}
-        sums, extras = _union_sums(channel, logits, targets, layout, extras, told=told, **options)
+        sums, extras = uncompiled(_union_sums)(channel, logits, targets, layout, extras, told=told, **options)
 
     own = None if extras is None else extras.to(torch.float64)
     poison = sums.tables[-1]

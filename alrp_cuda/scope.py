@@ -7,7 +7,7 @@ from torch import Tensor
 
 from . import _C
 from .distributed.agreement import Arguments, exchange
-from .distributed.channel import connect
+from .distributed.channel import connect, uncompiled
 from .distributed.images import means
 from .distributed.union import union_loss
 from .first_order import first_order_only
@@ -145,7 +145,9 @@ def scoped_loss(
         options: dict[str, Any] = {"algorithm": algorithm, "loss": loss, "delta": delta, "eps": eps, "told": told}
         if channel is None:
             return ranking_loss(logits, loc_errors, targets, layout, backend=backend, **options)
-        return union_loss(channel, logits, loc_errors, targets, layout, backend=choose_backend(backend, logits), **options)
+        return uncompiled(union_loss)(
+            channel, logits, loc_errors, targets, layout, backend=choose_backend(backend, logits), **options
+        )
     check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
     chosen = choose_backend(backend, logits)
     failure = None
@@ -159,7 +161,7 @@ def scoped_loss(
     with_positives = sum(count > 0 for count in images.counts)
     if channel is not None:
         arguments = Arguments(loss, scope, logits.dtype, logits.device.type, algorithm, delta, eps)
-        with_positives = sum(n for n, *_ in exchange(channel, arguments, (with_positives,), failure, logits.device))
+        with_positives = sum(n for n, *_ in uncompiled(exchange)(channel, arguments, (with_positives,), failure, logits.device))
     elif failure is not None:
         raise failure
     if images.positives is not None and loc_errors is not None:
@@ -179,6 +181,6 @@ def scoped_loss(
     if images.positives is not None:
         rank, precision = (torch.empty_like(x).scatter_(0, images.positives, x) for x in (rank, precision))
     if channel is not None:
-        return *means(channel, (cls, loc), max(1, with_positives)), rank, precision
+        return *uncompiled(means)(channel, (cls, loc), max(1, with_positives)), rank, precision
     # An image without positives adds 0, or NaN where a score of it is NaN.
     return cls.sum() / max(1, with_positives), loc.sum() / max(1, with_positives), rank, precision

@@ -5,8 +5,6 @@ import pickle
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,7 +25,7 @@ from .selection import selected
 
 @dataclass(frozen=True)
 class Cell:
-    """One loss on one case: seconds of a step, of one process with all threads and of all ranks together; what each sends."""
+    """One loss on one case: seconds of a step, of one rank alone on the whole batch and of all together; what each sends."""
 
     loss: str
     case: Case
@@ -75,23 +73,12 @@ def threads_of_a_rank(world: int) -> int:
     return max(1, (os.cpu_count() or 1) // world)
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    was = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(was)
-
-
 def serve(rank: int, options: Namespace, folder: str) -> None:
     """What one rank does; the first leaves the cells in the folder."""
     world = options.world
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
     group = dist.group.WORLD
-    own = threads_of_a_rank(world)
-    torch.set_num_threads(own)
+    torch.set_num_threads(threads_of_a_rank(world))
     cells = []
     for case in selected(options):
         whole = case.draw()
@@ -100,8 +87,7 @@ def serve(rank: int, options: Namespace, folder: str) -> None:
             problem = loss.labelled(whole)
             alone, value = 0.0, 0.0
             if rank == 0:  # the others wait
-                with threads(own * world):
-                    alone, value, _ = timed(loss, problem, options, None)
+                alone, value, _ = timed(loss, problem, options, None)
             dist.barrier(group)
             seconds, found, sent = timed(loss, part(problem, rank, world), options, group)
             if rank == 0:
@@ -128,7 +114,7 @@ def run(options: Namespace, out: Console) -> int:
         "regime": lambda cell: cell.case.regime,
         "N": lambda cell: size(cell.case),
         "P": lambda cell: number(cell.case.positives),
-        "one process, ms": lambda cell: figure(1e3 * cell.alone),
+        "one rank, ms": lambda cell: figure(1e3 * cell.alone),
         f"{options.world} ranks, ms": lambda cell: figure(1e3 * cell.together),
         "sent, KiB": lambda cell: figure(cell.sent.bytes / 1024),
         "collectives": lambda cell: str(cell.sent.collectives),

@@ -558,9 +558,15 @@ def compiled(rank, group, parts):
         out = alrp_cuda.alrp_loss(logits * 2, targets, errors, group=group)
         return out.cls + out.loc
 
-    return float(step(logits, targets, errors)), float(torch.compile(step, backend="eager")(logits, targets, errors))
+    results = []
+    for function in (step, torch.compile(step, backend="eager")):
+        leaf = logits.clone().requires_grad_()
+        loss = function(leaf, targets, errors)
+        results.append((float(loss.detach()), *torch.autograd.grad(loss, leaf)))
+    return results
 
 
 def test_compiled_code_calls_the_loss_as_it_is(pool):
-    for eager, compiled_value in raised(pool.run(2, compiled, parts_of(2))):
-        assert eager == compiled_value
+    for (value, gradient), (compiled_value, compiled_gradient) in raised(pool.run(2, compiled, parts_of(2))):
+        assert value == compiled_value
+        assert torch.equal(gradient, compiled_gradient)

@@ -12,15 +12,15 @@ import alrp_cuda
 
 MODULES = [
     f"{package.__name__}.{m.name}"
-    for package in (alrp_cuda, alrp_cuda.metrics)
+    for package in (alrp_cuda, alrp_cuda.distributed, alrp_cuda.metrics)
     for m in pkgutil.iter_modules(package.__path__)
     if not m.name.startswith("_") and not m.ispkg
 ]
-PAGES = ["compat.md", "framework.md", "metrics.md", "self-balancing.md"]
+PAGES = ["compat.md", "distributed.md", "framework.md", "metrics.md", "self-balancing.md"]
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.mark.parametrize("name", ["alrp_cuda", "alrp_cuda.metrics", *MODULES])
+@pytest.mark.parametrize("name", ["alrp_cuda", "alrp_cuda.distributed", "alrp_cuda.metrics", *MODULES])
 def test_examples_in_docstrings(name):
     result = doctest.testmod(importlib.import_module(name))
     assert result.failed == 0

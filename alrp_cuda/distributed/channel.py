@@ -1,13 +1,15 @@
 """A process group as the losses use it: two collectives, checked and counted."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -73,6 +75,12 @@ class Channel:
         """The sum of the tensors of all ranks, in place of this one."""
         record(tensor)
         dist.all_reduce(tensor, group=self._group)
+
+
+def uncompiled(function: Callable[..., Result]) -> Callable[..., Result]:
+    """``function``, which torch.compile leaves as it is: what it exchanges decides on sizes, and on what it raises."""
+    # Not as a decorator: that imports the compiler, which takes as long as all of torch.
+    return torch.compiler.disable(function) if torch.compiler.is_compiling() else function  # type: ignore[no-untyped-call]
 
 
 def check_group(group: object) -> None:
