@@ -289,6 +289,13 @@ def test_a_group_that_cannot_be_used_raises():
             call("world")
 
 
+def test_without_torch_distributed_a_group_raises(monkeypatch):
+    monkeypatch.setattr(dist, "is_available", lambda: False)
+    assert alrp_cuda.ap_loss(torch.zeros(2), torch.tensor([1, 0])) == 0.5 / 1.5
+    with pytest.raises(ValueError, match=r"group must be None where torch is built without torch\.distributed, got str"):
+        alrp_cuda.APLoss(group="world")
+
+
 def use_a_group_of_others(rank, group):
     made = [dist.new_group([0, 1]), dist.new_group([2, 3])]
     tensors = torch.zeros(3), torch.tensor([1, 0, 0])

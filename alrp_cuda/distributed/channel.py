@@ -93,7 +93,7 @@ def check_group(group: object) -> None:
     if group is None:
         return
     if not dist.is_available():
-        raise ValueError("group must be None where torch is built without torch.distributed, got another value")
+        raise ValueError(f"group must be None where torch is built without torch.distributed, got {type(group).__name__}")
     if group is dist.GroupMember.NON_GROUP_MEMBER:
         raise ValueError("group must be one that this rank is in, got one that it is not in")
     if not isinstance(group, dist.ProcessGroup):
