@@ -217,7 +217,7 @@ int64_t part_size(const Input& input);
 
 // forward and sums for positives that lie with several processes, in two halves. Every process brings all p positives
 // in tables.index (its own: their flat index in its logits; the others': -1) and .score, in one order, `place` in the
-// flat order of all of them, and a status that is the same in all. What is P-sized of `spec` has all positives too;
+// flat order of all of them, and a status of found == p; status.nan may be its own, for it is part of the sum. What is P-sized of `spec` has all positives too;
 // continuous labels are p, in flat order.
 void count_part(Backend& backend, const Input& input, const Tables& tables, Status* status, void* part,
                 void* workspace);

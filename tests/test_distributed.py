@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import alrp_cuda
+from alrp_cuda import ops
 from alrp_cuda.distributed import scale_for_ddp, traffic
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
@@ -26,6 +27,7 @@ every_size = pytest.mark.parametrize("size", [2, 4])
 
 SCALARS = ("cls", "loc", "loss", "rank_error", "sort_error")
 SOME = [case for case in cases.TABLE if sum(case.size) < 5000][::9]
+SOME.append(cases.Case((2000, 50), cases.Labels(torch.int64)))  # so many logits that tables go by their number
 FEW = [  # every dtype, either kind of positions, both forms of targets
     cases.Case((257, 3), cases.Labels(torch.int8)),
     cases.Case((127, 40), cases.Labels(torch.int64, 5), 0.5, "sparse", torch.bfloat16),
@@ -172,6 +174,23 @@ def test_ranks_find_what_one_process_finds_in_every_case(pool, size, algorithm, 
         return pool.run(size, evaluate_parts, name, "cpu", algorithm, problems)
 
     check(run, size, name, "cpu", algorithm, cases.TABLE + cases.LARGE)
+
+
+@pytest.mark.parametrize("backend", backends())
+def test_positions_go_by_the_logits_of_all_ranks(backend):
+    """Sums of 2^31 positions fit only where these are coarser by 2^3 than those of 2^28."""
+    logits, targets, _ = (Fast(backend, "sorted").put(t) for t in dealt(FEW[0].build(), 2, "uneven")[0])
+    kernels, layout = ops._backends[backend].kernels, ops._C.TargetLayout(0, 0)
+    _, score, index, status = kernels.find_positives(logits, targets, layout, 3)
+    call = logits, targets, layout
+    rest = 1.0, ops.ALGORITHMS.index("sorted"), 1.0, False, index, score, status
+    few, many = (kernels.count_part(*call, others, *rest)[1][:-1].view(-1, 4) for others in (0, (1 << 31) - len(logits)))
+    assert torch.equal(few[:, 3], many[:, 3])
+    inner = few[2:6].double() @ torch.tensor([1.0, 2.0**48, 0, 0], dtype=torch.float64).to(few.device)
+    coarser = many[2:6].double() @ torch.tensor([8.0, 2.0**51, 0, 0], dtype=torch.float64).to(few.device)
+    assert inner.min() >= 0
+    assert inner.max() > 0
+    assert torch.allclose(inner, coarser, rtol=1e-6)
 
 
 # --- NaN and errors --------------------------------------------------------------------------------------------------

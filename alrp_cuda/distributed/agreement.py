@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .channel import Channel
 
-_ARGUMENT, _FAILURE, _NUMBERS = 24, 256, 3  # bytes of an argument's text (any float fits), of an error's; numbers of 8 bytes
+_ARGUMENT, _FAILURE, _NUMBERS = 24, 256, 2  # bytes of an argument's text (any float fits), of an error's; numbers of 8 bytes
 
 
 class Arguments(NamedTuple):
@@ -47,7 +47,7 @@ def _text(raw: bytes) -> str:
 def exchange(
     channel: Channel, arguments: Arguments, numbers: Sequence[int], failure: ValueError | None, device: torch.device
 ) -> list[tuple[int, ...]]:
-    """The numbers of every rank, at most three; raises on every rank where the arguments differ or a rank has failed.
+    """The numbers of every rank, at most two; raises on every rank where the arguments differ or a rank has failed.
 
     Raises:
         ValueError: ``failure``, or what names the rank that failed, or the argument that differs.

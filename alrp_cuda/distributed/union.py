@@ -34,7 +34,7 @@ class Positives:
     score: Tensor  # (P) float64
     index: Tensor  # (P) flat index in this rank's logits, -1 for the positives of others
     rows: Tensor  # (K, P) what came with them, float64 in flat order
-    status: Tensor  # (3) as the kernels have it, of all ranks
+    status: Tensor  # (3) as the kernels have it; nan is that of this rank, and travels with the counts
     own: slice  # this rank's, in flat order
     others: int  # logits of the other ranks
 
@@ -59,8 +59,8 @@ class Positives:
         place, score, index, status = kernels.find_positives(logits, targets, native, count)
         found = status.tolist()
         failure = _failure(found, layout, told)
-        numbers = exchange(channel, arguments, (count, logits.numel(), found[2]), failure, logits.device)
-        counts = [p for p, _, _ in numbers]
+        numbers = exchange(channel, arguments, (count, logits.numel()), failure, logits.device)
+        counts = [p for p, _ in numbers]
 
         score, index = (torch.empty_like(x).scatter_(0, place, x) for x in (score, index))  # in flat order
         if rows is None:
@@ -79,15 +79,14 @@ class Positives:
         # Ties descend by place: a stable sort of the reversed order.
         ascending, order = whole[0].flip(0).sort(stable=True)
         places = total - 1 - order
-        nan = any(flag for _, _, flag in numbers)
         return cls(
             places,
             ascending,
             flat_index[places],
             whole[1:].contiguous(),
-            torch.tensor([total, 0, nan], device=logits.device),
+            torch.tensor([total, 0, found[2]], device=logits.device),
             own,
-            sum(n for _, n, _ in numbers) - logits.numel(),
+            sum(n for _, n in numbers) - logits.numel(),
         )
 
 
