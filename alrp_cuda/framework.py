@@ -1,121 +1,18 @@
 """Ranking losses of the caller's own (sec. 3, Algorithm 1): counted and spread by the kernels of the named ones."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from . import _C
-from .distributed.channel import Channel, connect, uncompiled
+from .distributed.channel import connect, uncompiled
 from .distributed.union import union_sums
-from .first_order import first_order_only
-from .inputs import Layout, check_choice, check_count, check_number, check_targets
-from .ops import ALGORITHMS, Backend, check_status, choose_algorithm, choose_backend, count_positives
+from .inputs import check_choice, check_count, check_number, check_targets
+from .ops import ALGORITHMS, choose_algorithm, choose_backend
 from .ranks import ErrorFunction, Ranks, ask, check_extras, check_skew, told_positives
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """What ``sums`` of a backend's kernels left, and the call that it belongs to."""
-
-    kernels: Any
-    arguments: tuple[Any, ...]  # logits, targets, layout, delta, algorithm
-    skew: float
-    place: Tensor  # (P) position in flat order of each positive; those below ascend by score
-    rank_pos: Tensor
-    n_fp: Tensor
-    norm: Tensor
-    score: Tensor
-    index: Tensor
-    tables: Tensor
-    others: int = 0  # logits of the other ranks of a group
-
-    def flat(self, values: Tensor) -> Tensor:
-        """In the order of the flat index; NaN where every output is."""
-        return torch.empty_like(values).scatter_(0, self.place, values) + self.tables[-1]
-
-    def drive(self, errors: Tensor, z: Tensor, eps: float) -> None:
-        """Write what the errors make of the gradients into the tables."""
-        ranked = self.index, self.tables, self.place, self.n_fp, self.norm
-        self.kernels.drive(*self.arguments, self.skew, *ranked, errors.contiguous(), z, eps)
-
-    def pair_product(self, weights: Tensor, transposed: bool) -> Tensor:
-        """Each row of the weights, (P,) or (K, P), summed over higher (``transposed``: lower) ranked positives."""
-        rows = weights.contiguous().view(-1, weights.shape[-1])
-        ranked = self.index, self.tables, self.place
-        products = [self.kernels.pair_product(*self.arguments, *ranked, row, transposed, self.others) for row in rows]
-        return torch.stack(products).view(weights.shape) if products else torch.zeros_like(weights)
-
-
-class _PairSums(torch.autograd.Function):
-    """sum over k != i of w_k H(x_ik), differentiable in the weights, ranks held constant."""
-
-    @staticmethod
-    def forward(ctx: Any, weights: Tensor, sums: _Sums, transposed: bool) -> Tensor:
-        ctx.call = sums, transposed
-        return sums.pair_product(weights, transposed)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        sums, transposed = ctx.call
-        return _PairSums.apply(grad, sums, not transposed), None, None
-
-
-class _ErrorDriven(torch.autograd.Function):
-    """The value as it is, with the error-driven gradient for the logits beside the value's own."""
-
-    @staticmethod
-    def forward(ctx: Any, original: Tensor, value: Tensor, sums: _Sums, dtype: torch.dtype) -> Tensor:
-        logits, targets, *_ = sums.arguments
-        ctx.save_for_backward(original, logits, targets, sums.index, sums.tables)
-        ctx.call = sums.kernels, sums.arguments[2:], sums.skew, sums.others, value.dtype
-        return value.to(dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        original, logits, targets, index, tables = ctx.saved_tensors
-        kernels, arguments, skew, others, dtype = ctx.call
-        grad_logits = None
-        if ctx.needs_input_grad[0]:
-            grad_logits, _ = kernels.backward(
-                logits, targets, *arguments, index, tables, grad.contiguous(), None, torch.float32, skew, others
-            )
-            (grad_logits,) = first_order_only((grad_logits,), (original,))
-        return grad_logits, grad.to(dtype), None, None
-
-
-def _sums(
-    logits: Tensor,
-    targets: Tensor,
-    layout: Layout,
-    backend: Backend,
-    algorithm: str,
-    delta: float,
-    skew: float,
-    told: tuple[str, int] | None,
-) -> _Sums:
-    native = _C.TargetLayout(*layout)
-    logits, targets = logits.detach().contiguous(), targets.contiguous()
-    count = told[1] if told else count_positives(backend, logits, targets, layout)
-    chosen = choose_algorithm(algorithm, logits.dtype, count, delta)
-    *ranked, status = backend.kernels.sums(logits, targets, native, count, delta, chosen, skew)
-    check_status(backend, status, layout, told)
-    return _Sums(backend.kernels, (logits, targets, native, delta, chosen), skew, *ranked)
-
-
-def _union_sums(
-    channel: Channel, logits: Tensor, targets: Tensor, layout: Layout, extras: Tensor | None, **options: Any
-) -> tuple[_Sums, Tensor | None]:
-    """The same over the logits of all ranks of a group, and the extras of all."""
-    backend, delta, skew = options["backend"], options["delta"], options["skew"]
-    logits, targets = logits.detach().contiguous(), targets.contiguous()
-    sums, extras, chosen, others = union_sums(channel, logits, targets, layout, extras, **options)
-    arguments = logits, targets, _C.TargetLayout(*layout), delta, chosen
-    return _Sums(backend.kernels, arguments, skew, *sums, others=others), extras
 
 
 def error_driven_loss(
@@ -145,9 +42,10 @@ def error_driven_loss(
 
     Args:
         logits, targets, delta, eps, background, algorithm, backend: as in :func:`alrp_cuda.alrp_loss`.
-        error_fn: called once, if there is a positive. It runs without gradients, unless ``extras`` require one: then l(i)
-            and Z may depend differentiably on ``ranks.extras`` and ``ranks.extra_sums``, and the returned loss carries
-            the derivative dL/dextras, ranks held constant. Whatever else it reads counts as constant for the logits.
+        error_fn: called once, if there is a positive (in compiled code always). It runs without gradients, unless
+            ``extras`` require one: then l(i) and Z may depend differentiably on ``ranks.extras`` and
+            ``ranks.extra_sums``, and the returned loss carries the derivative dL/dextras, ranks held constant. Whatever
+            else it reads counts as constant for the logits.
         extras: (P,) or (K, P), values of the positives in the order of their flat index, which ``error_fn`` gets together
             with their sums over higher-ranked positives; any floating dtype.
         skew: how an error is shared among the negatives. 1 is the paper's uniform choice, p(j|i) = H(x_ij) / N_FP(i); more
@@ -186,25 +84,42 @@ def error_driven_loss(
         if algorithm == "sorted":
             raise ValueError(f"skew must be 1 for algorithm 'sorted', got {skew}; algorithm 'tiled' takes any")
         algorithm = "tiled"
-    chosen, told = choose_backend(backend, logits), told_positives(extras, num_positives)
     channel = connect(group)
+    ops = torch.ops.alrp_cuda
+    told = told_positives(extras, num_positives)
+    classes, background_class, _ = layout
+    chosen = choose_backend(backend, logits)
+    problem = targets, classes, background_class, delta, choose_algorithm(algorithm), chosen
+    others = 0
     if channel is None:
-        sums = _sums(logits, targets, layout, chosen, algorithm, delta, skew, told)
+        told_by, count = told or ("", None)
+        ranking = ops.ranking_sums.default(logits.detach(), *problem, skew, count, told_by)
     else:
-        options: dict[str, Any] = {"backend": chosen, "algorithm": algorithm, "delta": delta, "eps": eps, "skew": skew}
-        sums, extras = uncompiled(_union_sums)(channel, logits, targets, layout, extras, told=told, **options)
+        ranking, extras, others = uncompiled(union_sums)(
+            channel,
+            logits.detach(),
+            targets,
+            layout,
+            extras,
+            backend=chosen,
+            algorithm=algorithm,
+            delta=delta,
+            eps=eps,
+            skew=skew,
+            told=told,
+        )
+    sums, place, index, tables, poison = ranking
 
     own = None if extras is None else extras.to(torch.float64)
-    poison = sums.tables[-1]
-    if sums.index.numel():
-        n_fp, rank_pos = sums.flat(sums.n_fp), sums.flat(sums.rank_pos)
-        above = None if own is None else _PairSums.apply(own, sums, False)
-        ranks = Ranks(n_fp, rank_pos, rank_pos + n_fp, own, above, sums.flat(sums.score))
-        value, errors, z = ask(error_fn, ranks)
-        sums.drive(errors, z, eps)
-        value = value + poison
-    else:
-        value = poison.clone() if own is None else own.sum() + poison
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    loss: Tensor = _ErrorDriven.apply(logits, value, sums, dtype)
+    value = poison.clone() if own is None else own.sum() + poison  # without positives
+    if torch.compiler.is_compiling() or index.numel():  # compiled code cannot branch on P
+        # In the order of the flat index; NaN where every output is.
+        scores, rank_pos, n_fp = (torch.empty_like(row).scatter_(0, place, row) + poison for row in sums[:3])
+        above = None
+        if own is not None:
+            above = ops.pair_product.default(logits.detach(), *problem, index, tables, place, own, False, others)
+        asked, errors, z = ask(error_fn, Ranks(n_fp, rank_pos, rank_pos + n_fp, own, above, scores))
+        ops.drive_errors.default(logits.detach(), *problem, skew, index, tables, place, sums, errors, z, eps)
+        value = torch.where(torch.full_like(poison, index.numel()) == 0, value, asked + poison)
+    loss: Tensor = ops.error_driven.default(logits, value, *problem, skew, index, tables, others)
     return loss

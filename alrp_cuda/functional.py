@@ -106,7 +106,7 @@ def alrp_loss(
             loss="alrp" if order == "smooth" else "alrp_hard",
             delta=check_number("delta", delta),
             eps=check_number("eps", eps),
-            told=("loc_errors", loc_errors.numel()),
+            num_positives=None,
             group=group,
         )
     )
@@ -163,7 +163,7 @@ def ap_loss(
         loss="ap_interpolated" if interpolate else "ap",
         delta=check_number("delta", delta),
         eps=check_number("eps", eps),
-        told=None if num_positives is None else ("num_positives", int(num_positives)),
+        num_positives=None if num_positives is None else int(num_positives),
         group=group,
     )[0]
 
@@ -218,7 +218,7 @@ def ndcg_loss(
         loss="ndcg",
         delta=check_number("delta", delta),
         eps=check_number("eps", eps),
-        told=None if num_positives is None else ("num_positives", int(num_positives)),
+        num_positives=None if num_positives is None else int(num_positives),
         group=group,
     )[0]
 
@@ -286,7 +286,7 @@ def rank_sort_loss(
             loss="rank_sort",
             delta=check_number("delta", delta),
             eps=check_number("eps", eps),
-            told=None if num_positives is None else ("num_positives", int(num_positives)),
+            num_positives=None if num_positives is None else int(num_positives),
             group=group,
         )[:2]
     )

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .native import _C
+
 FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
@@ -167,19 +169,9 @@ def check_count(name: str, value: object) -> None:
 def check_positives(name: str, expected: int | None, found: int) -> None:
     """Raise ValueError where the caller told another number of positives than the targets hold."""
     if expected is not None and expected != found:
-        what = f"loc_errors must have one error per positive: targets hold {found} positives, got {expected} errors"
-        if name == "extras":
-            what = f"extras must have one value per positive: targets hold {found} positives, got {expected} values"
-        elif name != "loc_errors":
-            what = f"{name} must be the number of positives in targets, {found}, got {expected}"
-        raise ValueError(what)
+        raise ValueError(_C.positives_message(name, expected, found))
 
 
 def bad_label(layout: Layout) -> ValueError:
     """The error for targets that hold a value which is no label."""
-    rule = "1 (positive), 0 (negative) or negative (ignored)"
-    if layout.continuous:
-        rule = "above 0 and finite (positive), 0 (negative) or negative (ignored)"
-    if layout.classes:
-        rule = f"class indices 0..{layout.classes - 1}, {layout.background} (background) or negative (ignored)"
-    return ValueError(f"targets must be {rule}, got another value")
+    return ValueError(_C.label_message(_C.TargetLayout(*layout)))

@@ -93,7 +93,9 @@ def _scalar(z: Any, like: Tensor) -> Tensor:
         if z.numel() != 1 or z.device != like.device:
             raise ValueError(f"z of error_fn must have one element, on {like.device}, got shape {tuple(z.shape)} on {z.device}")
         return z.reshape(()).to(torch.float64)
-    number = check_number("z of error_fn", like.numel() if z is None else z)
+    if z is None:
+        return torch.full((), torch.sym_max(like.numel(), 1), dtype=torch.float64, device=like.device)
+    number = check_number("z of error_fn", z)
     if number == 0:
         raise ValueError("z of error_fn must be > 0, got 0")
     return torch.full((), number, dtype=torch.float64, device=like.device)

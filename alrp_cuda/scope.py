@@ -5,14 +5,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import _C
 from .distributed.agreement import Arguments, exchange
 from .distributed.channel import connect, uncompiled
 from .distributed.images import means
 from .distributed.union import union_loss
-from .first_order import first_order_only
-from .inputs import Layout, bad_label, check_choice, check_positives, check_scope
-from .ops import ALGORITHMS, LOSSES, Backend, choose_algorithm, choose_backend, incoming, ranking_loss
+from .inputs import Layout, check_positives, check_scope
+from .ops import choose_algorithm, choose_backend, ranking_loss
 
 
 class _Images(NamedTuple):
@@ -34,7 +32,7 @@ def _positive_rows(targets: Tensor, layout: Layout, rows: int) -> Tensor:
     return positive.nonzero()[:, 0] // (labels.numel() // max(1, rows))
 
 
-def _find_images(image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout, backend: Backend) -> _Images:
+def _find_images(image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout, backend: str) -> _Images:
     """Which logits and how many positives each image holds, ascending by index. The host waits for the device."""
     index = image_index.reshape(-1).to(torch.int64)
     if logits.numel() == 0:
@@ -45,12 +43,9 @@ def _find_images(image_index: Tensor, logits: Tensor, targets: Tensor, layout: L
     _, lengths = torch.unique_consecutive(index if rows is None else index[rows], return_counts=True)
     width = logits.numel() // index.numel()
     sizes = [width * length for length in lengths.tolist()]
-    labels = _reordered(targets, rows)
-    status = backend.kernels.count_slices(logits.contiguous(), labels, _C.TargetLayout(*layout), sizes).tolist()
-    if any(invalid for _, invalid, _ in status):
-        raise bad_label(layout)
+    counts = torch.ops.alrp_cuda.count_positives.default(logits, _reordered(targets, rows), *layout, backend, sizes).tolist()
     positives = None if rows is None else index[_positive_rows(targets, layout, index.numel())].argsort(stable=True)
-    return _Images(sizes, [found for found, _, _ in status], rows, positives)
+    return _Images(sizes, counts, rows, positives)
 
 
 def _reordered(tensor: Tensor, rows: Tensor | None) -> Tensor:
@@ -61,61 +56,6 @@ def _reordered(tensor: Tensor, rows: Tensor | None) -> Tensor:
         signed = {2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.dtype.itemsize]
         return _reordered(tensor.view(signed), rows).view(tensor.dtype)
     return tensor.reshape(rows.numel(), -1)[rows]
-
-
-class _PerImage(torch.autograd.Function):
-    """One ranking an image: cls and loc with a value each; see ops for one ranking alone."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        loc_errors: Tensor | None,
-        targets: Tensor,
-        layout: Layout,
-        backend: Backend,
-        images: _Images,
-        loss: int,
-        algorithm: str,
-        delta: float,
-        eps: float,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        inputs = logits, loc_errors
-        algorithms = [choose_algorithm(algorithm, logits.dtype, count, delta) for count in images.counts]
-        slices = _C.TargetLayout(*layout), images.sizes, images.counts, algorithms
-        logits, loc_errors = logits.contiguous(), None if loc_errors is None else loc_errors.contiguous()
-        cls, loc, rank, precision, index, tables = backend.kernels.forward_slices(
-            logits, targets, *slices, loss, loc_errors, ctx.needs_input_grad[0 if layout.continuous else 1], delta, eps
-        )
-        ctx.save_for_backward(logits, targets, index, *inputs, *tables)
-        ctx.call = backend.kernels, slices, delta
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(rank, precision)
-        return cls, loc, rank, precision
-
-    @staticmethod
-    def backward(ctx: Any, grad_cls: Tensor | None, grad_loc: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        logits, targets, index, original, loc_errors, *tables = ctx.saved_tensors
-        kernels, slices, delta = ctx.call
-        needs_logits, needs_errors = ctx.needs_input_grad[:2]
-        grad_cls, grad_loc = incoming(grad_cls, grad_loc, slices[0], needs_logits, needs_errors)
-        grad_logits, grad_errors = kernels.backward_slices(
-            logits,
-            targets,
-            *slices,
-            delta,
-            index,
-            tables,
-            grad_cls,
-            grad_loc,
-            torch.float32 if loc_errors is None else loc_errors.dtype,
-        )
-        # As in ops: a zero gradient, never None.
-        if needs_logits and grad_logits is None:
-            grad_logits = torch.zeros_like(logits)
-        if needs_errors and grad_errors is None:
-            grad_errors = torch.zeros_like(loc_errors)
-        return *first_order_only((grad_logits, grad_errors), (original, loc_errors)), *[None] * 8
 
 
 def scoped_loss(
@@ -131,7 +71,7 @@ def scoped_loss(
     loss: str,
     delta: float,
     eps: float,
-    told: tuple[str, int] | None,
+    num_positives: int | None,
     group: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(cls, loc, rank, precision) as :func:`alrp_cuda.ops.ranking_loss` gives them, over what ``scope`` and ``group`` say.
@@ -141,21 +81,23 @@ def scoped_loss(
     """
     check_scope(scope, image_index, logits, targets, layout)
     channel = connect(group)
-    if image_index is None:
-        options: dict[str, Any] = {"algorithm": algorithm, "loss": loss, "delta": delta, "eps": eps, "told": told}
-        if channel is None:
-            return ranking_loss(logits, loc_errors, targets, layout, backend=backend, **options)
-        return uncompiled(union_loss)(
-            channel, logits, loc_errors, targets, layout, backend=choose_backend(backend, logits), **options
-        )
-    check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
     chosen = choose_backend(backend, logits)
+    options: dict[str, Any] = {"backend": chosen, "algorithm": algorithm, "loss": loss, "delta": delta, "eps": eps}
+    if image_index is None:
+        if channel is None:
+            return ranking_loss(logits, loc_errors, targets, layout, num_positives=num_positives, **options)
+        told = None if num_positives is None else ("num_positives", num_positives)
+        if loc_errors is not None:
+            told = "loc_errors", loc_errors.numel()
+        return uncompiled(union_loss)(channel, logits, loc_errors, targets, layout, told=told, **options)
+    choose_algorithm(algorithm)  # raises before ranks wait for one another
     failure = None
     images = _Images([], [], None, None)
     try:
         images = _find_images(image_index, logits.detach(), targets, layout, chosen)
-        if told is not None:
-            check_positives(*told, sum(images.counts))
+        if loc_errors is not None:
+            check_positives("loc_errors", loc_errors.numel(), sum(images.counts))
+        check_positives("num_positives", num_positives, sum(images.counts))
     except ValueError as error:
         failure = error
     with_positives = sum(count > 0 for count in images.counts)
@@ -166,18 +108,9 @@ def scoped_loss(
         raise failure
     if images.positives is not None and loc_errors is not None:
         loc_errors = loc_errors[images.positives]
-    cls, loc, rank, precision = _PerImage.apply(
-        _reordered(logits, images.rows),
-        loc_errors,
-        _reordered(targets, images.rows),
-        layout,
-        chosen,
-        images,
-        LOSSES.index(loss),
-        algorithm,
-        delta,
-        eps,
-    )
+    logits, targets = _reordered(logits, images.rows), _reordered(targets, images.rows)
+    slices: dict[str, Any] = {"sizes": images.sizes, "counts": images.counts}
+    cls, loc, rank, precision = ranking_loss(logits, loc_errors, targets, layout, num_positives=None, **slices, **options)
     if images.positives is not None:
         rank, precision = (torch.empty_like(x).scatter_(0, images.positives, x) for x in (rank, precision))
     if channel is not None:

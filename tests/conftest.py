@@ -11,7 +11,7 @@ from hypothesis import settings
 from implementations import Fast, Reference
 
 import alrp_cuda
-from alrp_cuda import ops
+from alrp_cuda import _C, ops
 
 ALGORITHMS = ("tiled", "sorted")
 NOT_WAITING = "cpu not waiting"
@@ -71,7 +71,7 @@ def make(param):
     if param == "reference":
         return Reference()
     if param[0] == NOT_WAITING and NOT_WAITING not in alrp_cuda.backends():
-        ops.register_backend(NOT_WAITING, ops._backends["cpu"]._replace(is_asynchronous=True))
+        ops.register_backend(NOT_WAITING, _C.NativeKernels(is_asynchronous=True), "cpu")
     return Fast(*param)
 
 

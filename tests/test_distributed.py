@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import alrp_cuda
-from alrp_cuda import ops
+from alrp_cuda import _C, ops
 from alrp_cuda.distributed import scale_for_ddp, traffic
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
@@ -180,11 +180,10 @@ def test_ranks_find_what_one_process_finds_in_every_case(pool, size, algorithm, 
 def test_positions_go_by_the_logits_of_all_ranks(backend):
     """Sums of 2^31 positions fit only where these are coarser by 2^3 than those of 2^28."""
     logits, targets, _ = (Fast(backend, "sorted").put(t) for t in dealt(FEW[0].build(), 2, "uneven")[0])
-    kernels, layout = ops._backends[backend].kernels, ops._C.TargetLayout(0, 0)
-    _, score, index, status = kernels.find_positives(logits, targets, layout, 3)
-    call = logits, targets, layout
-    rest = 1.0, ops.ALGORITHMS.index("sorted"), 1.0, False, index, score, status
-    few, many = (kernels.count_part(*call, others, *rest)[1][:-1].view(-1, 4) for others in (0, (1 << 31) - len(logits)))
+    call = logits, targets, _C.TargetLayout(0, 0), 1.0, ops.ALGORITHMS.index("sorted"), 1.0
+    _, score, index, status = _C.find_positives(backend, _C.Problem(*call), 3)
+    problems = [_C.Problem(*call, others) for others in (0, (1 << 31) - len(logits))]
+    few, many = (_C.count_part(backend, problem, False, index, score, status)[1][:-1].view(-1, 4) for problem in problems)
     assert torch.equal(few[:, 3], many[:, 3])
     inner = few[2:6].double() @ torch.tensor([1.0, 2.0**48, 0, 0], dtype=torch.float64).to(few.device)
     coarser = many[2:6].double() @ torch.tensor([8.0, 2.0**51, 0, 0], dtype=torch.float64).to(few.device)

@@ -333,8 +333,8 @@ def test_impossible_label_makes_gradients_nan_where_it_cannot_raise(not_waiting,
 
 SCRIPT = """
 import torch, alrp_cuda
-from alrp_cuda import ops
-ops.register_backend("not waiting", ops._backends["cpu"]._replace(is_asynchronous=True))
+from alrp_cuda import _C, ops
+ops.register_backend("not waiting", _C.NativeKernels(is_asynchronous=True), "cpu")
 print(alrp_cuda.alrp_loss(torch.zeros(2), torch.tensor([1, 2]), torch.zeros(1), backend="not waiting").cls)
 """
 

@@ -2,7 +2,6 @@
 
 import ctypes
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +10,8 @@ from emulated import SOURCES, EmulatedKernels, library
 from emulated.structures import Array, Gradients, Input, Labels, Output, Spec, Tables
 from emulator import EmulatorError, Module, Schedule, missing_requirement
 from torch import Tensor
+
+from alrp_cuda import _C
 
 pytestmark = pytest.mark.skipif(bool(missing_requirement()), reason=f"emulated device: {missing_requirement()}")
 
@@ -91,8 +92,8 @@ def step(x: Tensor) -> Tensor:
     return (x.double() / (2 * DELTA) + 0.5).clamp(0, 1)
 
 
-def layout(classes: int = 0, background: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(classes=classes, background=background, continuous=False)
+def layout(classes: int = 0, background: int = 0) -> _C.TargetLayout:
+    return _C.TargetLayout(classes, background)
 
 
 def far_scores(dtype: torch.dtype) -> Tensor:
@@ -119,9 +120,9 @@ def test_gradients_beyond_two_to_the_31(sources, dtype, targets_dtype, classes):
     tables = torch.tensor([0.1, share, gradient, poison], dtype=torch.float64)
     first, last = FAR // THREADS, (N - 1) // THREADS
     kernels = EmulatedKernels(schedule=SCHEDULE, sources=sources, only_blocks={"spread_tiled": [0, first, first + 1, last]})
-    grad, _ = kernels.backward(
-        logits, targets, layout(classes, classes), DELTA, 0, index, tables, torch.tensor(2.0), None, torch.float32
-    )
+    grad = memory(N, dtype)
+    problem = _C.Problem(logits, targets, layout(classes, classes), DELTA, 0)
+    kernels.backward(problem, index, tables, torch.tensor(2.0), None, grad, None)
     want = 2 * share * step(logits[FAR:].double() - 0.1)
     want[where - FAR] = 2 * gradient
     want = want.to(dtype)
@@ -174,7 +175,8 @@ def test_positives_beyond_two_to_the_31(sources):
     targets = torch.full((rows,), classes, dtype=torch.int32)
     targets[0], targets[-1] = 7, 5
     kernels = EmulatedKernels(schedule=SCHEDULE, sources=sources, only_blocks={"count_tiled": ()})
-    *_, index, tables, status = kernels.forward(logits, targets, layout(classes, classes), 2, 2, None, False, DELTA, 1e-5, 0)
+    problem = _C.Problem(logits, targets, layout(classes, classes), DELTA, 0)
+    *_, index, tables, status = kernels.forward(problem, 2, 2, None, False, 1e-5)
     assert index.tolist() == [FAR + 5, 7]
     assert tables[:2].tolist() == [-1.5, 0.25]
     assert status.tolist() == [2, 0, 0]
@@ -185,7 +187,6 @@ def test_beyond_the_end_is_noticed():
     logits, targets = far_scores(torch.float16), memory(N, torch.int8)
     kernels = EmulatedKernels(schedule=SCHEDULE, only_blocks={"spread_tiled": [FAR // THREADS]})
     tables = torch.zeros(4, dtype=torch.float64)
+    problem = _C.Problem(logits, targets[: FAR + 5], layout(), DELTA, 0)
     with pytest.raises(EmulatorError, match=r"out-of-bounds read of 1 bytes .* past the end of 'targets"):
-        kernels.backward(
-            logits, targets[: FAR + 5], layout(), DELTA, 0, torch.tensor([3]), tables, torch.tensor(1.0), None, torch.float32
-        )
+        kernels.backward(problem, torch.tensor([3]), tables, torch.tensor(1.0), None, memory(N, torch.float16), None)

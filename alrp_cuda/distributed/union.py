@@ -6,10 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _C
-from ..first_order import first_order_only
-from ..inputs import Layout, bad_label, check_choice, check_positives
-from ..ops import ALGORITHMS, LOSSES, Backend, choose_algorithm, incoming
+from ..inputs import Layout, bad_label, check_positives
+from ..native import _C
+from ..ops import LOSSES, choose_algorithm
 from .agreement import Arguments, exchange
 from .channel import Channel
 
@@ -46,7 +45,7 @@ class Positives:
         logits: Tensor,
         targets: Tensor,
         layout: Layout,
-        backend: Backend,
+        backend: str,
         told: tuple[str, int] | None,
         rows: Tensor | None,
     ) -> "Positives":
@@ -54,9 +53,9 @@ class Positives:
 
         The host waits for the device: it has to know how many there are. So what is wrong with labels raises on every device.
         """
-        kernels, native = backend.kernels, _C.TargetLayout(*layout)
-        count = told[1] if told else int(kernels.count_positives(logits, targets, native)[0])
-        place, score, index, status = kernels.find_positives(logits, targets, native, count)
+        problem = _C.Problem(logits, targets, _C.TargetLayout(*layout), arguments.delta, 0)  # the algorithm is not read
+        count = told[1] if told else int(_C.count_positives(backend, problem)[0])
+        place, score, index, status = _C.find_positives(backend, problem, count)
         found = status.tolist()
         failure = _failure(found, layout, told)
         numbers = exchange(channel, arguments, (count, logits.numel()), failure, logits.device)
@@ -89,9 +88,28 @@ class Positives:
             sum(n for _, n in numbers) - logits.numel(),
         )
 
+    def problem(self, logits: Tensor, targets: Tensor, layout: Layout, arguments: Arguments) -> _C.Problem:
+        """This rank's logits in the ranking of all."""
+        delta = arguments.delta
+        algorithm = _C.choose_algorithm(choose_algorithm(arguments.algorithm), logits.dtype, delta, self.index.numel())
+        return _C.Problem(logits, targets, _C.TargetLayout(*layout), delta, algorithm, arguments.skew, self.others)
+
+
+def _incoming(
+    grad_cls: Tensor | None, grad_loc: Tensor | None, layout: Layout, needs_logits: bool, needs_errors: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The gradients that came in for the two outputs, as the operator takes them: None for what is not wanted."""
+    if layout.continuous:  # Rank & Sort: both outputs send their gradients to the logits
+        given = grad_loc if grad_cls is None else grad_cls
+        if given is not None:
+            grad_cls, grad_loc = (torch.zeros_like(given) if g is None else g for g in (grad_cls, grad_loc))
+        needs_errors = needs_logits
+    return grad_cls if needs_logits else None, grad_loc if needs_errors else None
+
 
 class _Union(torch.autograd.Function):
-    """As ops has it for one process, with the forward pass in two halves. Backward is each rank's own: no communication."""
+    """As the operator ranking_loss for one process, with the forward pass in two halves. Backward is each rank's own: no
+    communication."""
 
     @staticmethod
     def forward(
@@ -100,42 +118,35 @@ class _Union(torch.autograd.Function):
         loc_errors: Tensor | None,
         targets: Tensor,
         layout: Layout,
-        backend: Backend,
+        backend: str,
         channel: Channel,
         arguments: Arguments,
         told: tuple[str, int] | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        kernels, native = backend.kernels, _C.TargetLayout(*layout)
-        inputs = logits, loc_errors
+        original = logits
         logits, targets = logits.contiguous(), targets.contiguous()
         rows = None if loc_errors is None else loc_errors.to(torch.float64)[None]
         positives = Positives.gather(channel, arguments, logits, targets, layout, backend, told, rows)
-        index, others, status = positives.index, positives.others, positives.status
-        delta = arguments.delta
-        algorithm = choose_algorithm(arguments.algorithm, logits.dtype, index.numel(), delta)
+        problem = positives.problem(logits, targets, layout, arguments)
+        index, status = positives.index, positives.status
         wanted = ctx.needs_input_grad[0 if layout.continuous else 1]
-        tables, part = kernels.count_part(
-            logits, targets, native, others, delta, algorithm, 1.0, wanted, index, positives.score, status
-        )
+        tables, part = _C.count_part(backend, problem, wanted, index, positives.score, status)
         channel.add(part)
-        cls, loc, rank, precision = kernels.forward_from_parts(
-            logits,
-            targets,
-            native,
-            others,
+        values = positives.rows[0] if len(positives.rows) else None
+        cls, loc, rank, precision = _C.forward_from_parts(
+            backend,
+            problem,
             LOSSES.index(arguments.loss),
-            positives.rows[0] if len(positives.rows) else None,
-            delta,
+            values,
             arguments.eps,
-            algorithm,
             positives.place,
             index,
             tables,
             part,
             status,
         )
-        ctx.save_for_backward(logits, targets, index, tables, *inputs)
-        ctx.call = kernels, native, delta, algorithm, positives.own, others
+        ctx.save_for_backward(original, loc_errors, targets, index, tables)
+        ctx.call = layout, problem.delta, problem.algorithm, backend, positives.own, problem.others
         ctx.set_materialize_grads(False)
         rank, precision = rank[positives.own].clone(), precision[positives.own].clone()
         ctx.mark_non_differentiable(rank, precision)
@@ -143,32 +154,36 @@ class _Union(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_cls: Tensor | None, grad_loc: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        logits, targets, index, tables, original, loc_errors = ctx.saved_tensors
-        kernels, native, delta, algorithm, own, others = ctx.call
+        logits, loc_errors, targets, index, tables = ctx.saved_tensors
+        layout, delta, algorithm, backend, own, others = ctx.call
         needs_logits, needs_errors = ctx.needs_input_grad[:2]
-        grad_cls, grad_loc = incoming(grad_cls, grad_loc, native, needs_logits, needs_errors)
-        grad_logits, grad_errors = kernels.backward(
+        grad_cls, grad_loc = _incoming(grad_cls, grad_loc, layout, needs_logits, needs_errors)
+        dtype = torch.float32 if loc_errors is None else loc_errors.dtype
+        grad_logits, grad_errors = torch.ops.alrp_cuda.ranking_gradients.default(
             logits,
             targets,
-            native,
+            *layout,
             delta,
             algorithm,
+            backend,
+            1.0,
+            [],
+            [],
             index,
-            tables,
+            [tables],
             grad_cls,
             grad_loc,
-            torch.float32 if loc_errors is None else loc_errors.dtype,
-            1.0,
+            dtype,
             others,
         )
-        if grad_errors is not None:
+        # As the operator: a zero gradient, never None.
+        if grad_cls is None:
+            grad_logits = torch.zeros_like(logits) if needs_logits else None
+        if grad_loc is None or layout.continuous:
+            grad_errors = torch.zeros_like(loc_errors) if needs_errors else None
+        else:
             grad_errors = grad_errors[own].clone()
-        # As in ops: a zero gradient, never None.
-        if needs_logits and grad_logits is None:
-            grad_logits = torch.zeros_like(logits)
-        if needs_errors and grad_errors is None:
-            grad_errors = torch.zeros_like(loc_errors)
-        return *first_order_only((grad_logits, grad_errors), (original, loc_errors)), *[None] * 6
+        return grad_logits, grad_errors, *[None] * 6
 
 
 def union_loss(
@@ -178,7 +193,7 @@ def union_loss(
     targets: Tensor,
     layout: Layout,
     *,
-    backend: Backend,
+    backend: str,
     algorithm: str,
     loss: str,
     delta: float,
@@ -187,7 +202,7 @@ def union_loss(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(cls, loc, rank, precision) as :func:`alrp_cuda.ops.ranking_loss` gives them, over the logits of all ranks; the latter two
     of this rank's positives."""
-    check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
+    choose_algorithm(algorithm)  # raises before ranks wait for one another
     arguments = Arguments(loss, "batch", logits.dtype, logits.device.type, algorithm, delta, eps)
     result: tuple[Tensor, Tensor, Tensor, Tensor] = _Union.apply(
         logits, loc_errors, targets, layout, backend, channel, arguments, told
@@ -195,7 +210,7 @@ def union_loss(
     return result
 
 
-_Seven = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+_Sums = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def union_sums(
@@ -205,29 +220,28 @@ def union_sums(
     layout: Layout,
     extras: Tensor | None,
     *,
-    backend: Backend,
+    backend: str,
     algorithm: str,
     delta: float,
     eps: float,
     skew: float,
     told: tuple[str, int] | None,
-) -> tuple[_Seven, Tensor | None, int, int]:
-    """(sums, extras, algorithm, logits of the other ranks) for a loss of the caller's own over the positives of all ranks. The
-    sums are what ``sums`` of the kernels gives, but for status; the extras those of all, (P,) or (K, P) float64, differentiable
-    in this rank's."""
+) -> tuple[_Sums, Tensor | None, int]:
+    """(ranking, extras, logits of the other ranks) for a loss of the caller's own over the positives of all ranks. The ranking is
+    what the operator ranking_sums gives; the extras those of all, (P,) or (K, P) float64, differentiable in this rank's."""
     shape = "none" if extras is None else str(tuple(extras.shape[:-1]))
     arguments = Arguments("error_driven", "batch", logits.dtype, logits.device.type, algorithm, delta, eps, skew, shape)
     rows = None if extras is None else extras.detach().to(torch.float64)
     if rows is not None and rows.dim() == 1:
         rows = rows[None]
+    logits, targets = logits.contiguous(), targets.contiguous()
     positives = Positives.gather(channel, arguments, logits, targets, layout, backend, told, rows)
-    index, others, status = positives.index, positives.others, positives.status
-    chosen = choose_algorithm(algorithm, logits.dtype, index.numel(), delta)
-    call = logits, targets, _C.TargetLayout(*layout), others, delta, chosen, skew
-    tables, part = backend.kernels.count_part(*call, False, index, positives.score, status)
+    problem = positives.problem(logits, targets, layout, arguments)
+    place, index, status = positives.place, positives.index, positives.status
+    tables, part = _C.count_part(backend, problem, False, index, positives.score, status)
     channel.add(part)
-    rank_pos, n_fp, norm = backend.kernels.sums_from_parts(*call, positives.place, index, tables, part, status)
+    sums = _C.sums_from_parts(backend, problem, place, index, tables, part, status)
     if extras is not None:
         own, values = positives.own, positives.rows.reshape(*extras.shape[:-1], index.numel())
         extras = torch.cat((values[..., : own.start], extras.to(torch.float64), values[..., own.stop :]), dim=-1)
-    return (positives.place, rank_pos, n_fp, norm, positives.score, index, tables), extras, chosen, others
+    return (sums, place, index, tables, tables[-1].clone()), extras, problem.others

@@ -2,7 +2,6 @@
 
 import re
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -62,30 +61,13 @@ def _emulated() -> Any:
     return emulated, emulator
 
 
-class _Recorder:
-    """Kernels of a backend; notes which sessions of the emulated device belong to which of its calls."""
-
-    def __init__(self, kernels: Any) -> None:
-        self.kernels = kernels
-        self.sessions: list[tuple[str, Any]] = []
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
-            before = len(self.kernels.sessions)
-            result = getattr(self.kernels, name)(*args)
-            self.sessions += [(name, session) for session in self.kernels.sessions[before:]]
-            return result
-
-        return call
-
-
 @cache
-def _recorder() -> _Recorder:
-    """Registered with the losses as the backend "counted"."""
+def _counting() -> Any:
+    """Emulated kernels, registered with the losses as the backend "counted"."""
     emulated, emulator = _emulated()
-    recorder = _Recorder(emulated.EmulatedKernels(schedule=emulator.Schedule()))
-    ops.register_backend("counted", ops.Backend(recorder, "cpu", is_asynchronous=True))
-    return recorder
+    kernels = emulated.EmulatedKernels(schedule=emulator.Schedule())
+    ops.register_backend("counted", kernels, "cpu")
+    return kernels
 
 
 def toolchain() -> dict[str, str]:
@@ -97,18 +79,20 @@ def toolchain() -> dict[str, str]:
 
 def count(case: Case) -> Passes:
     """Run a case forward and backward."""
-    loss, recorder = LOSSES[case.loss], _recorder()
+    loss, kernels = LOSSES[case.loss], _counting()
     problem = loss.labelled(case.draw())
-    recorder.sessions.clear()
+    kernels.sessions.clear()
+    kernels.calls.clear()
     outputs = loss.call(loss.ours, problem, algorithm=case.algorithm, backend="counted")
     torch.autograd.grad(outputs.total, loss.inputs(problem))
-    sessions, passes = list(recorder.sessions), {}
-    for name in dict.fromkeys(name for name, _ in sessions):
-        passes[name] = _pass([session for called, session in sessions if called == name])
-    if counting := passes.get("count_positives"):
+    passes: dict[str, list[Any]] = {}
+    for name, session in zip(kernels.calls, kernels.sessions, strict=True):
+        passes.setdefault(name, []).append(session)
+    counted = {name: _pass(sessions) for name, sessions in passes.items()}
+    if counting := counted.get("count_positives"):
         # P is not told: the host waits for the count, by a copy of torch's that the emulated runtime does not see.
         counting.runtime["host_syncs"] = counting.runtime.get("host_syncs", 0) + 1
-    return passes
+    return counted
 
 
 def _pass(sessions: list[Any]) -> Pass:

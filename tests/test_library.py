@@ -1,0 +1,333 @@
+"""The operators as torch.library sees them, and the losses under torch.compile, torch.export, autocast and torch.func."""
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+import alrp_cuda
+from alrp_cuda import ALRPLoss, Errors
+
+OPS = torch.ops.alrp_cuda
+
+
+def draw(n=60, p=9, seed=0, dtype=torch.float32, classes=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(n, generator=generator).to(dtype)
+    targets = torch.zeros(n, dtype=torch.int64)
+    targets[torch.randperm(n, generator=generator)[:p]] = 1
+    errors = torch.rand(p, generator=generator).to(dtype)
+    return logits.requires_grad_(), targets, errors.requires_grad_()
+
+
+# ---- opcheck
+
+
+def call_of_loss(dtype, loss, *, told, backend="cpu"):
+    logits, targets, errors = draw(dtype=dtype)
+    continuous = loss == 5
+    given = errors if loss == 0 else None
+    labels = targets.to(dtype) if continuous else targets
+    return logits, labels, given, 0, 0, continuous, 1.0, -1, backend, loss, 1e-5, 9 if told else None, [], []
+
+
+def detached(values):
+    return [v.detach() if isinstance(v, torch.Tensor) else v for v in values]
+
+
+def call_of_gradients(logits, targets, errors):
+    *_, index, tables = OPS.ranking_loss(logits, targets, errors, 0, 0, False, 1.0, 1, "cpu", 0, 1e-5, None, [], [], True)
+    one = torch.ones((), requires_grad=True)
+    return logits, targets, 0, 0, False, 1.0, 1, "cpu", 1.0, [], [], index, tables, one, one, torch.float32
+
+
+class TestOpcheck:
+    @pytest.mark.parametrize("loss", [0, 2, 4, 5])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+    @pytest.mark.parametrize("told", [True, False], ids=["told", "counted"])
+    def test_ranking_loss(self, dtype, loss, told):
+        torch.library.opcheck(OPS.ranking_loss.default, call_of_loss(dtype, loss, told=told))
+
+    def test_ranking_loss_of_slices(self):
+        logits, targets, errors = draw()
+        sizes, counts = [20, 0, 40], [int(targets[:20].sum()), 0, int(targets[20:].sum())]
+        rest = 0, 0, False, 1.0, 1, "cpu", 0, 1e-5, None, sizes, counts
+        torch.library.opcheck(OPS.ranking_loss.default, (logits, targets, errors, *rest))
+
+    def test_ranking_gradients(self):
+        call = call_of_gradients(*draw())
+        first_order = "test_schema", "test_autograd_registration", "test_faketensor"
+        torch.library.opcheck(OPS.ranking_gradients.default, call, test_utils=first_order)
+        for others in ((), (40,)):
+            torch.library.opcheck(OPS.ranking_gradients.default, (*detached(call), *others))
+
+    @pytest.mark.parametrize("told", [9, None])
+    @pytest.mark.parametrize("skew", [1.0, 2.0])
+    def test_operators_of_the_framework(self, skew, told):
+        logits, targets, _ = draw()
+        logits = logits.detach()
+        problem = targets, 0, 0, 1.0, 0, "cpu"
+        call = logits, *problem, skew, told, "num_positives"
+        torch.library.opcheck(OPS.ranking_sums.default, call)
+        sums, place, index, tables, _ = OPS.ranking_sums(*call)
+        errors, z = torch.rand(9, dtype=torch.float64), torch.tensor(9.0, dtype=torch.float64)
+        torch.library.opcheck(OPS.drive_errors.default, (logits, *problem, skew, index, tables, place, sums, errors, z, 1e-5))
+        weights = torch.rand(2, 9, dtype=torch.float64, requires_grad=True)
+        for rest in ((False,), (True,), (False, 40)):
+            torch.library.opcheck(OPS.pair_product.default, (logits, *problem, index, tables, place, weights, *rest))
+        value = torch.rand((), dtype=torch.float64, requires_grad=True)
+        call = logits.clone().requires_grad_(), value, *problem, skew, index, tables
+        for others in ((), (40,)):
+            torch.library.opcheck(OPS.error_driven.default, (*call, *others))
+
+    def test_count_positives(self):
+        logits, targets, _ = draw()
+        torch.library.opcheck(OPS.count_positives.default, (logits.detach(), targets, 0, 0, False, "cpu", [20, 40]))
+
+    def test_every_operator_is_checked(self):
+        registered = {name.removeprefix("alrp_cuda::") for name in torch._C._dispatch_get_all_op_names() if "alrp_cuda::" in name}
+        assert registered == {
+            "ranking_loss",
+            "ranking_gradients",
+            "ranking_sums",
+            "drive_errors",
+            "pair_product",
+            "error_driven",
+            "count_positives",
+        }
+
+
+# ---- compiled
+
+
+def alrp(logits, targets, errors, **options):
+    out = alrp_cuda.alrp_loss(logits, targets, errors, **options)
+    return out.cls + 2 * out.loc
+
+
+def rank_sort(logits, targets, errors):
+    out = alrp_cuda.rank_sort_loss(logits, targets.to(logits.dtype))
+    return out.rank + 2 * out.sort
+
+
+def told_ap(logits, targets, errors):
+    return alrp_cuda.ap_loss(logits, targets, num_positives=errors.shape[0])
+
+
+def framework(logits, targets, errors):
+    return alrp_cuda.error_driven_loss(logits, targets, lambda ranks: Errors(ranks.n_fp / ranks.rank))
+
+
+def framework_with_extras(logits, targets, errors):
+    def error_fn(ranks):
+        return Errors((ranks.n_fp + ranks.extras + ranks.extra_sums) / ranks.rank)
+
+    return alrp_cuda.error_driven_loss(logits, targets, error_fn, extras=errors)
+
+
+def rows(logits, targets, errors):
+    """Class indices; the positives are the first class."""
+    classes = torch.where(targets == 1, 0, 1)
+    table = torch.stack([logits, logits - 1], 1)
+    return alrp(table, classes, errors, background=1)
+
+
+FUNCTIONS = {
+    "alrp": alrp,
+    "alrp_hard": lambda *a: alrp(*a, order="hard"),
+    "alrp_tiled": lambda *a: alrp(*a, algorithm="tiled"),
+    "alrp_rows": rows,
+    "ap": lambda logits, targets, errors: alrp_cuda.ap_loss(logits, targets),
+    "ap_interpolated": lambda logits, targets, errors: alrp_cuda.ap_loss(logits, targets, interpolate=True),
+    "ap_told": told_ap,
+    "ndcg": lambda logits, targets, errors: alrp_cuda.ndcg_loss(logits, targets),
+    "rank_sort": rank_sort,
+    "framework": framework,
+    "framework_with_extras": framework_with_extras,
+}
+# Those that are not told P by the length of a tensor, on which dynamo specialises where it is 0 or 1.
+NOT_TOLD = ("ap", "ap_interpolated", "ndcg", "rank_sort", "framework")
+
+
+def compiled(function, **options):
+    torch._dynamo.reset()
+    counters.clear()
+    return torch.compile(function, fullgraph=True, **options)
+
+
+def graphs():
+    return counters["stats"]["unique_graphs"]
+
+
+def outputs(function, n, p, dtype=torch.float32):
+    logits, targets, errors = draw(n, p, seed=n + p, dtype=dtype)
+    value = function(logits, targets, errors)
+    grads = torch.autograd.grad(value, (logits, errors), allow_unused=True)
+    return [value.detach(), *(g for g in grads if g is not None)]
+
+
+def assert_same(fast, eager, *sizes, **options):
+    for n, p in sizes:
+        got, want = outputs(fast, n, p, **options), outputs(eager, n, p, **options)
+        assert len(got) == len(want)
+        for g, w in zip(got, want, strict=True):
+            assert torch.equal(g, w), (n, p)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_compiled_gives_the_numbers_of_eager(name):
+    """aot_eager traces forward and backward as every compiler does."""
+    fast = compiled(FUNCTIONS[name], backend="aot_eager")
+    assert_same(fast, FUNCTIONS[name], (60, 9), (60, 7), (60, 12))
+    assert graphs() <= (1 if name in NOT_TOLD else 2)  # P as a number, then as a symbol
+    assert_same(fast, FUNCTIONS[name], (60, 0), (60, 1))
+    assert graphs() <= (1 if name in NOT_TOLD else 4)
+    assert_same(fast, FUNCTIONS[name], (80, 9), (200, 30))
+    assert graphs() <= (2 if name in NOT_TOLD else 5)
+
+
+@pytest.mark.parametrize("name", ["alrp", "framework"])
+def test_inductor(name):
+    function = FUNCTIONS[name]
+
+    def doubled(logits, *rest):  # exactly, by whatever code
+        return function(2 * logits, *rest)
+
+    assert_same(compiled(doubled), doubled, (60, 9), (60, 7))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_compiled_dtypes(dtype):
+    assert_same(compiled(alrp, backend="aot_eager"), alrp, (60, 9), dtype=dtype)
+
+
+def test_compiled_module_with_self_balance():
+    def steps(wrap):
+        loss = ALRPLoss(balance="self")
+
+        def total(logits, targets, errors):
+            out = loss(logits, targets, errors)
+            return out.cls + out.loc
+
+        function, values = wrap(total), []
+        for seed in range(4):
+            logits, targets, errors = draw(seed=seed)
+            value = function(logits, targets, errors)
+            values += [value.detach(), *torch.autograd.grad(value, (logits, errors))]
+            if seed == 1:
+                loss.balance.end_epoch()
+        return values
+
+    want = steps(lambda f: f)
+    for g, w in zip(steps(lambda f: compiled(f, backend="aot_eager")), want, strict=True):
+        assert torch.equal(g, w)
+
+
+def test_compiled_code_raises_for_values_as_eager():
+    fast = compiled(alrp, backend="aot_eager")
+    logits, targets, errors = draw()
+    with pytest.raises(ValueError, match="targets must be 1"):
+        fast(logits, targets * 2, errors)
+    with pytest.raises(ValueError, match="targets hold 9 positives, got 8 errors"):
+        fast(logits, targets, errors[:8])
+
+
+def test_compiled_without_gradients():
+    logits, targets, errors = draw()
+    with torch.no_grad():
+        assert torch.equal(compiled(alrp, backend="aot_eager")(logits, targets, errors), alrp(logits, targets, errors))
+    with torch.inference_mode():
+        assert torch.equal(alrp(logits, targets, errors), alrp(logits, targets, errors).clone())
+
+
+class Model(torch.nn.Module):
+    def __init__(self, loss):
+        super().__init__()
+        self.loss = loss
+        self.scale = torch.nn.Parameter(torch.tensor(1.5))
+
+    def forward(self, logits, targets, errors):
+        return self.loss(self.scale * logits, targets, errors)
+
+
+@pytest.mark.parametrize("name", ["alrp", "ap", "rank_sort", "framework"])
+def test_export(name):
+    model = Model(FUNCTIONS[name])
+    dynamic = {"logits": (auto := {0: torch.export.Dim.AUTO}), "targets": auto, "errors": auto}
+    with torch.no_grad():
+        exported = torch.export.export(model, draw(), dynamic_shapes=dynamic).module()
+        for n, p in ((60, 9), (80, 5)):
+            assert torch.equal(exported(*draw(n, p)), model(*draw(n, p)))
+
+
+# ---- autocast, other transforms
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_changes_nothing(dtype):
+    for kept in (torch.float32, dtype):
+        logits, targets, errors = draw(dtype=kept)
+        with torch.autocast("cpu", dtype=dtype):
+            out = alrp_cuda.alrp_loss(logits, targets, errors)
+        assert out.cls.dtype == torch.float32
+        assert torch.equal(out.cls + 2 * out.loc, alrp(logits, targets, errors))
+        gradient = torch.autograd.grad(out.cls, logits)[0]
+        assert gradient.dtype == kept
+
+
+def test_a_scaled_half_gradient_does_not_overflow_on_the_way(fast):
+    scale = 2.0**14  # the largest half is 65504
+    logits, targets, errors = draw(n=3000, p=9, dtype=torch.float16)
+
+    def gradients(logits, errors):
+        out = fast.alrp_loss(fast.put(logits), fast.put(targets), fast.put(errors))
+        return torch.autograd.grad(scale * (out.cls + out.loc), (logits, errors))
+
+    exact = [w / scale for w in gradients(*(t.detach().double().requires_grad_() for t in (logits, errors)))]
+    for got, want in zip(gradients(logits, errors), exact, strict=True):
+        assert got.dtype == torch.float16
+        # The least number that a half holds is 2^-24: unscaled, most gradients of negatives would be 0.
+        assert torch.allclose(got.double() / scale, want, rtol=1e-3, atol=2**-24 / scale)
+
+
+def test_grad_scaler_trains_half_logits():
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    weight = torch.zeros(60, requires_grad=True)
+    optimizer = torch.optim.SGD([weight], lr=0.5)
+    _, targets, errors = draw()
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = told_ap(weight.half(), targets, errors)
+        losses.append(float(loss.detach()))
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert losses[-1] < losses[0] / 2
+    assert scaler.get_scale() == 2.0**16  # no step was skipped for an overflow
+
+
+def test_vmap_is_refused_in_words():
+    logits, targets, errors = (torch.stack([t.detach(), t.detach()]) for t in draw())
+    for name in ("alrp", "ap", "framework"):
+        with pytest.raises(RuntimeError, match=r"no batching rule for torch.func.vmap: .* scope=\"image\""):
+            torch.func.vmap(FUNCTIONS[name])(logits, targets, errors)
+
+
+@pytest.mark.parametrize(
+    "transform", [torch.func.grad, lambda f: lambda *a: torch.func.jvp(lambda x: f(x, *a[1:]), a[:1], a[:1])]
+)
+def test_other_transforms_are_refused(transform):
+    with pytest.raises(RuntimeError, match="functorch transforms"):
+        transform(alrp)(*(t.detach() for t in draw()))
+
+
+def test_forward_mode_is_refused():
+    logits, targets, errors = draw()
+    with torch.autograd.forward_ad.dual_level(), pytest.raises(RuntimeError, match="jvp is not implemented"):
+        alrp(torch.autograd.forward_ad.make_dual(logits.detach(), torch.ones(60)), targets, errors.detach())
+
+
+def test_unknown_backend_of_an_operator_is_named():
+    logits, targets, errors = draw()
+    with pytest.raises(ValueError, match="backend must be one that was built or registered, got 'tpu'"):
+        OPS.ranking_loss(logits, targets, errors, 0, 0, False, 1.0, 1, "tpu", 0, 1e-5, None, [], [])
