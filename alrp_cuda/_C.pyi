@@ -1,3 +1,4 @@
+import torch
 from torch import Tensor
 
 built_backends: tuple[str, ...]
@@ -14,7 +15,14 @@ class TargetLayout:
 
 class Problem:
     def __init__(
-        self, logits: Tensor, targets: Tensor, layout: TargetLayout, delta: float, algorithm: int, skew: float = 1.0
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        layout: TargetLayout,
+        delta: float,
+        algorithm: int,
+        skew: float = 1.0,
+        others: int = 0,
     ) -> None: ...
     @property
     def logits(self) -> Tensor: ...
@@ -28,6 +36,8 @@ class Problem:
     def algorithm(self) -> int: ...
     @property
     def skew(self) -> float: ...
+    @property
+    def others(self) -> int: ...
 
 class Kernels:
     def __init__(self, is_asynchronous: bool) -> None: ...
@@ -39,3 +49,24 @@ def register_kernels(backend: str, kernels: Kernels) -> None: ...
 def set_debug(enabled: bool) -> None: ...
 def label_message(layout: TargetLayout) -> str: ...
 def positives_message(argument: str, told: int, found: int) -> str: ...
+def choose_algorithm(algorithm: int, dtype: torch.dtype, delta: float, positives: int) -> int: ...
+def count_positives(backend: str, problem: Problem) -> Tensor: ...
+def find_positives(backend: str, problem: Problem, num_positives: int) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+def count_part(
+    backend: str, problem: Problem, want_error_gradient: bool, index: Tensor, score: Tensor, status: Tensor
+) -> tuple[Tensor, Tensor]: ...
+def forward_from_parts(
+    backend: str,
+    problem: Problem,
+    loss: int,
+    values: Tensor | None,
+    eps: float,
+    place: Tensor,
+    index: Tensor,
+    tables: Tensor,
+    sum: Tensor,
+    status: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
+def sums_from_parts(
+    backend: str, problem: Problem, place: Tensor, index: Tensor, tables: Tensor, sum: Tensor, status: Tensor
+) -> Tensor: ...

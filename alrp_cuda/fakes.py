@@ -71,6 +71,7 @@ def _ranking_gradients(
     grad_cls: Tensor | None,
     grad_loc: Tensor | None,
     errors_dtype: torch.dtype,
+    others: Int = 0,
 ) -> tuple[Tensor, Tensor]:
     wants_errors = grad_loc is not None and not continuous
     grad_logits = logits.new_empty(0 if grad_cls is None else logits.shape)
@@ -127,6 +128,7 @@ def _error_driven(
     skew: float,
     index: Tensor,
     tables: Tensor,
+    others: Int = 0,
 ) -> Tensor:
     return torch.empty_like(value, dtype=_values(logits))
 
@@ -144,6 +146,7 @@ def _pair_product(
     place: Tensor,
     weights: Tensor,
     transposed: bool,
+    others: Int = 0,
 ) -> Tensor:
     return torch.empty_like(weights, memory_format=torch.contiguous_format)
 

@@ -1,11 +1,18 @@
 """Ranking losses of the caller's own (sec. 3, Algorithm 1): counted and spread by the kernels of the named ones."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
+from .distributed.channel import connect, uncompiled
+from .distributed.union import union_sums
 from .inputs import check_choice, check_count, check_number, check_targets
 from .ops import ALGORITHMS, choose_algorithm, choose_backend
 from .ranks import ErrorFunction, Ranks, ask, check_extras, check_skew, told_positives
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def error_driven_loss(
@@ -21,6 +28,7 @@ def error_driven_loss(
     num_positives: int | None = None,
     algorithm: str = "auto",
     backend: str = "auto",
+    group: "ProcessGroup | None" = None,
 ) -> Tensor:
     r"""Any ranking loss L = 1/Z sum_i l(i) with the gradient of error-driven optimisation (sec. 3, Algorithm 1).
 
@@ -45,6 +53,8 @@ def error_driven_loss(
             which "auto" then is.
         num_positives: P, if the caller knows it (``extras`` tell it too): on a CUDA device the call then makes no host
             synchronisation.
+        group: as in :func:`alrp_cuda.alrp_loss`. ``error_fn`` is called on every rank with the positives of all ranks, rank by
+            rank, and has to return the same on each; ``extras`` and ``num_positives`` are those of this rank.
 
     Returns:
         The loss, a scalar; float64 for float64 logits, else float32. Without positives 0, connected to the graph. A second
@@ -74,11 +84,30 @@ def error_driven_loss(
         if algorithm == "sorted":
             raise ValueError(f"skew must be 1 for algorithm 'sorted', got {skew}; algorithm 'tiled' takes any")
         algorithm = "tiled"
+    channel = connect(group)
     ops = torch.ops.alrp_cuda
-    told_by, count = told_positives(extras, num_positives) or ("", None)
+    told = told_positives(extras, num_positives)
     classes, background_class, _ = layout
-    problem = targets, classes, background_class, delta, choose_algorithm(algorithm), choose_backend(backend, logits)
-    ranking = ops.ranking_sums.default(logits.detach(), *problem, skew, count, told_by)
+    chosen = choose_backend(backend, logits)
+    problem = targets, classes, background_class, delta, choose_algorithm(algorithm), chosen
+    others = 0
+    if channel is None:
+        told_by, count = told or ("", None)
+        ranking = ops.ranking_sums.default(logits.detach(), *problem, skew, count, told_by)
+    else:
+        ranking, extras, others = uncompiled(union_sums)(
+            channel,
+            logits.detach(),
+            targets,
+            layout,
+            extras,
+            backend=chosen,
+            algorithm=algorithm,
+            delta=delta,
+            eps=eps,
+            skew=skew,
+            told=told,
+        )
     sums, place, index, tables, poison = ranking
 
     own = None if extras is None else extras.to(torch.float64)
@@ -88,9 +117,9 @@ def error_driven_loss(
         scores, rank_pos, n_fp = (torch.empty_like(row).scatter_(0, place, row) + poison for row in sums[:3])
         above = None
         if own is not None:
-            above = ops.pair_product.default(logits.detach(), *problem, index, tables, place, own, False)
+            above = ops.pair_product.default(logits.detach(), *problem, index, tables, place, own, False, others)
         asked, errors, z = ask(error_fn, Ranks(n_fp, rank_pos, rank_pos + n_fp, own, above, scores))
         ops.drive_errors.default(logits.detach(), *problem, skew, index, tables, place, sums, errors, z, eps)
         value = torch.where(torch.full_like(poison, index.numel()) == 0, value, asked + poison)
-    loss: Tensor = ops.error_driven.default(logits, value, *problem, skew, index, tables)
+    loss: Tensor = ops.error_driven.default(logits, value, *problem, skew, index, tables, others)
     return loss

@@ -1,5 +1,7 @@
 """The losses as functions."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from .inputs import (
@@ -15,6 +17,9 @@ from .inputs import (
 from .outputs import ALRPOutput, RankSortOutput
 from .scope import scoped_loss
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
 
 def alrp_loss(
     logits: Tensor,
@@ -29,6 +34,7 @@ def alrp_loss(
     image_index: Tensor | None = None,
     algorithm: str = "auto",
     backend: str = "auto",
+    group: "ProcessGroup | None" = None,
 ) -> ALRPOutput:
     r"""Average Localisation Recall Precision Loss: one ranking loss for class scores and boxes.
 
@@ -55,6 +61,10 @@ def alrp_loss(
         algorithm: "sorted" takes O((P + N) log P) time, "tiled" compares pair by pair, O(P N); "auto" is the faster one. Both
             are exact.
         backend: "auto" goes by the logits' device; else a name of :func:`alrp_cuda.backends`.
+        group: a :class:`torch.distributed.ProcessGroup`: the logits of all its ranks are ranked together, or with
+            ``scope="image"`` averaged over the images of all; every rank has to call. The values returned are the same on every
+            rank, ``rank`` and ``precision`` are those of this rank's positives, and gradients are parts of one gradient, whose
+            sum over the ranks is meant: see :func:`alrp_cuda.distributed.scale_for_ddp`. None: no communication.
 
     Returns:
         ALRPOutput(cls, loc, rank, precision), float64 for float64 logits, else float32. Call ``backward`` on
@@ -66,7 +76,9 @@ def alrp_loss(
         TypeError: an argument of the wrong type or dtype.
         ValueError: shapes, devices, ranges or names that do not fit; a target that is none of the above; a number of
             ``loc_errors`` other than P. On CUDA devices the last two give NaN instead, see :func:`alrp_cuda.set_debug`, but
-            raise with ``scope="image"``.
+            raise with ``scope="image"`` and with ``group``. With ``group``, on every rank: one of these two on some rank, or
+            arguments that differ between ranks.
+        RuntimeError: a rank that does not come within the timeout of ``group``; raised by torch.distributed.
 
     Example:
         >>> import torch, alrp_cuda
@@ -95,6 +107,7 @@ def alrp_loss(
             delta=check_number("delta", delta),
             eps=check_number("eps", eps),
             num_positives=None,
+            group=group,
         )
     )
 
@@ -112,11 +125,12 @@ def ap_loss(
     image_index: Tensor | None = None,
     algorithm: str = "auto",
     backend: str = "auto",
+    group: "ProcessGroup | None" = None,
 ) -> Tensor:
     """Average Precision Loss: L = 1/P sum_i N_FP(i) / rank(i), Eq. 2 and 4 of the aLRP paper; Chen et al., CVPR 2019.
 
     Args:
-        logits, targets, delta, eps, background, scope, image_index, algorithm, backend: as in :func:`alrp_cuda.alrp_loss`.
+        logits, targets, delta, eps, background, scope, image_index, algorithm, backend, group: as in :func:`alrp_cuda.alrp_loss`.
         interpolate: let a positive count as precise as the best positive scored at or below it, as the published code does.
         num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
 
@@ -150,6 +164,7 @@ def ap_loss(
         delta=check_number("delta", delta),
         eps=check_number("eps", eps),
         num_positives=None if num_positives is None else int(num_positives),
+        group=group,
     )[0]
 
 
@@ -165,12 +180,13 @@ def ndcg_loss(
     image_index: Tensor | None = None,
     algorithm: str = "auto",
     backend: str = "auto",
+    group: "ProcessGroup | None" = None,
 ) -> Tensor:
     """Normalised Discounted Cumulative Gain Loss: L = 1/Z sum_i g(rank+(i)) - g(rank(i)), with g(r) = 1 / log2(1 + r) and
     Z = sum_{r=1..P} g(r), error-driven as sec. 3 of the aLRP paper says. For delta = 0 without ties it is 1 - NDCG.
 
     Args:
-        logits, targets, delta, eps, background, scope, image_index, algorithm, backend: as in :func:`alrp_cuda.alrp_loss`.
+        logits, targets, delta, eps, background, scope, image_index, algorithm, backend, group: as in :func:`alrp_cuda.alrp_loss`.
         num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
 
     Returns:
@@ -203,6 +219,7 @@ def ndcg_loss(
         delta=check_number("delta", delta),
         eps=check_number("eps", eps),
         num_positives=None if num_positives is None else int(num_positives),
+        group=group,
     )[0]
 
 
@@ -217,6 +234,7 @@ def rank_sort_loss(
     image_index: Tensor | None = None,
     algorithm: str = "auto",
     backend: str = "auto",
+    group: "ProcessGroup | None" = None,
 ) -> RankSortOutput:
     """Rank & Sort Loss: ranks positives above negatives, and sorts positives by their continuous labels, as a rule the IoU of
     their boxes. Oksuz, Cam, Akbas, Kalkan, "Rank & Sort Loss for Object Detection and Instance Segmentation", ICCV 2021.
@@ -233,7 +251,7 @@ def rank_sort_loss(
             of eps, none of ``sort``; finite, >= 0.
         num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
         scope, image_index: as in :func:`alrp_cuda.alrp_loss`.
-        algorithm, backend: as in :func:`alrp_cuda.alrp_loss`; the sorting takes O(P^2) time by either algorithm.
+        algorithm, backend, group: as in :func:`alrp_cuda.alrp_loss`; the sorting takes O(P^2) time by either algorithm.
 
     Returns:
         RankSortOutput(rank, sort), scalars, float64 for float64 logits, else float32; rank in [0, 1], sort in [0, 1) for labels
@@ -269,5 +287,6 @@ def rank_sort_loss(
             delta=check_number("delta", delta),
             eps=check_number("eps", eps),
             num_positives=None if num_positives is None else int(num_positives),
+            group=group,
         )[:2]
     )

@@ -1,18 +1,24 @@
 """The losses as modules: the arguments of the functions, checked once."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from .balance import SelfBalance, scale_gradient
+from .distributed.channel import check_group
 from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
 from .inputs import ORDERS, SCOPES, check_background, check_choice, check_flag, check_number
 from .ops import ALGORITHMS, backends
 from .outputs import ALRPOutput, RankSortOutput
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
 
 class _RankingLoss(nn.Module):
     """Keeps what all losses take and shows it."""
 
-    def __init__(self, delta: float, eps: float, scope: str, algorithm: str, backend: str) -> None:
+    def __init__(self, delta: float, eps: float, scope: str, algorithm: str, backend: str, group: "ProcessGroup | None") -> None:
         super().__init__()
         check_choice("scope", scope, SCOPES)
         self.scope = scope
@@ -22,6 +28,8 @@ class _RankingLoss(nn.Module):
         check_choice("backend", backend, ("auto", *backends()))
         self.algorithm = algorithm
         self.backend = backend
+        check_group(group)
+        self.group = group
 
     def extra_repr(self) -> str:
         return ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name[0] != "_" and name != "training")
@@ -58,10 +66,11 @@ class ALRPLoss(_RankingLoss):
         scope: str = "batch",
         algorithm: str = "auto",
         backend: str = "auto",
+        group: "ProcessGroup | None" = None,
         balance: float | str | None = None,
         epoch_length: int | None = None,
     ) -> None:
-        super().__init__(delta, eps, scope, algorithm, backend)
+        super().__init__(delta, eps, scope, algorithm, backend, group)
         check_background(background)
         self.background = background
         check_choice("order", order, ORDERS)
@@ -88,6 +97,7 @@ class ALRPLoss(_RankingLoss):
             image_index=image_index,
             algorithm=self.algorithm,
             backend=self.backend,
+            group=self.group,
         )
         if self.balance is None:
             return out
@@ -118,8 +128,9 @@ class APLoss(_RankingLoss):
         scope: str = "batch",
         algorithm: str = "auto",
         backend: str = "auto",
+        group: "ProcessGroup | None" = None,
     ) -> None:
-        super().__init__(delta, eps, scope, algorithm, backend)
+        super().__init__(delta, eps, scope, algorithm, backend, group)
         check_background(background)
         self.background = background
         check_flag("interpolate", interpolate)
@@ -141,6 +152,7 @@ class APLoss(_RankingLoss):
             num_positives=num_positives,
             algorithm=self.algorithm,
             backend=self.backend,
+            group=self.group,
         )
 
 
@@ -165,8 +177,9 @@ class NDCGLoss(_RankingLoss):
         scope: str = "batch",
         algorithm: str = "auto",
         backend: str = "auto",
+        group: "ProcessGroup | None" = None,
     ) -> None:
-        super().__init__(delta, eps, scope, algorithm, backend)
+        super().__init__(delta, eps, scope, algorithm, backend, group)
         check_background(background)
         self.background = background
 
@@ -185,6 +198,7 @@ class NDCGLoss(_RankingLoss):
             num_positives=num_positives,
             algorithm=self.algorithm,
             backend=self.backend,
+            group=self.group,
         )
 
 
@@ -202,9 +216,16 @@ class RankSortLoss(_RankingLoss):
     """
 
     def __init__(
-        self, *, delta: float = 0.5, eps: float = 1e-10, scope: str = "batch", algorithm: str = "auto", backend: str = "auto"
+        self,
+        *,
+        delta: float = 0.5,
+        eps: float = 1e-10,
+        scope: str = "batch",
+        algorithm: str = "auto",
+        backend: str = "auto",
+        group: "ProcessGroup | None" = None,
     ) -> None:
-        super().__init__(delta, eps, scope, algorithm, backend)
+        super().__init__(delta, eps, scope, algorithm, backend, group)
 
     def forward(
         self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None, image_index: Tensor | None = None
@@ -220,4 +241,5 @@ class RankSortLoss(_RankingLoss):
             num_positives=num_positives,
             algorithm=self.algorithm,
             backend=self.backend,
+            group=self.group,
         )

@@ -5,8 +5,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .distributed.agreement import Arguments, exchange
+from .distributed.channel import connect, uncompiled
+from .distributed.images import means
+from .distributed.union import union_loss
 from .inputs import Layout, check_positives, check_scope
-from .ops import choose_backend, ranking_loss
+from .ops import choose_algorithm, choose_backend, ranking_loss
 
 
 class _Images(NamedTuple):
@@ -68,20 +72,40 @@ def scoped_loss(
     delta: float,
     eps: float,
     num_positives: int | None,
+    group: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(cls, loc, rank, precision) as :func:`alrp_cuda.ops.ranking_loss` gives them, over what ``scope`` says.
+    """(cls, loc, rank, precision) as :func:`alrp_cuda.ops.ranking_loss` gives them, over what ``scope`` and ``group`` say.
 
     "image": cls and loc are the means over the images that hold a positive. What depends on values is raised on every
     device, for the host has to look at the labels anyway.
     """
     check_scope(scope, image_index, logits, targets, layout)
-    options: dict[str, Any] = {"backend": backend, "algorithm": algorithm, "loss": loss, "delta": delta, "eps": eps}
+    channel = connect(group)
+    chosen = choose_backend(backend, logits)
+    options: dict[str, Any] = {"backend": chosen, "algorithm": algorithm, "loss": loss, "delta": delta, "eps": eps}
     if image_index is None:
-        return ranking_loss(logits, loc_errors, targets, layout, num_positives=num_positives, **options)
-    images = _find_images(image_index, logits.detach(), targets, layout, choose_backend(backend, logits))
-    if loc_errors is not None:
-        check_positives("loc_errors", loc_errors.numel(), sum(images.counts))
-    check_positives("num_positives", num_positives, sum(images.counts))
+        if channel is None:
+            return ranking_loss(logits, loc_errors, targets, layout, num_positives=num_positives, **options)
+        told = None if num_positives is None else ("num_positives", num_positives)
+        if loc_errors is not None:
+            told = "loc_errors", loc_errors.numel()
+        return uncompiled(union_loss)(channel, logits, loc_errors, targets, layout, told=told, **options)
+    choose_algorithm(algorithm)  # raises before ranks wait for one another
+    failure = None
+    images = _Images([], [], None, None)
+    try:
+        images = _find_images(image_index, logits.detach(), targets, layout, chosen)
+        if loc_errors is not None:
+            check_positives("loc_errors", loc_errors.numel(), sum(images.counts))
+        check_positives("num_positives", num_positives, sum(images.counts))
+    except ValueError as error:
+        failure = error
+    with_positives = sum(count > 0 for count in images.counts)
+    if channel is not None:
+        arguments = Arguments(loss, scope, logits.dtype, logits.device.type, algorithm, delta, eps)
+        with_positives = sum(n for n, *_ in uncompiled(exchange)(channel, arguments, (with_positives,), failure, logits.device))
+    elif failure is not None:
+        raise failure
     if images.positives is not None and loc_errors is not None:
         loc_errors = loc_errors[images.positives]
     logits, targets = _reordered(logits, images.rows), _reordered(targets, images.rows)
@@ -89,6 +113,7 @@ def scoped_loss(
     cls, loc, rank, precision = ranking_loss(logits, loc_errors, targets, layout, num_positives=None, **slices, **options)
     if images.positives is not None:
         rank, precision = (torch.empty_like(x).scatter_(0, images.positives, x) for x in (rank, precision))
-    with_positives = max(1, sum(count > 0 for count in images.counts))
+    if channel is not None:
+        return *uncompiled(means)(channel, (cls, loc), max(1, with_positives)), rank, precision
     # An image without positives adds 0, or NaN where a score of it is NaN.
-    return cls.sum() / with_positives, loc.sum() / with_positives, rank, precision
+    return cls.sum() / max(1, with_positives), loc.sum() / max(1, with_positives), rank, precision

@@ -29,6 +29,10 @@ def main(argv: list[str]) -> int:
     out, err = Console(), Console(stderr=True)
     about = heading(torch.device(options.device), options.dtype, command)
     print_heading(out, about)
+    if options.world is not None:
+        from . import world  # torch.distributed is slow to import and only needed here
+
+        return world.run(options, out)
     try:
         measurements = measure_all(options, err)
     except Disagreement as error:

@@ -68,7 +68,7 @@ class Loss:
         """Those of the arguments that get a gradient."""
         return [tensor for tensor in self._given(problem) if tensor.requires_grad]
 
-    def call(self, function: Compute, problem: Problem, **options: str) -> Outputs:
+    def call(self, function: Compute, problem: Problem, **options: Any) -> Outputs:
         """Hand one form of the loss its arguments."""
         out = function(*self._given(problem), **self.options, **options)
         values = {"loss": out} if isinstance(out, Tensor) else out._asdict()

@@ -51,6 +51,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     cases.add_argument("--classes", type=count, metavar="C", help="class indices over rows of C logits, not a label a logit")
     cases.add_argument("--scaling", action="store_true", help="N = 1e4 to 1e8, then P = 1 to 1e5, in place of a grid")
+    parser.add_argument("--world", type=count, metavar="W", help="deal each batch out to W processes, joined by gloo")
     emulated = parser.add_argument_group("only with --device emulated")
     emulated.add_argument("--write-costs", action="store_true", help="write what tests/test_costs.py holds kernels to")
     options = parser.parse_args(argv)
@@ -77,6 +78,11 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         parser.error("--plot draws measured times: --device emulated has none")
     if on_emulated and options.scaling:
         parser.error("--scaling is too large for --device emulated")
+    if options.world is not None:
+        if options.device != "cpu":
+            parser.error("--world is for --device cpu")
+        if options.plot or options.json or options.scaling:
+            parser.error("--world prints one table: no --plot, --json or --scaling")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device")
     for path in (options.json, options.plot):  # told now, not after the measurements

@@ -1,7 +1,8 @@
 """The tables: boxes and colours on a terminal, Markdown where the output is piped."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -58,15 +59,14 @@ CASE: Columns = {
 }
 
 
-def table(console: Console, columns: Columns, measurements: list[Measurement]) -> Table:
-    """One table with a line a case; the columns that name the case come first."""
-    columns = CASE | columns
+def table(console: Console, columns: Mapping[str, Callable[[Any], str]], rows: Sequence[object]) -> Table:
+    """One table: of every row what each column makes of it."""
     out = Table(box=box.ROUNDED if console.is_terminal else box.MARKDOWN)
     for name in columns:
         style = "bold green" if name.startswith("ours") else None
         out.add_column(name, justify="right", no_wrap=True, style=style)
-    for measurement in measurements:
-        out.add_row(*(value(measurement) for value in columns.values()))
+    for row in rows:
+        out.add_row(*(value(row) for value in columns.values()))
     return out
 
 
@@ -122,7 +122,7 @@ def print_heading(console: Console, heading: dict[str, str]) -> None:
 
 
 def print_tables(console: Console, loss: str, measurements: list[Measurement], repeat: int) -> None:
-    """Print times, ratios, memory and agreement, no column ever cut: a pipe has no width, and a terminal can wrap."""
+    """Print times, ratios, memory and agreement, with the columns that name the case first."""
     tables = {
         f"time, ms: medians of up to {repeat} interleaved samples": TIMES,
         "ratios of times": ratio_columns(measurements),
@@ -130,9 +130,14 @@ def print_tables(console: Console, loss: str, measurements: list[Measurement], r
         "relative L2 error of ours against float64, of what it may be": ERRORS,
     }
     for title, columns in tables.items():
-        rendered = table(console, columns, measurements)
-        needed = Width.get(console, console.options.update(width=1000), rendered).maximum
-        console.width = max(console.width, needed)
-        console.print()
-        console.print(f"{loss}: {title}", style="bold", highlight=False, soft_wrap=True)
-        console.print(rendered)
+        print_columns(console, f"{loss}: {title}", CASE | columns, measurements)
+
+
+def print_columns(console: Console, title: str, columns: Mapping[str, Callable[[Any], str]], rows: Sequence[object]) -> None:
+    """Print a table under its title, no column ever cut: a pipe has no width, and a terminal can wrap."""
+    rendered = table(console, columns, rows)
+    needed = Width.get(console, console.options.update(width=1000), rendered).maximum
+    console.width = max(console.width, needed)
+    console.print()
+    console.print(title, style="bold", highlight=False, soft_wrap=True)
+    console.print(rendered)

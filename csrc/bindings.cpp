@@ -1,9 +1,10 @@
 // The module alrp_cuda._C: loading it registers the operators; it takes kernels written in Python, and tells the
-// messages and build facts that Python needs.
+// messages, build facts and steps of a ranking over several processes that Python needs.
 #include <torch/csrc/utils/pybind.h>
 
 #include "torch/kernels.h"
 #include "torch/native.h"
+#include "torch/operators.h"
 #include "torch/status.h"
 
 namespace py = pybind11;
@@ -55,7 +56,41 @@ class PythonKernels final : public Kernels {
     PYBIND11_OVERRIDE_PURE(at::Tensor, Kernels, pair_product, problem, index, tables, place, weights,
                            transposed);
   }
+
+  PositivesResult find_positives(const Problem& problem, int64_t num_positives) const override {
+    PYBIND11_OVERRIDE_PURE(PositivesResult, Kernels, find_positives, problem, num_positives);
+  }
+
+  PartResult count_part(const Problem& problem, bool want_error_gradient, const at::Tensor& index,
+                        const at::Tensor& score, const at::Tensor& status) const override {
+    PYBIND11_OVERRIDE_PURE(PartResult, Kernels, count_part, problem, want_error_gradient, index, score,
+                           status);
+  }
+
+  PartsResult forward_from_parts(const Problem& problem, int64_t loss,
+                                 const std::optional<at::Tensor>& values, double eps, const at::Tensor& place,
+                                 const at::Tensor& index, const at::Tensor& tables, const at::Tensor& sum,
+                                 const at::Tensor& status) const override {
+    PYBIND11_OVERRIDE_PURE(PartsResult, Kernels, forward_from_parts, problem, loss, values, eps, place, index,
+                           tables, sum, status);
+  }
+
+  at::Tensor sums_from_parts(const Problem& problem, const at::Tensor& place, const at::Tensor& index,
+                             const at::Tensor& tables, const at::Tensor& sum,
+                             const at::Tensor& status) const override {
+    PYBIND11_OVERRIDE_PURE(at::Tensor, Kernels, sums_from_parts, problem, place, index, tables, sum, status);
+  }
 };
+
+// A method of the kernels called so. What it is given and what it returns are tensors and numbers: it needs no GIL.
+template <typename Result, typename... Arguments>
+auto by_name(Result (Kernels::*method)(Arguments...) const) {
+  return [method](const std::string& backend, Arguments... arguments) {
+    return (kernels_of(backend).*method)(arguments...);
+  };
+}
+
+using NoGil = py::call_guard<py::gil_scoped_release>;
 
 }  // namespace
 }  // namespace alrp
@@ -76,15 +111,16 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
       .def_readonly("background", &alrp::TargetLayout::background)
       .def_readonly("continuous", &alrp::TargetLayout::continuous);
   py::class_<alrp::Problem>(m, "Problem")
-      .def(py::init<at::Tensor, at::Tensor, alrp::TargetLayout, double, int64_t, double>(), py::arg("logits"),
-           py::arg("targets"), py::arg("layout"), py::arg("delta"), py::arg("algorithm"),
-           py::arg("skew") = 1.0)
+      .def(py::init<at::Tensor, at::Tensor, alrp::TargetLayout, double, int64_t, double, int64_t>(),
+           py::arg("logits"), py::arg("targets"), py::arg("layout"), py::arg("delta"), py::arg("algorithm"),
+           py::arg("skew") = 1.0, py::arg("others") = 0)
       .def_readonly("logits", &alrp::Problem::logits)
       .def_readonly("targets", &alrp::Problem::targets)
       .def_readonly("layout", &alrp::Problem::layout)
       .def_readonly("delta", &alrp::Problem::delta)
       .def_readonly("algorithm", &alrp::Problem::algorithm)
-      .def_readonly("skew", &alrp::Problem::skew);
+      .def_readonly("skew", &alrp::Problem::skew)
+      .def_readonly("others", &alrp::Problem::others);
   py::class_<alrp::Kernels, alrp::PythonKernels>(m, "Kernels")
       .def(py::init<bool>(), py::arg("is_asynchronous"));
   py::class_<alrp::NativeKernels, alrp::Kernels>(m, "NativeKernels")
@@ -94,4 +130,20 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("label_message", &alrp::label_message, py::arg("layout"));
   m.def("positives_message", &alrp::positives_message, py::arg("argument"), py::arg("told"),
         py::arg("found"));
+  m.def("choose_algorithm", &alrp::chosen, py::arg("algorithm"), py::arg("dtype"), py::arg("delta"),
+        py::arg("positives"));
+
+  using alrp::by_name, alrp::Kernels, alrp::NoGil;
+  m.def("count_positives", by_name(&Kernels::count_positives), NoGil(), py::arg("backend"),
+        py::arg("problem"));
+  m.def("find_positives", by_name(&Kernels::find_positives), NoGil(), py::arg("backend"), py::arg("problem"),
+        py::arg("num_positives"));
+  m.def("count_part", by_name(&Kernels::count_part), NoGil(), py::arg("backend"), py::arg("problem"),
+        py::arg("want_error_gradient"), py::arg("index"), py::arg("score"), py::arg("status"));
+  m.def("forward_from_parts", by_name(&Kernels::forward_from_parts), NoGil(), py::arg("backend"),
+        py::arg("problem"), py::arg("loss"), py::arg("values"), py::arg("eps"), py::arg("place"),
+        py::arg("index"), py::arg("tables"), py::arg("sum"), py::arg("status"));
+  m.def("sums_from_parts", by_name(&Kernels::sums_from_parts), NoGil(), py::arg("backend"),
+        py::arg("problem"), py::arg("place"), py::arg("index"), py::arg("tables"), py::arg("sum"),
+        py::arg("status"));
 }

@@ -141,6 +141,28 @@ struct Bin {
   uint64_t count;
 };
 
+// A bin as words that processes add up as int64, each by itself: three limbs of the sum of positions and the count.
+// A limb has 48 bits, so that those of 2^15 processes add up without a carry.
+constexpr int kBinWords = 4;
+constexpr int kLimbBits = 48;
+
+template <typename Sum>
+ALRP_HD void to_words(const Bin<Sum>& bin, int64_t* words) {
+  constexpr auto kLimb = (uint64_t{1} << kLimbBits) - 1;
+  const uint128 sum = bin.positions;
+  words[0] = static_cast<int64_t>(static_cast<uint64_t>(sum) & kLimb);
+  words[1] = static_cast<int64_t>(static_cast<uint64_t>(sum >> kLimbBits) & kLimb);
+  words[2] = static_cast<int64_t>(static_cast<uint64_t>(sum >> 2 * kLimbBits));
+  words[3] = static_cast<int64_t>(bin.count);
+}
+
+template <typename Sum>
+ALRP_HD Bin<Sum> from_words(const int64_t* words) {
+  const uint128 sum = static_cast<uint128>(words[0]) + (static_cast<uint128>(words[1]) << kLimbBits) +
+                      (static_cast<uint128>(words[2]) << 2 * kLimbBits);
+  return {static_cast<Sum>(sum), static_cast<uint64_t>(words[3])};
+}
+
 // sum of clamp((x - KL) / width, 0, 1) over the binned x, exact but for the last division. `begin` and `end`
 // sum up the bins below the ramp and below its end, `total` counts all.
 template <typename Int, typename Sum>

@@ -1,6 +1,7 @@
 #include "ranking.h"
 
 #include "arena.h"
+#include "positions.h"
 
 namespace alrp {
 namespace {
@@ -29,13 +30,31 @@ struct Workspace {
 
 bool has_errors(Loss loss) { return loss == Loss::kALRP || loss == Loss::kALRPHard; }
 
-void run(Backend& backend, const Input& input, const Spec& spec, const Sums& sums, const Output& output,
-         void* scratch) {
-  const Tables& tables = output.tables;
-  backend.positives(input, tables, sums.place, output.status, scratch);
-  backend.count(input, tables, sums.n_fp, output.status, scratch);
-  backend.pair_sums(input, spec, tables, sums);
+// From the logits to N_FP.
+void count(Backend& backend, const Input& input, const Sums& sums, const Output& output, void* scratch) {
+  backend.positives(input, output.tables, sums.place, output.status, scratch);
+  backend.count(input, output.tables, sums.n_fp, output.status, scratch);
+}
+
+// From N_FP to the tables, for Loss::kGiven.
+void finish_given(Backend& backend, const Input& input, const Sums& sums, const Output& output) {
+  const Spec spec{Loss::kGiven, 0, {nullptr, Dtype::kFloat32}, {nullptr, Dtype::kFloat32}};
+  backend.pair_sums(input, spec, output.tables, sums);
   backend.terms(input, spec, sums, output);
+}
+
+// From N_FP to losses and tables, for all other losses. `label_at` as Backend::sort_errors has it.
+void finish(Backend& backend, const Input& input, const Spec& given, const Sums& all, const SortErrors& sort,
+            const int64_t* label_at, const Output& output) {
+  Spec spec = given;
+  spec.tie = step(make_step(input.delta), 0, 0);
+  Sums sums = all;
+  if (!has_errors(spec.loss)) sums.s = nullptr;
+  backend.pair_sums(input, spec, output.tables, sums);
+  backend.terms(input, spec, sums, output);
+  if (spec.loss == Loss::kRankSort && input.p > 0) backend.sort_errors(input, spec, sort, label_at, output);
+  if (output.tables.error_gradient && spec.loss == Loss::kALRP)
+    backend.error_gradient(input, sums, output.tables);
 }
 
 }  // namespace
@@ -44,24 +63,45 @@ size_t workspace_bytes(const Backend& backend, const Input& input) {
   return Workspace(backend, input, nullptr).bytes;
 }
 
-void forward(Backend& backend, const Input& input, const Spec& given, const Output& output, void* workspace) {
-  Spec spec = given;
-  spec.tie = step(make_step(input.delta), 0, 0);
-  Workspace work(backend, input, workspace);
-  Sums sums = work.sums;
-  if (!has_errors(spec.loss)) sums.s = nullptr;
-  const Tables& tables = output.tables;
-  run(backend, input, spec, sums, output, work.scratch);
-  if (spec.loss == Loss::kRankSort && input.p > 0) backend.sort_errors(input, spec, work.sort, output);
-  if (tables.error_gradient && spec.loss == Loss::kALRP) backend.error_gradient(input, sums, tables);
+void forward(Backend& backend, const Input& input, const Spec& spec, const Output& output, void* workspace) {
+  const Workspace work(backend, input, workspace);
+  count(backend, input, work.sums, output, work.scratch);
+  finish(backend, input, spec, work.sums, work.sort, output.tables.index, output);
 }
 
 void sums(Backend& backend, const Input& input, const Sums& sums, double* norm, const Output& output,
           void* workspace) {
-  const Spec spec{Loss::kGiven, 0, {nullptr, Dtype::kFloat32}, {nullptr, Dtype::kFloat32}};
   void* scratch = Workspace(backend, input, workspace).scratch;
-  run(backend, input, spec, sums, output, scratch);
+  count(backend, input, sums, output, scratch);
+  finish_given(backend, input, sums, output);
   if (input.skew != 1) backend.norms(input, output.tables, norm, output.status, scratch);
+}
+
+int64_t part_size(const Input& input) {
+  if (input.algorithm == Algorithm::kSorted && input.p > 0) return kBinWords * (2 * input.p + 1) + 1;
+  return (input.skew == 1 ? 1 : 2) * input.p + 1;
+}
+
+void count_part(Backend& backend, const Input& input, const Tables& tables, Status* status, void* part,
+                void* workspace) {
+  void* scratch = Workspace(backend, input, workspace).scratch;
+  if (input.skew != 1) backend.norms(input, tables, static_cast<double*>(part) + input.p, status, scratch);
+  backend.count_part(input, tables, part, status, scratch);
+}
+
+void forward_from_parts(Backend& backend, const Input& input, const Spec& spec, const int64_t* place,
+                        const void* sum, const Output& output, void* workspace) {
+  const Workspace work(backend, input, workspace);
+  Sums sums = work.sums;
+  sums.place = const_cast<int64_t*>(place);
+  backend.count_from_parts(input, output.tables, sum, sums.n_fp, output.status);
+  finish(backend, input, spec, sums, work.sort, place, output);
+}
+
+void sums_from_parts(Backend& backend, const Input& input, const Sums& sums, const void* sum,
+                     const Output& output) {
+  backend.count_from_parts(input, output.tables, sum, sums.n_fp, output.status);
+  finish_given(backend, input, sums, output);
 }
 
 void backward(Backend& backend, const Input& input, const Tables& tables, const Gradients& gradients,

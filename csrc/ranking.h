@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "labels.h"
+#include "step.h"
 
 namespace alrp {
 
@@ -47,7 +48,12 @@ struct Input {
   double delta;
   Algorithm algorithm;
   double skew;  // p(j|i) goes by H(x_ij)^skew; 1 but for kTiled and kGiven
+  int64_t others =
+      0;  // logits of other processes whose positives are among the p, and whose counts are added
 };
+
+// The logits that sums run over: what their width goes by.
+ALRP_HD int64_t counted(const Input& input) { return input.n + input.others; }
 
 // Facts that depend on values. The forward pass sets every field; where found != p or invalid, losses and
 // gradients are NaN, so that a device need not stop to raise.
@@ -149,6 +155,14 @@ class Backend {
   virtual void count(const Input& input, const Tables& tables, double* n_fp, Status* status,
                      void* scratch) = 0;
 
+  // count in two halves, for negatives that lie with several processes: each counts its own, the caller adds the
+  // parts up element by element, and all go on from the same sums. `part` is as part_size() says. The first half
+  // takes positives that are found and sorted (index, score; status.found == p) and begins with them.
+  virtual void count_part(const Input& input, const Tables& tables, void* part, Status* status,
+                          void* scratch) = 0;
+  virtual void count_from_parts(const Input& input, const Tables& tables, const void* sum, double* n_fp,
+                                Status* status) = 0;
+
   // rank_pos[i] = 1 + sum over k != i of H(x_ik); s[i] = sum over k != i of E_k H(x_ik).
   virtual void pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) = 0;
 
@@ -156,8 +170,9 @@ class Backend {
   virtual void terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) = 0;
 
   // Rank & Sort: output.loc, and tables.error_gradient unless it is null. Pairs of positives alone, O(p^2).
+  // label_at[r]: where in spec.labels the label of the r-th positive lies, or -1.
   virtual void sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
-                           const Output& output) = 0;
+                           const int64_t* label_at, const Output& output) = 0;
 
   // norm[i] = sum over negatives j of H(s_j - score[i])^skew; status as count left it.
   virtual void norms(const Input& input, const Tables& tables, double* norm, Status* status,
@@ -194,6 +209,23 @@ void forward(Backend& backend, const Input& input, const Spec& spec, const Outpu
 // and, for a skew other than 1, `norm` outlive the call. Gradients are 0 until drive().
 void sums(Backend& backend, const Input& input, const Sums& sums, double* norm, const Output& output,
           void* workspace);
+
+// Elements of 8 bytes of what count leaves in one process, for others to be added to.
+//   sorted  int64: kBinWords (positions.h) for each of 2p + 1 bins, then status.nan: sums are those of one process
+//   tiled   double: n_fp, then norm where the skew is not 1 (p each), then status.nan: sums round
+int64_t part_size(const Input& input);
+
+// forward and sums for positives that lie with several processes, in two halves. Every process brings all p positives
+// in tables.index (its own: their flat index in its logits; the others': -1) and .score, in one order, `place` in the
+// flat order of all of them, and a status of found == p; status.nan may be its own, for it is part of the sum. What is P-sized of `spec` has all positives too;
+// continuous labels are p, in flat order.
+void count_part(Backend& backend, const Input& input, const Tables& tables, Status* status, void* part,
+                void* workspace);
+void forward_from_parts(Backend& backend, const Input& input, const Spec& spec, const int64_t* place,
+                        const void* sum, const Output& output, void* workspace);
+// `sums.place` is read. The norms are in `sum`.
+void sums_from_parts(Backend& backend, const Input& input, const Sums& sums, const void* sum,
+                     const Output& output);
 
 // Gradients from the tables: one streaming read and write of the logits.
 void backward(Backend& backend, const Input& input, const Tables& tables, const Gradients& gradients,

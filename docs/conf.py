@@ -26,7 +26,11 @@ python_maximum_signature_line_length = 100
 # A :func:`...` that names nothing is a warning, thus an error; types of others are not ours to resolve without a network.
 nitpicky = True
 # Nor are annotations, which name the module that a class is written in.
-nitpick_ignore_regex = [("py:.*", r"(?!alrp_cuda).*"), ("py:class", r"alrp_cuda\.(outputs|ranks|balance|metrics\.\w+)\.\w+")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!alrp_cuda).*"),
+    ("py:class", r"alrp_cuda\.(outputs|ranks|balance|metrics\.\w+|distributed\.\w+)\.\w+"),
+    ("py:class", r"alrp_cuda\.integrations\.torchvision\.M"),
+]
 
 
 def skip_described(app: Sphinx, what: str, name: str, member: Any, skip: bool, options: Any) -> bool | None:

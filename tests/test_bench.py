@@ -13,7 +13,7 @@ import torch
 
 import alrp_cuda
 from alrp_cuda import ops, reference
-from bench import agreement, goals, limits, per_positive_loop, plot, selection, timing
+from bench import agreement, goals, limits, per_positive_loop, plot, selection, timing, world
 from bench.__main__ import main
 from bench.agreement import allowed, check
 from bench.cases import Case, Problem
@@ -309,6 +309,26 @@ def columns_of(output):
     """The column heads of every table that a run prints where its output is piped."""
     tables = [line for line in output.splitlines() if line.startswith("|") and " N " in line]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in tables]
+
+
+def test_a_batch_is_dealt_out_to_processes(capsys):
+    arguments = ["--world", "2", "--logits", "2e4", "--positives", "50", "--repeat", "1", "--loss", "alrp"]
+    assert main(arguments) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "2e4" in line and "dense" in line)
+    cells = [cell.strip() for cell in line.strip("| ").split("|")]
+    assert cells[:4] == ["alrp", "dense", "2e4", "50"]
+    assert float(cells[6]) < 5 < float(cells[8])  # KiB handed to collectives, and of the logits
+    assert cells[7:10:2] == ["3", "0.0e+00"]
+
+
+@pytest.mark.parametrize("classes", [0, 4])
+@pytest.mark.parametrize("name", ["alrp", "rank_sort"])
+def test_parts_of_a_batch_are_the_whole(name, classes):
+    problem = LOSSES[name].labelled(Case(1000, 20, "dense", torch.float32, CPU, classes).draw())
+    parts = [world.part(problem, rank, 3) for rank in range(3)]
+    for field in ("logits", "targets", "loc_errors"):
+        assert torch.equal(torch.cat([getattr(part, field) for part in parts]), getattr(problem, field))
+    assert [part.positives for part in parts] == [int((p.with_flat_labels().targets > 0).sum()) for p in parts]
 
 
 def test_piped_output_is_plain_and_has_every_column():
@@ -631,6 +651,8 @@ def test_nan_is_a_disagreement(monkeypatch, capsys):
         (["--scaling", "--classes", "5"], "--scaling has its own"),
         (["--scaling", "--device", "emulated"], "too large"),
         (["--write-costs"], "needs --device emulated"),
+        (["--world", "2", "--device", "emulated"], "--world is for --device cpu"),
+        (["--world", "2", "--scaling"], "--world prints one table"),
     ],
 )
 def test_nonsense_is_refused(arguments, message, capsys):

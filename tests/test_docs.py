@@ -17,9 +17,16 @@ MODULES = [
     if not module.name.rpartition(".")[2].startswith("_")
 ]
 # Where users find names: all of __all__, else what a module defines.
-PUBLIC = ["alrp_cuda", "alrp_cuda.metrics", "alrp_cuda.compat", "alrp_cuda.integrations.torchvision"]
-PUBLIC += ["alrp_cuda.distributed"] * ("alrp_cuda.distributed" in MODULES)
-PAGES = ["compat.md", "framework.md", "metrics.md", "self-balancing.md", "torch-compile.md", "your-own-detector.md"]
+PUBLIC = ["alrp_cuda", "alrp_cuda.metrics", "alrp_cuda.compat", "alrp_cuda.distributed", "alrp_cuda.integrations.torchvision"]
+PAGES = [
+    "compat.md",
+    "distributed.md",
+    "framework.md",
+    "metrics.md",
+    "self-balancing.md",
+    "torch-compile.md",
+    "your-own-detector.md",
+]
 DOCS = Path(__file__).parents[1] / "docs"
 
 

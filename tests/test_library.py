@@ -57,7 +57,8 @@ class TestOpcheck:
         call = call_of_gradients(*draw())
         first_order = "test_schema", "test_autograd_registration", "test_faketensor"
         torch.library.opcheck(OPS.ranking_gradients.default, call, test_utils=first_order)
-        torch.library.opcheck(OPS.ranking_gradients.default, tuple(detached(call)))
+        for others in ((), (40,)):
+            torch.library.opcheck(OPS.ranking_gradients.default, (*detached(call), *others))
 
     @pytest.mark.parametrize("told", [9, None])
     @pytest.mark.parametrize("skew", [1.0, 2.0])
@@ -71,11 +72,12 @@ class TestOpcheck:
         errors, z = torch.rand(9, dtype=torch.float64), torch.tensor(9.0, dtype=torch.float64)
         torch.library.opcheck(OPS.drive_errors.default, (logits, *problem, skew, index, tables, place, sums, errors, z, 1e-5))
         weights = torch.rand(2, 9, dtype=torch.float64, requires_grad=True)
-        for transposed in (False, True):
-            torch.library.opcheck(OPS.pair_product.default, (logits, *problem, index, tables, place, weights, transposed))
+        for rest in ((False,), (True,), (False, 40)):
+            torch.library.opcheck(OPS.pair_product.default, (logits, *problem, index, tables, place, weights, *rest))
         value = torch.rand((), dtype=torch.float64, requires_grad=True)
         call = logits.clone().requires_grad_(), value, *problem, skew, index, tables
-        torch.library.opcheck(OPS.error_driven.default, call)
+        for others in ((), (40,)):
+            torch.library.opcheck(OPS.error_driven.default, (*call, *others))
 
     def test_count_positives(self):
         logits, targets, _ = draw()

@@ -37,6 +37,35 @@ void CpuBackend::count(const Input& input, const Tables& tables, double* n_fp, S
   sorted_->count(n_fp, status);
 }
 
+void CpuBackend::count_part(const Input& input, const Tables& tables, void* part, Status* status,
+                            void* scratch) {
+  const int64_t nan_at = part_size(input) - 1;
+  if (is_sorted_form(input)) {
+    auto* words = static_cast<int64_t*>(part);
+    SortedForm::make(input, tables.score)->count_part(words, status);
+    words[nan_at] = status->nan;
+  } else {
+    auto* sums = static_cast<double*>(part);
+    tiled::count(input, tables.score, 1, sums, status, scratch);
+    sums[nan_at] = static_cast<double>(status->nan);
+  }
+}
+
+void CpuBackend::count_from_parts(const Input& input, const Tables& tables, const void* sum, double* n_fp,
+                                  Status* status) {
+  const int64_t nan_at = part_size(input) - 1;
+  if (is_sorted_form(input)) {
+    const auto* words = static_cast<const int64_t*>(sum);
+    sorted_ = SortedForm::make(input, tables.score);
+    sorted_->count_from_parts(words, n_fp);
+    status->nan |= words[nan_at] != 0;
+  } else {
+    const auto* sums = static_cast<const double*>(sum);
+    std::copy(sums, sums + input.p, n_fp);
+    status->nan |= sums[nan_at] != 0;
+  }
+}
+
 void CpuBackend::pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) {
   if (is_sorted_form(input) && (!sums.s || finite(spec.loc_errors, input.p)))
     sorted_->pair_sums(spec, sums);

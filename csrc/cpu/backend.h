@@ -15,9 +15,13 @@ class CpuBackend final : public Backend {
   void positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
                  void* scratch) override;
   void count(const Input& input, const Tables& tables, double* n_fp, Status* status, void* scratch) override;
+  void count_part(const Input& input, const Tables& tables, void* part, Status* status,
+                  void* scratch) override;
+  void count_from_parts(const Input& input, const Tables& tables, const void* sum, double* n_fp,
+                        Status* status) override;
   void pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) override;
   void terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) override;
-  void sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
+  void sort_errors(const Input& input, const Spec& spec, const SortErrors& errors, const int64_t* label_at,
                    const Output& output) override;
   void norms(const Input& input, const Tables& tables, double* norm, Status* status, void* scratch) override;
   void drive(const Input& input, const Drive& drive, const Tables& tables) override;

@@ -50,7 +50,7 @@ void sum_shares(const double* score, const double* label, const double* share, i
 }  // namespace
 
 void CpuBackend::sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
-                             const Output& output) {
+                             const int64_t* label_at, const Output& output) {
   const Step h = make_step(input.delta);
   const int64_t p = input.p;
   const Tables& tables = output.tables;
@@ -58,7 +58,7 @@ void CpuBackend::sort_errors(const Input& input, const Spec& spec, const SortErr
   const double* score = tables.score;
   double* gradient = tables.error_gradient;
   for (int64_t r = 0; r < p; ++r)  // what was not found has any label: every result is NaN
-    errors.label[r] = tables.index[r] >= 0 ? load(spec.labels, tables.index[r]) : 0.0;
+    errors.label[r] = label_at[r] >= 0 ? load(spec.labels, label_at[r]) : 0.0;
   // Scores ascend, and H with them: columns below `begin` give a tile nothing.
   parallel_for(0, (p + kRowTile - 1) / kRowTile, grain(p * kRowTile), [&](int64_t from, int64_t to) {
     SortSums sums[kRowTile];

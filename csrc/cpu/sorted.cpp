@@ -42,7 +42,7 @@ class NarrowBlocks {
         position_(position),
         knots_(knots),
         ends_(ends_of(knots, position)),
-        cells_(ends_, input.n),
+        cells_(ends_, counted(input)),  // not input.n: what is written depends on the cells
         range_{cells_.below, ends_.front(), ends_.back()} {}
 
   struct Buffer {
@@ -227,24 +227,20 @@ class Form final : public SortedForm {
   }
 
   void count(double* n_fp, Status* status) const override {
-    const typename Blocks::Counter counter(blocks_);
-    std::vector<Bin<Sum>> total(knots_.segments(), {0, 0});
-    std::mutex mutex;
-    parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
-      typename Blocks::Buffer buffer;
-      std::vector<Bin<Sum>> bins(knots_.segments(), {0, 0});
-      for (int64_t b = first; b < last; ++b) {
-        blocks_.read(b, &buffer);
-        counter.count(&buffer, bins.data());
-      }
-      const std::lock_guard lock(mutex);  // integers: the order of threads does not matter
-      status->nan |= buffer.nan;
-      for (size_t m = 0; m < bins.size(); ++m) {
-        total[m].positions += bins[m].positions;
-        total[m].count += bins[m].count;
-      }
-    });
-    count_from_bins(knots_, total, n_fp);
+    count_from_bins(knots_, fill_bins(status), n_fp);
+  }
+
+  void count_part(int64_t* words, Status* status) const override {
+    const std::vector<Bin<Sum>> bins =
+        fill_bins(status);  // equal knots are one: there may be fewer than 2p + 1
+    std::fill(words, words + kBinWords * (2 * input_.p + 1), 0);
+    for (size_t m = 0; m < bins.size(); ++m) to_words(bins[m], words + kBinWords * m);
+  }
+
+  void count_from_parts(const int64_t* words, double* n_fp) const override {
+    std::vector<Bin<Sum>> bins(knots_.segments());
+    for (size_t m = 0; m < bins.size(); ++m) bins[m] = from_words<Sum>(words + kBinWords * m);
+    count_from_bins(knots_, bins, n_fp);
   }
 
   void pair_sums(const Spec& spec, const Sums& sums) const override {
@@ -299,6 +295,28 @@ class Form final : public SortedForm {
   }
 
  private:
+  // The bins of all negatives.
+  std::vector<Bin<Sum>> fill_bins(Status* status) const {
+    const typename Blocks::Counter counter(blocks_);
+    std::vector<Bin<Sum>> total(knots_.segments(), {0, 0});
+    std::mutex mutex;
+    parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
+      typename Blocks::Buffer buffer;
+      std::vector<Bin<Sum>> bins(knots_.segments(), {0, 0});
+      for (int64_t b = first; b < last; ++b) {
+        blocks_.read(b, &buffer);
+        counter.count(&buffer, bins.data());
+      }
+      const std::lock_guard lock(mutex);  // integers: the order of threads does not matter
+      status->nan |= buffer.nan;
+      for (size_t m = 0; m < bins.size(); ++m) {
+        total[m].positions += bins[m].positions;
+        total[m].count += bins[m].count;
+      }
+    });
+    return total;
+  }
+
   // out[i] = sum over k != i of weight[k] H(s_k - s_i). It falls with s_i; in mirrored positions it is a Spread.
   void sum_above(const double* weight, double* out) const {
     const int64_t p = input_.p;
@@ -333,8 +351,8 @@ class Form final : public SortedForm {
 
 std::unique_ptr<SortedForm> SortedForm::make(const Input& input, const double* score) {
   if (input.logits.dtype != Dtype::kFloat64 &&
-      Narrow::fits(score[0], score[input.p - 1], input.n, input.delta))
-    return std::make_unique<Form<Narrow>>(input, score, Narrow::make(score[0], input.n, input.delta));
+      Narrow::fits(score[0], score[input.p - 1], counted(input), input.delta))
+    return std::make_unique<Form<Narrow>>(input, score, Narrow::make(score[0], counted(input), input.delta));
   return std::make_unique<Form<WidePositions>>(input, score, score, input.p, input.delta);
 }
 

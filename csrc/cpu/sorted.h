@@ -19,6 +19,9 @@ class SortedForm {
   static std::unique_ptr<SortedForm> make(const Input& input, const double* score);
 
   virtual void count(double* n_fp, Status* status) const = 0;
+  // count in two halves, see Backend::count_part.
+  virtual void count_part(int64_t* words, Status* status) const = 0;
+  virtual void count_from_parts(const int64_t* words, double* n_fp) const = 0;
   virtual void pair_sums(const Spec& spec, const Sums& sums) const = 0;
   // Weights and sums in the tables' order.
   virtual void pair_product(const double* weights, bool transposed, double* out) const = 0;

@@ -308,8 +308,15 @@ void CudaBackend::sorted_positives(const Input& input, const Tables& tables, int
     sort_positives(input, tables, place, status, scratch);
   }
   prepare<<<1, kBlock, in_shared ? size * kPairBytes : 0, stream_>>>(
-      input.logits, input.n, input.delta, !in_block, fits_shared(to), work.flat,
+      input.logits, counted(input), input.delta, !in_block, fits_shared(to), work.flat,
       in_shared ? nullptr : work.keys, work.values, static_cast<int>(size), tables, place, status, to);
+  check_launch("prepare");
+}
+
+void CudaBackend::lay_out(const Input& input, const Tables& tables, Status* status) {
+  const SortedTables to(input, tables.device);
+  prepare<<<1, kBlock, 0, stream_>>>(input.logits, counted(input), input.delta, true, fits_shared(to),
+                                     nullptr, nullptr, nullptr, 0, tables, nullptr, status, to);
   check_launch("prepare");
 }
 

@@ -20,9 +20,9 @@ __device__ __forceinline__ double warp_sum(double value) {
 }
 
 // label[r] = the label of the r-th positive; 0 for what was not found, where every result is NaN. launch  p threads
-__global__ void gather_labels(Array labels, const int64_t* index, int64_t p, double* label) {
+__global__ void gather_labels(Array labels, const int64_t* at, int64_t p, double* label) {
   const int64_t r = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (r < p) label[r] = index[r] >= 0 ? load(labels, index[r]) : 0.0;
+  if (r < p) label[r] = at[r] >= 0 ? load(labels, at[r]) : 0.0;
 }
 
 // errors.error and .share of every positive i, from its sums over the positives k; what i itself gets of its error, in
@@ -99,11 +99,11 @@ __global__ void __launch_bounds__(kBlock)
 }  // namespace
 
 void CudaBackend::sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
-                              const Output& output) {
+                              const int64_t* label_at, const Output& output) {
   const Step h = make_step(input.delta);
   const int64_t p = input.p;
   const Tables& tables = output.tables;
-  gather_labels<<<grid_for(p), kThreads, 0, stream_>>>(spec.labels, tables.index, p, errors.label);
+  gather_labels<<<grid_for(p), kThreads, 0, stream_>>>(spec.labels, label_at, p, errors.label);
   check_launch("gather_labels");
   const unsigned blocks = grid_for((p + kRows - 1) / kRows * kThreads);
   sum_sort_errors<<<blocks, kBlock, 0, stream_>>>(tables.score, errors, p, h, spec.eps,

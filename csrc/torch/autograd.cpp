@@ -39,6 +39,7 @@ struct Options {
   std::string backend;
   double skew = 1;
   std::vector<c10::SymInt> sizes = {}, counts = {};
+  c10::SymInt others = 0;
 
   void save(AutogradContext* ctx) const {
     auto& saved = ctx->saved_data;
@@ -51,13 +52,15 @@ struct Options {
     saved["skew"] = skew;
     saved["sizes"] = sizes;
     saved["counts"] = counts;
+    saved["others"] = others;
   }
 
   static Options saved(AutogradContext* ctx) {
     auto& saved = ctx->saved_data;
     return {saved["classes"].toInt(),  saved["background"].toInt(),     saved["continuous"].toBool(),
             saved["delta"].toDouble(), saved["algorithm"].toInt(),      saved["backend"].toStringRef(),
-            saved["skew"].toDouble(),  saved["sizes"].toSymIntVector(), saved["counts"].toSymIntVector()};
+            saved["skew"].toDouble(),  saved["sizes"].toSymIntVector(), saved["counts"].toSymIntVector(),
+            saved["others"].toSymInt()};
   }
 };
 
@@ -66,7 +69,7 @@ GradientsResult gradients(const Options& o, const at::Tensor& logits, const at::
                           const OptionalTensor& grad_loc, at::ScalarType errors_dtype) {
   return op("alrp_cuda::ranking_gradients", ranking_gradients)
       .call(logits, targets, o.classes, o.background, o.continuous, o.delta, o.algorithm, o.backend, o.skew,
-            o.sizes, o.counts, index, tables, grad_cls, grad_loc, errors_dtype);
+            o.sizes, o.counts, index, tables, grad_cls, grad_loc, errors_dtype, o.others);
 }
 
 class RankingLoss : public Function<RankingLoss> {
@@ -167,9 +170,9 @@ GradientsResult ranking_gradients_autograd(const at::Tensor& logits, const at::T
                                            at::SymIntArrayRef sizes, at::SymIntArrayRef counts,
                                            const at::Tensor& index, at::TensorList tables,
                                            const OptionalTensor& grad_cls, const OptionalTensor& grad_loc,
-                                           at::ScalarType errors_dtype) {
-  const Options o{classes, background, continuous,  delta,       algorithm,
-                  backend, skew,       sizes.vec(), counts.vec()};
+                                           at::ScalarType errors_dtype, c10::SymInt others) {
+  const Options o{classes, background, continuous,  delta,        algorithm,
+                  backend, skew,       sizes.vec(), counts.vec(), others};
   if (!c10::GradMode::is_enabled()) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     return gradients(o, logits, targets, index, tables, grad_cls, grad_loc, errors_dtype);
@@ -190,7 +193,7 @@ class ErrorDriven : public Function<ErrorDriven> {
     ctx->saved_data["dtype"] = static_cast<int64_t>(value.scalar_type());
     return op("alrp_cuda::error_driven", error_driven)
         .call(logits, value, targets, o.classes, o.background, o.delta, o.algorithm, o.backend, o.skew, index,
-              tables);
+              tables, o.others);
   }
 
   static variable_list backward(AutogradContext* ctx, const variable_list& incoming) {
@@ -207,8 +210,8 @@ class ErrorDriven : public Function<ErrorDriven> {
 at::Tensor error_driven_autograd(const at::Tensor& logits, const at::Tensor& value, const at::Tensor& targets,
                                  int64_t classes, int64_t background, double delta, int64_t algorithm,
                                  std::string backend, double skew, const at::Tensor& index,
-                                 const at::Tensor& tables) {
-  const Options o{classes, background, false, delta, algorithm, backend, skew};
+                                 const at::Tensor& tables, c10::SymInt others) {
+  const Options o{classes, background, false, delta, algorithm, backend, skew, {}, {}, others};
   return ErrorDriven::apply(logits, value, targets, o, index, tables);
 }
 
@@ -245,15 +248,15 @@ class PairProduct : public Function<PairProduct> {
                              const at::Tensor& weights, bool transposed) {
     return op("alrp_cuda::pair_product", pair_product)
         .call(logits, targets, o.classes, o.background, o.delta, o.algorithm, o.backend, index, tables, place,
-              weights, transposed);
+              weights, transposed, o.others);
   }
 };
 
 at::Tensor pair_product_autograd(const at::Tensor& logits, const at::Tensor& targets, int64_t classes,
                                  int64_t background, double delta, int64_t algorithm, std::string backend,
                                  const at::Tensor& index, const at::Tensor& tables, const at::Tensor& place,
-                                 const at::Tensor& weights, bool transposed) {
-  const Options o{classes, background, false, delta, algorithm, backend};
+                                 const at::Tensor& weights, bool transposed, c10::SymInt others) {
+  const Options o{classes, background, false, delta, algorithm, backend, 1, {}, {}, others};
   return PairProduct::apply(weights, logits, targets, o, index, tables, place, transposed);
 }
 

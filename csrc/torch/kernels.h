@@ -23,6 +23,7 @@ struct Problem {
   double delta;
   int64_t algorithm;  // of Algorithm
   double skew = 1;
+  int64_t others = 0;  // logits of other processes; see Input
 };
 
 // (cls, loc, rank, precision, index, tables, status); see Output, Tables and Status. `tables` is float64:
@@ -35,6 +36,16 @@ using ForwardResult =
 // (4, p) for a skew other than 1: score, rank+, N_FP and, with a skew, the norm, ascending by score. The tables
 // hold no errors until `drive`.
 using SumsResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+// (place, score, index, status) of the positives in these logits: p each, ascending by score; score is float64.
+using PositivesResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
+
+// (tables, part): the tables that the second half and backward go on with, and what is to be added up over the
+// processes, int64 (sorted) or float64 (tiled); see part_size.
+using PartResult = std::tuple<at::Tensor, at::Tensor>;
+
+// (cls, loc, rank, precision).
+using PartsResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 class Kernels {
  public:
@@ -69,6 +80,27 @@ class Kernels {
   virtual at::Tensor pair_product(const Problem& problem, const at::Tensor& index, const at::Tensor& tables,
                                   const at::Tensor& place, const at::Tensor& weights,
                                   bool transposed) const = 0;
+
+  // One ranking over the logits of several processes, in the steps between which they exchange what is P-sized: see
+  // ranking.h for the halves of forward. Of this process's positives; only the labels and the logits are read.
+  virtual PositivesResult find_positives(const Problem& problem, int64_t num_positives) const = 0;
+
+  // `index` (int64) and `score` (float64) are those of all positives; `status`, int64 (3), is written.
+  virtual PartResult count_part(const Problem& problem, bool want_error_gradient, const at::Tensor& index,
+                                const at::Tensor& score, const at::Tensor& status) const = 0;
+
+  // index, tables and status are those of count_part, `sum` its added-up part. `values`: loc_errors of aLRP,
+  // float64 labels of Rank & Sort; of all positives in flat order.
+  virtual PartsResult forward_from_parts(const Problem& problem, int64_t loss,
+                                         const std::optional<at::Tensor>& values, double eps,
+                                         const at::Tensor& place, const at::Tensor& index,
+                                         const at::Tensor& tables, const at::Tensor& sum,
+                                         const at::Tensor& status) const = 0;
+
+  // The sums likewise, as SumsResult has them.
+  virtual at::Tensor sums_from_parts(const Problem& problem, const at::Tensor& place, const at::Tensor& index,
+                                     const at::Tensor& tables, const at::Tensor& sum,
+                                     const at::Tensor& status) const = 0;
 
  private:
   bool is_asynchronous_;

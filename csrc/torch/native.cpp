@@ -70,7 +70,7 @@ Labels labels_of(const at::Tensor& targets, TargetLayout layout) {
 }
 
 Input input_of(const Problem& problem, int64_t p) {
-  const auto& [logits, targets, layout, delta, algorithm, skew] = problem;
+  const auto& [logits, targets, layout, delta, algorithm, skew, others] = problem;
   TORCH_CHECK_VALUE(logits.is_contiguous() && targets.is_contiguous(),
                     "logits and targets must be contiguous");
   TORCH_CHECK_VALUE(targets.device() == logits.device(), "targets must be on the device of logits");
@@ -80,7 +80,8 @@ Input input_of(const Problem& problem, int64_t p) {
   TORCH_CHECK_VALUE(
       logits.numel() == 0 || targets.numel() * std::max<int64_t>(1, layout.classes) == logits.numel(),
       "targets do not fit logits");
-  return {array_of(logits), logits.numel(), labels, p, delta, static_cast<Algorithm>(algorithm), skew};
+  return {
+      array_of(logits), logits.numel(), labels, p, delta, static_cast<Algorithm>(algorithm), skew, others};
 }
 
 std::unique_ptr<Backend> backend_of(const at::Tensor& logits) {
@@ -130,6 +131,24 @@ int64_t* place_of(const at::Tensor& place, int64_t p) {
   TORCH_CHECK_VALUE(place.is_contiguous() && place.numel() == p,
                     "place must be contiguous, one per positive");
   return place.mutable_data_ptr<int64_t>();
+}
+
+Status* status_of(const at::Tensor& status, const at::Tensor& logits) {
+  TORCH_CHECK_VALUE(status.scalar_type() == at::kLong && status.is_contiguous() && status.numel() == 3 &&
+                        status.device() == logits.device(),
+                    "status must be 3 contiguous int64 on the device of logits");
+  return reinterpret_cast<Status*>(status.data_ptr());
+}
+
+at::ScalarType part_dtype(const Input& input) {
+  return input.algorithm == Algorithm::kSorted && input.p > 0 ? at::kLong : at::kDouble;
+}
+
+const void* sum_of(const at::Tensor& sum, const Input& input, const at::Tensor& logits) {
+  TORCH_CHECK_VALUE(sum.scalar_type() == part_dtype(input) && sum.is_contiguous() &&
+                        sum.numel() == part_size(input) && sum.device() == logits.device(),
+                    "sum must be as count_part leaves it, ", part_size(input), " elements");
+  return sum.const_data_ptr();
 }
 
 }  // namespace
@@ -252,6 +271,94 @@ at::Tensor NativeKernels::pair_product(const Problem& problem, const at::Tensor&
   backend->pair_product(input, tables_of(*backend, input, index, tables), place_of(place, p),
                         doubles_of(weights, p, logits), transposed, out.data_ptr<double>());
   return out;
+}
+
+PositivesResult NativeKernels::find_positives(const Problem& problem, int64_t num_positives) const {
+  const at::Tensor& logits = problem.logits;
+  const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
+  const int64_t p = num_positives;
+  Input input = input_of(problem, p);
+  input.algorithm = Algorithm::kTiled;  // finds and sorts
+  const auto integers = logits.options().dtype(at::kLong);
+  at::Tensor place = at::empty({p}, integers), index = at::empty({p}, integers);
+  at::Tensor score = at::empty({p}, logits.options().dtype(at::kDouble)), status = at::empty({3}, integers);
+  const auto backend = backend_of(logits);
+  const at::Tensor workspace = workspace_of(*backend, input, logits);
+  Tables tables{};
+  tables.index = index.data_ptr<int64_t>();
+  tables.score = score.data_ptr<double>();
+  backend->positives(input, tables, place.data_ptr<int64_t>(), status_of(status, logits),
+                     workspace.data_ptr());
+  return {place, score, index, status};
+}
+
+PartResult NativeKernels::count_part(const Problem& problem, bool want_error_gradient,
+                                     const at::Tensor& index, const at::Tensor& score,
+                                     const at::Tensor& status) const {
+  const at::Tensor& logits = problem.logits;
+  const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
+  const int64_t p = index.numel();
+  const Input input = input_of(problem, p);
+  TORCH_CHECK_VALUE(score.numel() == p, "score must have one element per positive");
+  const auto backend = backend_of(logits);
+  const int64_t device = device_size(*backend, input);
+  at::Tensor tables =
+      at::empty({device + (want_error_gradient ? 4 : 3) * p + 1}, logits.options().dtype(at::kDouble));
+  tables.narrow(0, device, p).copy_(score);
+  at::Tensor part = at::empty({part_size(input)}, logits.options().dtype(part_dtype(input)));
+  const at::Tensor workspace = workspace_of(*backend, input, logits);
+  alrp::count_part(*backend, input, tables_of(*backend, input, index, tables), status_of(status, logits),
+                   part.data_ptr(), workspace.data_ptr());
+  return {tables, part};
+}
+
+PartsResult NativeKernels::forward_from_parts(const Problem& problem, int64_t loss,
+                                              const std::optional<at::Tensor>& values, double eps,
+                                              const at::Tensor& place, const at::Tensor& index,
+                                              const at::Tensor& tables, const at::Tensor& sum,
+                                              const at::Tensor& status) const {
+  const at::Tensor& logits = problem.logits;
+  const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
+  const int64_t p = index.numel();
+  const Input input = input_of(problem, p);
+  Spec spec{static_cast<Loss>(loss), eps, {nullptr, Dtype::kFloat32}, {nullptr, Dtype::kFloat32}};
+  if (values) {
+    TORCH_CHECK_VALUE(values->is_contiguous() && values->numel() == p && values->device() == logits.device(),
+                      "values must be contiguous, one per positive, on the device of logits");
+    (problem.layout.continuous ? spec.labels : spec.loc_errors) = array_of(*values);
+  }
+  const auto dtype = logits.options().dtype(logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
+  at::Tensor cls = at::empty({}, dtype), loc = at::empty({}, dtype);
+  at::Tensor rank = at::empty({p}, dtype), precision = at::empty({p}, dtype);
+  const auto backend = backend_of(logits);
+  const at::Tensor workspace = workspace_of(*backend, input, logits);
+  alrp::forward_from_parts(
+      *backend, input, spec, place_of(place, p), sum_of(sum, input, logits),
+      {dtype_of(cls.scalar_type()), cls.data_ptr(), loc.data_ptr(), rank.data_ptr(), precision.data_ptr(),
+       tables_of(*backend, input, index, tables), status_of(status, logits)},
+      workspace.data_ptr());
+  return {cls, loc, rank, precision};
+}
+
+at::Tensor NativeKernels::sums_from_parts(const Problem& problem, const at::Tensor& place,
+                                          const at::Tensor& index, const at::Tensor& tables,
+                                          const at::Tensor& sum, const at::Tensor& status) const {
+  const at::Tensor& logits = problem.logits;
+  const c10::OptionalDeviceGuard guard(at::device_of(logits));  // for allocations and launches
+  const int64_t p = index.numel();
+  const Input input = input_of(problem, p);
+  const auto doubles = logits.options().dtype(at::kDouble);
+  at::Tensor sums = at::empty({problem.skew == 1 ? 3 : 4, p}, doubles);
+  const at::Tensor unused = at::empty({2 * p + 2}, doubles);  // the losses, ranks and precisions
+  auto *spare = unused.data_ptr<double>(), *rows = sums.data_ptr<double>();
+  const auto backend = backend_of(logits);
+  alrp::sums_from_parts(*backend, input, {place_of(place, p), rows + p, rows + 2 * p, nullptr},
+                        sum_of(sum, input, logits),
+                        {Dtype::kFloat64, spare, spare + 1, spare + 2, spare + 2 + p,
+                         tables_of(*backend, input, index, tables), status_of(status, logits)});
+  sums[0].copy_(tables.narrow(0, device_size(*backend, input), p));
+  if (problem.skew != 1) sums[3].copy_(sum.narrow(0, p, p));
+  return sums;
 }
 
 at::Tensor NativeKernels::count_positives(const Problem& problem) const {

@@ -24,6 +24,16 @@ class NativeKernels final : public Kernels {
              double eps) const override;
   at::Tensor pair_product(const Problem& problem, const at::Tensor& index, const at::Tensor& tables,
                           const at::Tensor& place, const at::Tensor& weights, bool transposed) const override;
+  PositivesResult find_positives(const Problem& problem, int64_t num_positives) const override;
+  PartResult count_part(const Problem& problem, bool want_error_gradient, const at::Tensor& index,
+                        const at::Tensor& score, const at::Tensor& status) const override;
+  PartsResult forward_from_parts(const Problem& problem, int64_t loss,
+                                 const std::optional<at::Tensor>& values, double eps, const at::Tensor& place,
+                                 const at::Tensor& index, const at::Tensor& tables, const at::Tensor& sum,
+                                 const at::Tensor& status) const override;
+  at::Tensor sums_from_parts(const Problem& problem, const at::Tensor& place, const at::Tensor& index,
+                             const at::Tensor& tables, const at::Tensor& sum,
+                             const at::Tensor& status) const override;
 };
 
 }  // namespace alrp

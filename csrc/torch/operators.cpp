@@ -13,7 +13,6 @@
 #include "status.h"
 
 namespace alrp {
-namespace {
 
 // Where the sorted form needs its wide positions (csrc/positions.h), it costs as much as the tiled one with some
 // hundred positives; else it is the faster one with any number.
@@ -23,6 +22,8 @@ int64_t chosen(int64_t algorithm, at::ScalarType dtype, double delta, int64_t p)
   return static_cast<int64_t>(wide && p <= 160 ? Algorithm::kTiled : Algorithm::kSorted);
 }
 
+namespace {
+
 // P by a look at the labels that the host waits for.
 int64_t count(const Kernels& kernels, Problem problem) {
   problem.algorithm = static_cast<int64_t>(Algorithm::kTiled);  // any; not read
@@ -30,8 +31,14 @@ int64_t count(const Kernels& kernels, Problem problem) {
 }
 
 Problem problem_of(const at::Tensor& logits, const at::Tensor& targets, TargetLayout layout, double delta = 1,
-                   int64_t algorithm = 0, double skew = 1) {
-  return {logits.contiguous(), targets.contiguous(), layout, delta, algorithm, skew};
+                   int64_t algorithm = 0, double skew = 1, const c10::SymInt& others = 0) {
+  return {logits.contiguous(),
+          targets.contiguous(),
+          layout,
+          delta,
+          algorithm,
+          skew,
+          others.guard_int(__FILE__, __LINE__)};
 }
 
 std::vector<int64_t> integers(at::SymIntArrayRef symbols) {
@@ -159,10 +166,10 @@ GradientsResult ranking_gradients(const at::Tensor& logits, const at::Tensor& ta
                                   std::string backend, double skew, at::SymIntArrayRef sizes,
                                   at::SymIntArrayRef counts, const at::Tensor& index, at::TensorList tables,
                                   const OptionalTensor& grad_cls, const OptionalTensor& grad_loc,
-                                  at::ScalarType errors_dtype) {
+                                  at::ScalarType errors_dtype, c10::SymInt others) {
   const Kernels& kernels = kernels_of(backend);
   const Problem whole =
-      problem_of(logits, targets, {classes, background, continuous}, delta, algorithm, skew);
+      problem_of(logits, targets, {classes, background, continuous}, delta, algorithm, skew, others);
   const OptionalTensor cls = contiguous(grad_cls), loc = contiguous(grad_loc);
   OptionalTensor grad_logits, grad_errors;
   if (cls) grad_logits = at::empty_like(whole.logits);
@@ -192,7 +199,8 @@ GradientsResult ranking_gradients(const at::Tensor& logits, const at::Tensor& ta
 }
 
 at::Tensor error_driven(const at::Tensor& logits, const at::Tensor& value, const at::Tensor&, int64_t,
-                        int64_t, double, int64_t, std::string, double, const at::Tensor&, const at::Tensor&) {
+                        int64_t, double, int64_t, std::string, double, const at::Tensor&, const at::Tensor&,
+                        c10::SymInt) {
   return value.to(logits.scalar_type() == at::kDouble ? at::kDouble : at::kFloat, /*non_blocking=*/false,
                   /*copy=*/true);
 }
@@ -200,10 +208,10 @@ at::Tensor error_driven(const at::Tensor& logits, const at::Tensor& value, const
 at::Tensor pair_product(const at::Tensor& logits, const at::Tensor& targets, int64_t classes,
                         int64_t background, double delta, int64_t algorithm, std::string backend,
                         const at::Tensor& index, const at::Tensor& tables, const at::Tensor& place,
-                        const at::Tensor& weights, bool transposed) {
+                        const at::Tensor& weights, bool transposed, c10::SymInt others) {
   const int64_t p = index.numel();
   const Problem problem = problem_of(logits, targets, {classes, background, false}, delta,
-                                     chosen(algorithm, logits.scalar_type(), delta, p));
+                                     chosen(algorithm, logits.scalar_type(), delta, p), 1, others);
   std::vector<at::Tensor> sums;
   const at::Tensor rows = weights.contiguous().view({weights.dim() == 2 ? weights.size(0) : 1, p});
   for (int64_t k = 0; k < rows.size(0); ++k)
@@ -220,7 +228,7 @@ TORCH_LIBRARY(alrp_cuda, m) {
   m.def(
       "ranking_gradients(Tensor logits, Tensor targets, int classes, int background, bool continuous, "
       "float delta, int algorithm, str backend, float skew, SymInt[] sizes, SymInt[] counts, Tensor index, "
-      "Tensor[] tables, Tensor? grad_cls, Tensor? grad_loc, ScalarType errors_dtype) -> "
+      "Tensor[] tables, Tensor? grad_cls, Tensor? grad_loc, ScalarType errors_dtype, SymInt others=0) -> "
       "(Tensor grad_logits, Tensor grad_loc_errors)");
   m.def(
       "ranking_sums(Tensor logits, Tensor targets, int classes, int background, float delta, int algorithm, "
@@ -232,10 +240,11 @@ TORCH_LIBRARY(alrp_cuda, m) {
       "Tensor z, float eps) -> ()");
   m.def(
       "error_driven(Tensor logits, Tensor value, Tensor targets, int classes, int background, float delta, "
-      "int algorithm, str backend, float skew, Tensor index, Tensor tables) -> Tensor");
+      "int algorithm, str backend, float skew, Tensor index, Tensor tables, SymInt others=0) -> Tensor");
   m.def(
       "pair_product(Tensor logits, Tensor targets, int classes, int background, float delta, int algorithm, "
-      "str backend, Tensor index, Tensor tables, Tensor place, Tensor weights, bool transposed) -> Tensor");
+      "str backend, Tensor index, Tensor tables, Tensor place, Tensor weights, bool transposed, "
+      "SymInt others=0) -> Tensor");
   m.def(
       "count_positives(Tensor logits, Tensor targets, int classes, int background, bool continuous, "
       "str backend, SymInt[] sizes) -> Tensor");

@@ -14,6 +14,9 @@
 
 namespace alrp {
 
+// The algorithm, or for -1 the faster one with p positives.
+int64_t chosen(int64_t algorithm, at::ScalarType dtype, double delta, int64_t p);
+
 using OptionalTensor = std::optional<at::Tensor>;
 using LossResult =
     std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>>;
@@ -29,23 +32,24 @@ LossResult ranking_loss(const at::Tensor& logits, const at::Tensor& targets, con
                         at::SymIntArrayRef counts, bool want_error_gradient);
 
 // (gradient of logits, gradient of loc_errors), each empty without its incoming gradient. With continuous labels
-// both incoming gradients go to the logits.
+// both incoming gradients go to the logits. `others` as Problem has it, here and below.
 GradientsResult ranking_gradients(const at::Tensor& logits, const at::Tensor& targets, int64_t classes,
                                   int64_t background, bool continuous, double delta, int64_t algorithm,
                                   std::string backend, double skew, at::SymIntArrayRef sizes,
                                   at::SymIntArrayRef counts, const at::Tensor& index, at::TensorList tables,
                                   const OptionalTensor& grad_cls, const OptionalTensor& grad_loc,
-                                  at::ScalarType errors_dtype);
+                                  at::ScalarType errors_dtype, c10::SymInt others);
 
 // A value whose gradient goes on to it, and by the tables to the logits; a copy, of the losses' dtype.
 at::Tensor error_driven(const at::Tensor& logits, const at::Tensor& value, const at::Tensor& targets,
                         int64_t classes, int64_t background, double delta, int64_t algorithm,
-                        std::string backend, double skew, const at::Tensor& index, const at::Tensor& tables);
+                        std::string backend, double skew, const at::Tensor& index, const at::Tensor& tables,
+                        c10::SymInt others);
 
 // Weights (p) or (k, p), row by row; see Kernels::pair_product.
 at::Tensor pair_product(const at::Tensor& logits, const at::Tensor& targets, int64_t classes,
                         int64_t background, double delta, int64_t algorithm, std::string backend,
                         const at::Tensor& index, const at::Tensor& tables, const at::Tensor& place,
-                        const at::Tensor& weights, bool transposed);
+                        const at::Tensor& weights, bool transposed, c10::SymInt others);
 
 }  // namespace alrp

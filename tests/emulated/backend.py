@@ -98,7 +98,8 @@ class EmulatedKernels(_C.Kernels):
         s.register(logits, writable=False, name="logits")
         s.register(targets, writable=False, name="targets")
         labels = Labels.of(targets, (layout.classes, layout.background), continuous=layout.continuous)
-        return Input(Array.of(logits), logits.numel(), labels, p, problem.delta, problem.algorithm, problem.skew)
+        options = problem.delta, problem.algorithm, problem.skew, problem.others
+        return Input(Array.of(logits), logits.numel(), labels, p, *options)
 
     def _workspace(self, s: Session, call: Input) -> Tensor:
         size = ctypes.c_size_t()
@@ -238,6 +239,96 @@ class EmulatedKernels(_C.Kernels):
             arguments = place.data_ptr(), weights.data_ptr(), transposed, out.data_ptr(), STREAM
             self._check(self.library.dll.alrp_pair_product(call, own, *arguments))
         return out
+
+    def find_positives(self, problem: _C.Problem, num_positives: int) -> tuple[Tensor, ...]:
+        p = num_positives
+        place, index, status = (poisoned(size, torch.int64) for size in (p, p, 3))
+        score = poisoned(p, torch.float64)
+        with self._session("find_positives") as s:
+            call = self._input(s, problem, p)
+            call.algorithm = ops.ALGORITHMS.index("tiled")
+            for name, tensor in {"place": place, "score": score, "index": index, "status": status}.items():
+                s.register(tensor, name=name)
+            workspace = self._workspace(s, call)
+            own = Tables(index.data_ptr(), score.data_ptr(), None, None, None, None, None)
+            arguments = place.data_ptr(), status.data_ptr(), workspace.data_ptr(), STREAM
+            self._check(self.library.dll.alrp_find_positives(call, own, *arguments))
+        return place, score, index, status
+
+    def count_part(
+        self, problem: _C.Problem, want_error_gradient: bool, index: Tensor, score: Tensor, status: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        p = index.numel()
+        with self._session("count_part") as s:
+            call = self._input(s, problem, p)
+            device = self._device_size(call)
+            tables = poisoned(device + (4 if want_error_gradient else 3) * p + 1, torch.float64)
+            tables[device : device + p] = score
+            size = ctypes.c_int64()
+            self._check(self.library.dll.alrp_part_size(call, size))
+            is_sorted = problem.algorithm == ops.ALGORITHMS.index("sorted") and p > 0
+            part = poisoned(size.value, torch.int64 if is_sorted else torch.float64)
+            s.register(index, writable=False, name="index")
+            for name, tensor in {"tables": tables, "part": part, "status": status}.items():
+                s.register(tensor, name=name)
+            workspace = self._workspace(s, call)
+            arguments = status.data_ptr(), part.data_ptr(), workspace.data_ptr(), STREAM
+            self._check(self.library.dll.alrp_count_part(call, Tables.of(index, tables, device), *arguments))
+        return tables, part
+
+    def forward_from_parts(
+        self,
+        problem: _C.Problem,
+        loss: int,
+        values: Tensor | None,
+        eps: float,
+        place: Tensor,
+        index: Tensor,
+        tables: Tensor,
+        sum: Tensor,
+        status: Tensor,
+    ) -> tuple[Tensor, ...]:
+        p = index.numel()
+        dtype = torch.float64 if problem.logits.dtype == torch.float64 else torch.float32
+        outputs = [poisoned(size, dtype) for size in ((), (), p, p)]
+        with self._session("forward_from_parts") as s:
+            call = self._input(s, problem, p)
+            for name, tensor in zip(("cls", "loc", "rank", "precision"), outputs, strict=True):
+                s.register(tensor, name=name)
+            for name, tensor in {"tables": tables, "status": status}.items():
+                s.register(tensor, name=name)
+            for name, tensor in {"place": place, "index": index, "sum": sum, "values": values}.items():
+                if tensor is not None:
+                    s.register(tensor, writable=False, name=name)
+            workspace = self._workspace(s, call)
+            own = Tables.of(index, tables, self._device_size(call))
+            output = Output(DTYPES.index(dtype), *(t.data_ptr() for t in outputs), own, status.data_ptr())
+            given = (None, values) if problem.layout.continuous else (values, None)
+            spec = Spec(loss, eps, *(Array.of(v) for v in given))
+            arguments = place.data_ptr(), sum.data_ptr(), output, workspace.data_ptr(), STREAM
+            self._check(self.library.dll.alrp_forward_from_parts(call, spec, *arguments))
+        return tuple(outputs)
+
+    def sums_from_parts(
+        self, problem: _C.Problem, place: Tensor, index: Tensor, tables: Tensor, sum: Tensor, status: Tensor
+    ) -> Tensor:
+        p = index.numel()
+        sums, unused = poisoned((3 if problem.skew == 1 else 4, p), torch.float64), poisoned(2 * p + 2, torch.float64)
+        with self._session("sums_from_parts") as s:
+            call = self._input(s, problem, p)
+            device = self._device_size(call)
+            for name, tensor in {"sums": sums, "tables": tables, "status": status, "unused": unused}.items():
+                s.register(tensor, name=name)
+            for name, tensor in {"place": place, "index": index, "sum": sum}.items():
+                s.register(tensor, writable=False, name=name)
+            spare = [unused.data_ptr() + 8 * offset for offset in (0, 1, 2, 2 + p)]
+            output = Output(DTYPES.index(torch.float64), *spare, Tables.of(index, tables, device), status.data_ptr())
+            own = Sums(place.data_ptr(), sums[1].data_ptr(), sums[2].data_ptr(), None)
+            self._check(self.library.dll.alrp_sums_from_parts(call, own, sum.data_ptr(), output, STREAM))
+        sums[0] = tables[device : device + p]
+        if problem.skew != 1:
+            sums[3] = sum[p : 2 * p]
+        return sums
 
     def count_positives(self, problem: _C.Problem) -> Tensor:
         status = poisoned(3, torch.int64)

@@ -62,6 +62,41 @@ const char* alrp_pair_product(const alrp::Input* input, const alrp::Tables* tabl
   });
 }
 
+const char* alrp_find_positives(const alrp::Input* input, const alrp::Tables* tables, int64_t* place,
+                                alrp::Status* status, void* workspace, cudaStream_t stream) {
+  return guarded(
+      [&] { alrp::cuda::CudaBackend(stream).positives(*input, *tables, place, status, workspace); });
+}
+
+const char* alrp_part_size(const alrp::Input* input, int64_t* size) {
+  return guarded([&] { *size = alrp::part_size(*input); });
+}
+
+const char* alrp_count_part(const alrp::Input* input, const alrp::Tables* tables, alrp::Status* status,
+                            void* part, void* workspace, cudaStream_t stream) {
+  return guarded([&] {
+    alrp::cuda::CudaBackend backend(stream);
+    alrp::count_part(backend, *input, *tables, status, part, workspace);
+  });
+}
+
+const char* alrp_forward_from_parts(const alrp::Input* input, const alrp::Spec* spec, const int64_t* place,
+                                    const void* sum, const alrp::Output* output, void* workspace,
+                                    cudaStream_t stream) {
+  return guarded([&] {
+    alrp::cuda::CudaBackend backend(stream);
+    alrp::forward_from_parts(backend, *input, *spec, place, sum, *output, workspace);
+  });
+}
+
+const char* alrp_sums_from_parts(const alrp::Input* input, const alrp::Sums* sums, const void* sum,
+                                 const alrp::Output* output, cudaStream_t stream) {
+  return guarded([&] {
+    alrp::cuda::CudaBackend backend(stream);
+    alrp::sums_from_parts(backend, *input, *sums, sum, *output);
+  });
+}
+
 const char* alrp_backward(const alrp::Input* input, const alrp::Tables* tables,
                           const alrp::Gradients* gradients, void* workspace, cudaStream_t stream) {
   return guarded([&] {

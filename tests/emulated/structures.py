@@ -53,6 +53,7 @@ class Input(Structure):
         ("delta", c_double),
         ("algorithm", c_int32),
         ("skew", c_double),
+        ("others", c_int64),
     ]
 
 
@@ -113,6 +114,11 @@ def declare(dll: ctypes.CDLL) -> None:
         "alrp_sums": [POINTER(Input), POINTER(Sums), c_void_p, POINTER(Output), c_void_p, c_void_p],
         "alrp_drive": [POINTER(Input), POINTER(Drive), POINTER(Tables), c_void_p],
         "alrp_pair_product": [POINTER(Input), POINTER(Tables), c_void_p, c_void_p, c_int32, c_void_p, c_void_p],
+        "alrp_find_positives": [POINTER(Input), POINTER(Tables), c_void_p, c_void_p, c_void_p, c_void_p],
+        "alrp_part_size": [POINTER(Input), POINTER(c_int64)],
+        "alrp_count_part": [POINTER(Input), POINTER(Tables), c_void_p, c_void_p, c_void_p, c_void_p],
+        "alrp_forward_from_parts": [POINTER(Input), POINTER(Spec), c_void_p, c_void_p, POINTER(Output), c_void_p, c_void_p],
+        "alrp_sums_from_parts": [POINTER(Input), POINTER(Sums), c_void_p, POINTER(Output), c_void_p],
         "alrp_backward": [POINTER(Input), POINTER(Tables), POINTER(Gradients), c_void_p, c_void_p],
         "alrp_count_positives": [POINTER(Input), c_void_p, c_void_p, c_void_p],
     }
