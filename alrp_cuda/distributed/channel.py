@@ -20,6 +20,11 @@ class Traffic:
         bytes: bytes of the tensors: what a gather brings of this rank, and what a reduction adds up of it. What goes over a
             wire is that times what the collective's algorithm makes of it, at most 2 for each other rank.
         collectives: how many there were.
+
+    Example:
+        >>> from alrp_cuda.distributed import Traffic
+        >>> Traffic(bytes=1024, collectives=2).bytes / 2**10  # KiB
+        1.0
     """
 
     bytes: int = 0
