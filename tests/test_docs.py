@@ -32,7 +32,10 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 def load(name):
     if name.startswith("alrp_cuda.integrations."):
-        pytest.importorskip(name.rpartition(".")[2])
+        pytest.importorskip("torchvision")
+    if name.startswith("alrp_cuda.integrations.mmdet"):
+        importlib.import_module("mmcv_operators").provide()  # before MMCV is imported, as test_mmdet.py needs it
+        pytest.importorskip("mmdet")
     return importlib.import_module(name)
 
 

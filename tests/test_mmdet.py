@@ -269,7 +269,7 @@ def test_gradients_are_those_of_the_reference_in_the_same_place(name, monkeypatc
     model, data = tiny(name), canvases(2, 3)
     found = gradients(model, data)
 
-    def by_reference(*tensors: Tensor, algorithm: str, backend: str, **settings: Any) -> Any:
+    def by_reference(*tensors: Tensor, algorithm: str, backend: str, group: None, **settings: Any) -> Any:
         logits, targets, errors = tensors
         return reference.alrp_loss(logits.double(), targets, errors.double(), **settings)
 

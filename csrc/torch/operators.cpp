@@ -172,7 +172,7 @@ GradientsResult ranking_gradients(const at::Tensor& logits, const at::Tensor& ta
       problem_of(logits, targets, {classes, background, continuous}, delta, algorithm, skew, others);
   const OptionalTensor cls = contiguous(grad_cls), loc = contiguous(grad_loc);
   OptionalTensor grad_logits, grad_errors;
-  if (cls) grad_logits = at::empty_like(whole.logits);
+  if (cls) grad_logits = at::empty(logits.sizes(), logits.options());
   if (loc && !continuous) grad_errors = at::empty_like(index, index.options().dtype(errors_dtype));
   const auto choice = [&](int64_t p) { return chosen(algorithm, logits.scalar_type(), delta, p); };
   if (sizes.empty()) {
