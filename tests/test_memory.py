@@ -65,9 +65,9 @@ def test_steps_leave_nothing_behind(algorithm):
                 gc.collect()
                 return len(gc.get_objects())
 
-            for _ in range({STEPS}):  # what is loaded and allocated once is there by then
+            for _ in range({STEPS} // 5):
                 step()
-            memory, objects = resident(), count()
+            objects, memory = count(), resident()  # in this order: counting makes a list of all objects
             for _ in range({STEPS}):
                 step()
             print(memory, resident(), objects, count())
