@@ -81,16 +81,16 @@ def test_steps_leave_nothing_behind(algorithm):
 def test_tensors_are_freed_with_their_graph():
     def tensors():
         gc.collect()
-        return sum(issubclass(type(o), torch.Tensor) for o in gc.get_objects())
+        return [o for o in gc.get_objects() if issubclass(type(o), torch.Tensor)]
 
     logits, labels = torch.randn(5000, requires_grad=True), (torch.arange(5000) % 50 == 0).long()
     alrp_cuda.ap_loss(logits, labels).backward()
-    before = tensors()
+    before = tensors()  # held, so that no later tensor takes the identity of one of them
     for _ in range(20):
         out = alrp_cuda.alrp_loss(logits, labels, torch.rand(100, requires_grad=True))
         (out.cls + out.loc).backward()
         del out
-    assert tensors() == before
+    assert {id(tensor) for tensor in tensors()} <= {id(tensor) for tensor in before}
 
 
 @pytest.mark.unsanitized  # sanitizers reserve all of the address space
