@@ -158,11 +158,10 @@ def test_ctrl_c_ends_a_loop_of_calls_after_the_kernel_that_runs():
         alrp_cuda.ap_loss(logits, labels, algorithm="tiled").backward()
         step = time.monotonic() - begin
         threading.Timer(1.2 * step, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-        begin, steps = time.monotonic(), 0
+        begin = time.monotonic()
         try:
-            while steps < 50:
+            while True:  # how many steps fit, nobody knows: on busy cores the first may be far slower than the rest
                 alrp_cuda.ap_loss(logits, labels, algorithm="tiled").backward()
-                steps += 1
         except KeyboardInterrupt:
             late = time.monotonic() - begin - 1.2 * step
             print("interrupted", late < 2 * step + 2, end=" ")
