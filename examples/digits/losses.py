@@ -1,0 +1,44 @@
+"""What the detectors train with."""
+
+from collections.abc import Callable
+from functools import partial
+
+from torchvision.models.detection import RetinaNet
+
+from alrp_cuda.integrations.torchvision import use_alrp
+
+from .models import Detector
+
+
+def self_balanced(model: Detector, epoch_length: int, errors: str) -> None:
+    use_alrp(model, errors=errors, balance="self", epoch_length=epoch_length)
+
+
+def weighed_equally(model: Detector, epoch_length: int, errors: str) -> None:
+    use_alrp(model, errors=errors)
+
+
+def ap_and_smooth_l1(model: Detector, epoch_length: int) -> None:
+    if isinstance(model, RetinaNet):
+        model.head.regression_head._loss_type = "smooth_l1"  # torchvision has no argument for it
+    use_alrp(model, loss="ap")
+
+
+def rank_and_sort(model: Detector, epoch_length: int) -> None:
+    use_alrp(model, loss="rank_sort")
+
+
+def own(model: Detector, epoch_length: int) -> None:
+    """Focal Loss and L1 for RetinaNet; Focal Loss, GIoU and centre-ness for FCOS; cross entropy and smooth L1 for Faster R-CNN."""
+
+
+# Each takes a detector as torchvision has it and the iterations of an epoch, and changes the detector.
+LOSSES: dict[str, Callable[[Detector, int], None]] = {
+    "alrp-giou-self": partial(self_balanced, errors="giou"),
+    "alrp-iou-self": partial(self_balanced, errors="iou"),
+    "alrp-giou": partial(weighed_equally, errors="giou"),
+    "alrp-iou": partial(weighed_equally, errors="iou"),
+    "ap": ap_and_smooth_l1,
+    "rank-sort": rank_and_sort,
+    "own": own,
+}
