@@ -1,4 +1,4 @@
-# make demo | test | bench | lint | docs | dist | test-full | test-torch | fuzz | sanitize | gpu-check | costs | format: each makes
+# make demo | exhibit | test | bench | lint | docs | dist | test-full | test-torch | fuzz | sanitize | gpu-check | costs | format: each makes
 # .venv, installs what it needs and builds the extension; test-torch makes an environment of its own.
 PYTHON ?= python3
 VENV := .venv
@@ -18,10 +18,14 @@ OTHER_PYTHON := $(CURDIR)/$(OTHER)/venv/bin/python
 REACHES_TORCH := -k "not emulated" --ignore=tests/emulator --ignore=tests/test_digits_example.py --ignore=tests/test_equivalence.py \
 	--ignore=tests/test_properties.py $(patsubst %,--ignore-glob=tests/test_%*.py,bench compile costs gpu overhead kernel launches schedules vector)
 
-.PHONY: demo test test-full test-torch fuzz sanitize dist docs gpu-check bench costs lint format clean
+.PHONY: demo exhibit test test-full test-torch fuzz sanitize dist docs gpu-check bench costs lint format clean
 
 demo: $(VENV)/built
-	python examples/digits.py
+	python -m examples.digits
+
+# The comparison of docs/exhibit.md: as many single-threaded runs at a time as cores; stopped, it goes on where it was.
+exhibit: $(VENV)/built
+	python -m examples.digits.exhibit
 
 # As many workers as cores, so one thread each; tests of threads set their number themselves.
 test: $(VENV)/built $(VENV)/mmdet

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -24,15 +25,14 @@ from .training import BATCH, History, Run, train
 
 def result_table(history: History, total: float) -> Table:
     run = history.run
-    table = Table(
-        title=f"{run['detector']}, {run['loss']}, seed {run['seed']}, {len(history.seconds)} iterations of {BATCH} canvases"
-    )
+    title = f"{run['detector']}, {run['loss']}, seed {run['seed']}, {len(history.seconds)} iterations of {BATCH} canvases"
+    table = Table(title=title, box=box.SIMPLE_HEAD)
     numbers = {name: f"{value:.3f}" for name, value in history.evaluations[-1].items()}
-    numbers["s / iteration"] = f"{np.median(history.seconds):.4f}"
-    numbers["in losses"] = f"{np.sum(history.loss_seconds) / np.sum(history.seconds):.1%}"
-    numbers["s in all"] = f"{total:.0f}"
+    numbers["s / step"] = f"{np.median(history.seconds):.4f}"
+    numbers["loss"] = f"{np.sum(history.loss_seconds) / np.sum(history.seconds):.1%}"
+    numbers["all"] = f"{total:.0f} s"
     for name in numbers:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_row(*numbers.values())
     return table
 

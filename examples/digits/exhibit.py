@@ -100,7 +100,9 @@ def search(base: Run, out: Path, jobs: int, console: Console) -> dict[str, float
     return found
 
 
-def grid_runs(base: Run, rates: dict[str, float], seeds: Iterable[int], out: Path) -> dict[tuple[str, str, int], tuple[Run, Path]]:
+def grid_runs(
+    base: Run, rates: dict[str, float], seeds: Iterable[int], out: Path
+) -> dict[tuple[str, str, int], tuple[Run, Path]]:
     """Seed after seed, so that a grid that was stopped has something of every cell."""
     return {
         (detector, loss, seed): (

@@ -29,7 +29,7 @@ def rank_and_sort(model: Detector, epoch_length: int) -> None:
 
 
 def own(model: Detector, epoch_length: int) -> None:
-    """Focal Loss and L1 for RetinaNet; Focal Loss, GIoU and centre-ness for FCOS; cross entropy and smooth L1 for Faster R-CNN."""
+    """RetinaNet: Focal Loss and L1. FCOS: Focal Loss, GIoU and centre-ness. Faster R-CNN: cross entropy and smooth L1."""
 
 
 # Each takes a detector as torchvision has it and the iterations of an epoch, and changes the detector.

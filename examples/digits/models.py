@@ -3,13 +3,13 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.fcos import FCOSHead
-from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
@@ -17,7 +17,7 @@ from alrp_cuda.integrations.torchvision import atss
 
 from .data import CANVAS, CLASSES
 
-Detector = GeneralizedRCNN | RetinaNet | FCOS
+Detector: TypeAlias = RetinaNet | FCOS | FasterRCNN
 
 STRIDES = (4, 8)
 CHANNELS = 48
@@ -63,7 +63,7 @@ def make_retinanet(kind: type[RetinaNet] = RetinaNet) -> RetinaNet:
     return kind(Backbone(), CLASSES, anchor_generator=make_anchors(), head=head, **INPUT, **DENSE)
 
 
-class ATSSRetinaNet(RetinaNet):
+class ATSSRetinaNet(RetinaNet):  # type: ignore[misc]
     """A RetinaNet that matches by adaptive training sample selection, whatever its head's losses are."""
 
     def compute_loss(

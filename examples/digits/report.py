@@ -50,16 +50,16 @@ def write_table(cells: Sequence[Cell], path: Path) -> None:
 def draw_components(cells: Sequence[Cell], path: Path) -> None:
     """Both parts of aLRP Loss and their sum, as Fig. 3 of the paper: RetinaNet, the first seed."""
     shown = [cell for cell in cells if cell.detector == "retinanet" and cell.loss.startswith("alrp")]
-    figure, grid = plt.subplots(1, len(shown), figsize=(3.4 * len(shown), 3.2), sharey=True, layout="constrained")
-    for axes, cell in zip(grid, shown, strict=True):
+    figure, grid = plt.subplots(1, len(shown), figsize=(3.4 * len(shown), 3.2), sharey=True, squeeze=False, layout="constrained")
+    for axes, cell in zip(grid[0], shown, strict=True):
         losses = cell.histories[0].losses
         total = np.add(losses["classification"], losses["bbox_regression"]).tolist()
         for name, values in (("aLRP", total), ("classification", losses["classification"]), ("boxes", losses["bbox_regression"])):
             axes.plot(*smooth(values), label=name)
         axes.set(title=cell.loss, xlabel="iteration", ylim=(0, 1.05))
         axes.grid(alpha=0.3)
-    grid[0].set_ylabel("loss, mean of 20 iterations")
-    grid[-1].legend()
+    grid[0, 0].set_ylabel("loss, mean of 20 iterations")
+    grid[0, -1].legend()
     figure.savefig(path, dpi=100)
     plt.close(figure)
 
@@ -72,7 +72,9 @@ def draw_gradients(cells: Sequence[Cell], path: Path) -> None:
             label = {"own": "own (Focal Loss)"}.get(cell.loss, cell.loss)
             axes.plot(*smooth(cell.histories[0].gradient_balance), label=label)
     axes.axhline(1, color="black", lw=0.6, ls=":")
-    axes.set(yscale="log", xlabel="iteration", ylabel="positives / negatives, mean of 20", title="RetinaNet: balance of gradients")
+    axes.set(
+        yscale="log", xlabel="iteration", ylabel="positives / negatives, mean of 20", title="RetinaNet: balance of gradients"
+    )
     axes.grid(alpha=0.3)
     axes.legend(ncols=2)
     figure.savefig(path, dpi=100)
@@ -83,8 +85,10 @@ def draw_ap(cells: Sequence[Cell], path: Path) -> None:
     """AP over the epochs: the mean of the seeds, and their range."""
     detectors = list(dict.fromkeys(cell.detector for cell in cells))
     colours = {loss: f"C{i}" for i, loss in enumerate(dict.fromkeys(cell.loss for cell in cells))}
-    figure, grid = plt.subplots(1, len(detectors), figsize=(3.6 * len(detectors), 3.6), sharey=True, layout="constrained")
-    for axes, detector in zip(grid, detectors, strict=True):
+    figure, grid = plt.subplots(
+        1, len(detectors), figsize=(3.6 * len(detectors), 3.6), sharey=True, squeeze=False, layout="constrained"
+    )
+    for axes, detector in zip(grid[0], detectors, strict=True):
         for cell in (cell for cell in cells if cell.detector == detector):
             ap = np.array([[numbers["AP"] for numbers in history.evaluations] for history in cell.histories])
             epochs = np.arange(1, ap.shape[1] + 1)
@@ -93,7 +97,7 @@ def draw_ap(cells: Sequence[Cell], path: Path) -> None:
         axes.set(title=detector, xlabel="epoch", ylim=(0, 1))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
-    grid[0].set_ylabel("COCO AP, validation")
+    grid[0, 0].set_ylabel("COCO AP, validation")
     figure.savefig(path, dpi=100)
     plt.close(figure)
 

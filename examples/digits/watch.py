@@ -25,7 +25,7 @@ class _Mark(torch.autograd.Function):
         return value.view_as(value)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         ctx.times.append(time.perf_counter())
         return grad, None
 
@@ -90,7 +90,7 @@ class GradientWatch:
             last = torch.tensor([-1, logits.shape[-1]])
             classes = [torch.cat((t["labels"], last))[m] for t, m in zip(targets, matched, strict=True)]
             self._seen = [torch.stack(classes)]
-            logits.register_hook(self._seen.append)
+            logits.register_hook(self._seen.append)  # type: ignore[no-untyped-call]
             return loss(targets, head_outputs, anchors, matched)
 
         return watched
