@@ -292,9 +292,21 @@ def test_a_failing_run_says_why(small_exhibit, tmp_path, capsys):
 
 def test_ctrl_c_ends_the_exhibit(tmp_path):
     """Its runs end with it, and what they saved stays."""
-    command = [sys.executable, "-m", "examples.digits.exhibit", "--jobs", "2", "--out", str(tmp_path)]
+    # A shell's background job, and what it starts, is born ignoring SIGINT.
+    program = f"""
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from examples.digits.exhibit import main
+main(["--jobs", "2", "--out", {str(tmp_path)!r}])
+"""
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("search/*/log.txt")) and time.monotonic() < deadline:

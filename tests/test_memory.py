@@ -151,6 +151,7 @@ def test_ctrl_c_ends_a_loop_of_calls_after_the_kernel_that_runs():
         """
         import os, signal, threading, time, torch, alrp_cuda
 
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is born ignoring it
         logits = torch.randn(2_000_000, requires_grad=True)
         labels = torch.zeros(2_000_000, dtype=torch.int8)
         labels[:400] = 1
