@@ -126,40 +126,53 @@ def test_training_lowers_the_loss(detector):
     assert total[-3:].mean() < 0.95 * total[:3].mean()
 
 
+def stop_after(saves: int, run: Run, folder: Path, monkeypatch) -> None:
+    """Train until as many epochs are saved, then be interrupted."""
+    save, done = Trainer.save, []
+
+    def save_and_stop(trainer):
+        save(trainer)
+        done.append(trainer)
+        if len(done) == saves:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "save", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(run, folder, Console())
+    assert not (folder / "history.json").exists()
+
+
 @pytest.mark.parametrize(("detector", "loss"), [("retinanet", "alrp-giou-self"), ("faster-rcnn", "own")])
-def test_a_stopped_run_goes_on_where_it_was(detector, loss, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("saves", [1, 2])
+def test_a_stopped_run_goes_on_where_it_was(detector, loss, saves, tmp_path, monkeypatch, capsys):
     run = replace(TINY_RUN, detector=detector, loss=loss)
     whole, _ = train(run, tmp_path / "whole", Console())
 
-    evaluate, calls = training.evaluate, []
-
-    def evaluate_once(*arguments):
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return evaluate(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "evaluate", evaluate_once)
-        with pytest.raises(KeyboardInterrupt):
-            train(run, tmp_path / "stopped", Console())
-    assert not (tmp_path / "stopped" / "history.json").exists()
+    stop_after(saves, run, tmp_path / "stopped", monkeypatch)
+    if loss != "own":
+        assert any("balance" in name for name in torch.load(tmp_path / "stopped" / "checkpoint.pt")["model"])
     torch.manual_seed(99)  # another process has another state
     resumed, evaluation = train(run, tmp_path / "stopped", Console())
     assert len(resumed.seconds) == 2 * ITERATIONS
     assert comparable(vars(resumed)) == comparable(vars(whole))
-    if loss != "own":
-        assert any("balance" in name for name in torch.load(tmp_path / "stopped" / "checkpoint.pt")["model"])
-
-    again, repeated = train(run, tmp_path / "stopped", Console())  # complete: nothing is left to train
-    assert len(again.seconds) == 2 * ITERATIONS
-    assert repr(repeated.numbers) == repr(evaluation.numbers)
+    assert repr(evaluation.numbers) == repr(whole.evaluations[-1])
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path, capsys):
-    train(replace(TINY_RUN, epochs=1), tmp_path, Console())
+def test_a_complete_run_starts_anew_and_makes_room_for_others(tmp_path, capsys):
+    run = replace(TINY_RUN, epochs=1)
+    first, _ = train(run, tmp_path, Console())
+    second, _ = train(run, tmp_path, Console())
+    assert second.seconds != first.seconds
+    assert comparable(vars(second)) == comparable(vars(first))
+    train(replace(run, loss="own"), tmp_path, Console())
+    assert read(tmp_path)["run"]["loss"] == "own"
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, monkeypatch, capsys):
+    stop_after(1, TINY_RUN, tmp_path, monkeypatch)
     with pytest.raises(ValueError, match=r"checkpoint\.pt must be of .*'seed': 8"):
-        train(replace(TINY_RUN, epochs=1, seed=8), tmp_path, Console())
+        train(replace(TINY_RUN, seed=8), tmp_path, Console())
 
 
 def test_tensorboard_gets_losses_and_numbers(tmp_path, monkeypatch, capsys):
@@ -178,13 +191,13 @@ def test_tensorboard_gets_losses_and_numbers(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: types.ModuleType(name))
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=SummaryWriter))
+    stop_after(1, TINY_RUN, tmp_path, monkeypatch)
     train(TINY_RUN, tmp_path, Console())
     names = ["training/classification", "training/bbox_regression", "training/gradient_balance"]
     assert sorted(x for x in written if x[0] in names) == sorted((name, i) for name in names for i in range(2 * ITERATIONS))
     ends = {i for name, i in written if name.startswith("validation/")}
     assert ends == {ITERATIONS, 2 * ITERATIONS}
-    train(TINY_RUN, tmp_path, Console())
-    assert purged == [0, 2 * ITERATIONS]
+    assert purged == [0, ITERATIONS]
 
 
 def test_clock_counts_the_loss_alone():

@@ -160,9 +160,9 @@ def train(run: Run, folder: Path, console: Console) -> tuple[History, Evaluation
                 progress.advance(bar)
             evaluation = evaluate(trainer.model, canvases)
             history.evaluations.append(evaluation.numbers)
-            trainer.save()
-            if writer is not None:
+            if writer is not None:  # before saving: what is logged twice is purged, what is not logged would be lost
                 log_epoch(writer, history, (epoch - 1) * run.iterations)
+            trainer.save()
             recent = {name: float(np.mean(values[-run.iterations :])) for name, values in history.losses.items()}
             numbers = {**recent, **evaluation.numbers}
             shown = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
@@ -170,4 +170,5 @@ def train(run: Run, folder: Path, console: Console) -> tuple[History, Evaluation
     if done == run.epochs:  # stopped between the last epoch and what follows it
         evaluation = evaluate(trainer.model, canvases)
     (folder / "history.json").write_text(json.dumps(asdict(history)))
+    trainer.checkpoint.unlink()  # a complete run that is called again, or another one there, starts anew
     return history, evaluation
