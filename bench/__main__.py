@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from .allocator import warm_up
 from .cases import Case
 from .contenders import LOSSES
 from .machine import heading
@@ -33,6 +34,7 @@ def main(argv: list[str]) -> int:
         from . import world  # torch.distributed is slow to import and only needed here
 
         return world.run(options, out)
+    warm_up()
     try:
         measurements = measure_all(options, err)
     except Disagreement as error:

@@ -1,6 +1,7 @@
 """The benchmark: its baseline computes the right thing, and it tells a wrong loss from a right one."""
 
 import json
+import platform
 import re
 import subprocess
 import sys
@@ -512,6 +513,30 @@ def test_all_losses_get_their_tables(tmp_path, capsys):
     for loss in LOSSES.values():
         assert printed.count(f"{loss.title}: ") == 4
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+PAGE_FAULTS = """
+import resource, torch
+from bench.allocator import warm_up
+
+def faults(mib):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(mib << 20, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+torch.set_num_threads(1)
+young = faults(4)
+warm_up()
+print(young, faults(4), faults(4))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the thresholds are those of glibc's malloc")
+def test_after_the_warm_up_freed_memory_is_kept():
+    ran = subprocess.run([sys.executable, "-c", PAGE_FAULTS], capture_output=True, text=True, check=True)
+    young, *warm = map(int, ran.stdout.split())
+    assert young > 900  # 4 MiB are 1024 pages; huge pages are not asked for
+    assert max(warm) < 10
 
 
 def test_a_slow_step_is_called_once_and_a_quick_one_in_every_round(monkeypatch):
