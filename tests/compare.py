@@ -12,7 +12,7 @@ def compute_dtype(dtype):
 
 def assert_near(what, got, want, bound, rounded_to=None):
     """Relative L2 error at most ``bound`` (and 1e-12 absolute), beyond the rounding to a narrower dtype; NaN and inf in place."""
-    got, want = (torch.as_tensor(x, dtype=torch.float64).reshape(-1) for x in (got, want))
+    got, want = (torch.as_tensor(x, dtype=torch.float64).reshape(-1).cpu() for x in (got, want))
     assert got.shape == want.shape, f"{what}: {got.numel()} elements, expected {want.numel()}"
     finite = want.isfinite()
     assert torch.equal(got[~finite].nan_to_num(7), want[~finite].nan_to_num(7)), f"{what}: NaN and inf differ"
