@@ -274,12 +274,27 @@ def run(call, implementation, made, logits, errors, **changes):
         grads = torch.autograd.grad(sum(parts), list(leaves.values()), allow_unused=True)
         # An output that took no part sends zeros or nothing.
         outputs |= {k: torch.zeros_like(leaves[k]) if grad is None else grad for k, grad in zip(leaves, grads, strict=True)}
-    return {name: value.detach() for name, value in outputs.items()}
+    return {name: value.detach().cpu() for name, value in outputs.items()}
 
 
 def view_of(tensor):
     """The tensor as it lies in memory, part of a graph: its gradient has one element for each of its own."""
     return tensor.detach().requires_grad_() if 0 not in tensor.stride() else tensor.detach().requires_grad_().expand(tensor.shape)
+
+
+def put(tensor, device):
+    """The tensor on a device, where it lies in memory as it does here."""
+    if tensor.device == device:
+        return tensor
+    storage = torch.empty(0, dtype=tensor.dtype).set_(tensor.untyped_storage())
+    return storage.to(device).as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+
+def made_on(device, made):
+    """The same arguments on a device."""
+    tensors = {name: put(getattr(made, name), device) for name in ("logits", "targets", "errors")}
+    options = {k: put(v, device) if isinstance(v, torch.Tensor) else v for k, v in made.options.items()}
+    return replace(made, **tensors, options=options)
 
 
 def check(call):
@@ -288,7 +303,8 @@ def check(call):
     fast, reference = Fast(call.backend, call.algorithm), Reference()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        got = run(call, fast, made, made.logits, made.errors)
+        own = made_on(fast.device, made)
+        got = run(call, fast, own, own.logits, own.errors)
     precise = made.logits.double(), made.errors.double()
     want = run(call, reference, made, *precise)
     if isinstance(want, Exception) or isinstance(got, Exception):
