@@ -1,16 +1,16 @@
 """One loss on one case: whether it is right, and everyone's time and memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .agreement import Comparison, check
 from .cases import Case, Problem
-from .contenders import CONTENDERS, LOSSES, make_steps
+from .contenders import CONTENDERS, LOSSES, WAITING_FOR_NOTHING, make_steps
 from .goals import bounds_of, goal_of
 from .limits import affordable
 from .memory import peak_bytes
-from .timing import Timing, interleaved
+from .timing import Timing, interleaved, replayed
 
 RATIOS = (("ours", "focal"), ("loop", "ours"), ("tiled", "ours"), ("ours", "copy"))
 # The losses read the logits twice and write their gradient once; a copy is one read and one write.
@@ -27,13 +27,15 @@ class Disagreement(Exception):
 
 @dataclass(frozen=True)
 class Measurement:
-    """Times and peaks by contender; who was left out is missing from both. ``loss`` is a key of LOSSES."""
+    """Times and peaks by contender; who was left out is missing from both. ``loss`` is a key of LOSSES. ``replays``: times of
+    a CUDA device alone, by contender, empty on other devices."""
 
     loss: str
     case: Case
     comparisons: list[Comparison]
     timings: dict[str, Timing]
     peaks: dict[str, int]
+    replays: dict[str, Timing] = field(default_factory=dict)
 
     @property
     def regime(self) -> str:
@@ -74,6 +76,7 @@ class Measurement:
                 f"{over}/{under}": {bound.kind: bound.limit, "met": self.is_met(over, under)}
                 for (over, under), bound in bounds_of(self.loss, self.case).items()
             },
+            "replayed_median_ms": {name: timing.median * 1e3 for name, timing in self.replays.items()},
             "peak_bytes": {name: self.peaks.get(name) for name in CONTENDERS},
             "samples_ms": {name: [s * 1e3 for s in timing.samples] for name, timing in self.timings.items()},
             "calls_per_sample": {name: timing.calls for name, timing in self.timings.items()},
@@ -102,4 +105,9 @@ def measure(name: str, case: Case, problem: Problem, algorithm: str, repeat: int
     tell("weighing")
     peaks = {name: peak_bytes(step, case.device) for name, step in steps.items()}
     tell("timing")
-    return Measurement(name, case, comparisons, interleaved(steps, repeat, case.device), peaks)
+    timings = interleaved(steps, repeat, case.device)
+    replays = {}
+    if case.device.type == "cuda":
+        graphs = {name: replayed(step, case.device) for name, step in steps.items() if name in WAITING_FOR_NOTHING}
+        replays = interleaved(graphs, repeat, case.device)
+    return Measurement(name, case, comparisons, timings, peaks, replays)

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from .agreement import Comparison
 from .cases import Case
-from .contenders import CONTENDERS
+from .contenders import CONTENDERS, WAITING_FOR_NOTHING
 from .goals import bounds_of
 from .measurement import RATIOS, Measurement
 
@@ -90,6 +90,18 @@ def verdict(over: str, under: str) -> Column:
     return text
 
 
+def replay(name: str) -> Column:
+    return lambda measurement: figure(measurement.replays[name].median * 1e3 if name in measurement.replays else None)
+
+
+def replay_ratio(over: str, under: str) -> Column:
+    def text(measurement: Measurement) -> str:
+        times = measurement.replays
+        return figure(times[over].median / times[under].median if over in times and under in times else None)
+
+    return text
+
+
 def peak(name: str) -> Column:
     return lambda measurement: figure(measurement.peaks[name] / MIB if name in measurement.peaks else None)
 
@@ -105,6 +117,10 @@ def ratio_columns(measurements: list[Measurement]) -> Columns:
 
 
 TIMES = {name: time(name) for name in CONTENDERS}
+REPLAYS: Columns = {
+    **{name: replay(name) for name in WAITING_FOR_NOTHING},
+    **{f"ours/{name}": replay_ratio("ours", name) for name in ("focal", "copy")},
+}
 PEAKS: Columns = {
     **{name: peak(name) for name in CONTENDERS if name != "copy"},
     "the logits": lambda measurement: figure(measurement.case.logits * measurement.case.dtype.itemsize / MIB),
@@ -126,11 +142,13 @@ def print_tables(console: Console, loss: str, measurements: list[Measurement], r
     tables = {
         f"time, ms: medians of up to {repeat} interleaved samples": TIMES,
         "ratios of times": ratio_columns(measurements),
+        "time of the device alone, ms: replayed from CUDA graphs": REPLAYS if any(m.replays for m in measurements) else {},
         "peak memory beyond the inputs, MiB, with the gradient of the logits": PEAKS,
         "relative L2 error of ours against float64, of what it may be": ERRORS,
     }
     for title, columns in tables.items():
-        print_columns(console, f"{loss}: {title}", CASE | columns, measurements)
+        if columns:
+            print_columns(console, f"{loss}: {title}", CASE | columns, measurements)
 
 
 def print_columns(console: Console, title: str, columns: Mapping[str, Callable[[Any], str]], rows: Sequence[object]) -> None:

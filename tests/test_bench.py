@@ -691,4 +691,6 @@ def test_nonsense_is_refused(arguments, message, capsys):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_run_on_a_gpu(capsys):
     assert main([*TINY, "--device", "cuda"]) == 0
-    assert "CUDA" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "CUDA" in said
+    assert "replayed from CUDA graphs" in said
