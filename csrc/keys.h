@@ -23,4 +23,8 @@ ALRP_HD double score_of(uint64_t key) {
   return score;
 }
 
+// The low bits of a double that was a float are 0. In its key they are alike: 0 in that of what is positive, 1 in that of
+// what is negative.
+constexpr int kFloatRoom = 29;
+
 }  // namespace alrp

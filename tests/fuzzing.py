@@ -224,7 +224,7 @@ def spoiled(call, made):
             options["num_positives"] += 1 + call.seed % 3
         return replace(made, errors=torch.zeros(len(made.errors) + 1 + call.seed % 3, dtype=made.errors.dtype), options=options)
     if call.wrong == "shape":
-        return replace(made, targets=made.targets.unsqueeze(-1))
+        return replace(made, targets=made.targets[..., None, None])  # one more may be right: with one class, labels of logits
     if call.wrong == "dtype":
         return replace(made, targets=torch.zeros(made.targets.shape, dtype=torch.complex64))
     if call.wrong == "option":

@@ -165,7 +165,7 @@ MATHEMATICS = {
     "ties ascend by flat index": Mutation(POSITIVES, "const int64_t place = p - 1 - r;", "const int64_t place = r;"),
     "-0.0 sorts below 0.0": Mutation(KEYS, "score == 0 ? 0.0 : score", "score", units=(POSITIVES,)),
     "a scan forgets the chunks before": Mutation(
-        BLOCK, "prefix = operation(carry, warp", "prefix = operation(T(), warp", units=(TERMS,)
+        BLOCK, "prefix = operation(carry, operation", "prefix = operation(T(), operation", units=(TERMS,)
     ),
 }
 
@@ -191,7 +191,9 @@ REPORTS = {
     "ignored logits get no gradient": Mutation(TILED, "if (j < n) store(gradient", "if (j < n && negative) store(gradient"),
 }
 
-FIND, PREPARE, COUNT, SPREAD, FINISH = (f"cuda/{name}.cu" for name in ("find", "prepare", "count", "spread", "finish"))
+FIND, PREPARE, KNOTS, COUNT, SPREAD, FINISH = (
+    f"cuda/{name}.cu" for name in ("find", "prepare", "knots", "count", "spread", "finish")
+)
 
 
 def in_sorted(file: str, old: str, new: str) -> Mutation:
@@ -232,7 +234,7 @@ SORTED = {
     "sorted: ignored labels are not reported": in_sorted(FIND, "any_ignored |= mark == Mark::kIgnored;", ""),
     "sorted: positives beyond the capacity are listed": in_sorted(FIND, "if (place < capacity)", "if (place >= 0)"),
     "sorted: positives stay in the bins": in_sorted(
-        PREPARE, "if (!found.ignored) take_out_positives", "if (false) take_out_positives"
+        KNOTS, "if (!plan.reads_labels) floats.take_out", "if (false) floats.take_out"
     ),
     "sorted: no barrier after a merge in warps": Mutation(
         BLOCK,
@@ -241,15 +243,28 @@ SORTED = {
         units=(PREPARE,),
         algorithm="sorted",
     ),
-    "sorted: the positive's own weight is forgotten": in_sorted(FINISH, "+ (1 - self) * t.weight[i]", ""),
+    "sorted: the positive's own weight is forgotten": in_sorted(FINISH, "+ (1 - self) * per_rank(i)", ""),
+    "sorted: a run of sums forgets the warps before": Mutation(
+        BLOCK, "out[i] = scanned.before + out[i]", "out[i] = T() + out[i]", units=(FINISH,), algorithm="sorted"
+    ),
+    "sorted: no barrier after sums are laid out": Mutation(
+        BLOCK,
+        "out[i] = scanned.before + out[i];\n  __syncthreads();",
+        "out[i] = scanned.before + out[i];",
+        units=(FINISH,),
+        algorithm="sorted",
+    ),
+    "sorted: ties of knots and positives are not passed": in_sorted(KNOTS, "x[k] + shift == own ?", "false ?"),
+    "sorted: a cell skips one knot too many": in_sorted(KNOTS, "      if (s.cell >= c) return;\n", ""),
+    "sorted: one block of knots too few": in_sorted(
+        KNOTS, "std::max(input.p, runs) + kKnotThreads - 1)", "std::max(input.p, runs))"
+    ),
     "sorted: driven errors do not reach the tables": in_sorted(
         TERMS, "  if (is_sorted_form(input)) sorted_drive(input, tables);\n", ""
     ),
-    "sorted: driven tables stay in positions": in_sorted(
-        FINISH, "plan.narrow.half, share);\n    to_floats(plan, t);\n", "plan.narrow.half, share);\n"
-    ),
+    "sorted: tables stay in positions": in_sorted(FINISH, "slope *= position.scale;", ""),
     "sorted: errors at the place of the score": in_sorted(
-        FINISH, "tables.error_gradient[sums.place[i]] =", "tables.error_gradient[i] ="
+        FINISH, "error_gradient[sums.place[i]] = spread", "error_gradient[i] = spread"
     ),
 }
 
@@ -267,9 +282,7 @@ SORT_ERRORS = {
     ),
     "sort errors: no barrier before the next tile of shares": no_barrier(SORT, after="  }\n  sum = warp_sum(sum);"),
     "sort errors: one label too many is gathered": Mutation(SORT, "if (r < p) label[r]", "if (r <= p) label[r]"),
-    "sort errors: -1 is a place to gather from": Mutation(
-        SORT, "index[r] >= 0 ? load(labels, index[r]) : 0.0", "load(labels, index[r])"
-    ),
+    "sort errors: -1 is a place to gather from": Mutation(SORT, "at[r] >= 0 ? load(labels, at[r]) : 0.0", "load(labels, at[r])"),
     "sort errors: one error too many is written": Mutation(
         SORT, "if (lane != 0 || i >= p) return;", "if (lane != 0 || i > p) return;"
     ),
@@ -311,7 +324,9 @@ LAUNCHES = {
         "blocks_for((input.n + parts - 1) / parts) * kThreads;",
         "(blocks_for((input.n + parts - 1) / parts) - 1) * kThreads;",
     ),
-    "fewer threads than the kernel is written for": Mutation(TERMS, "terms_kernel<<<1, kBlock,", "terms_kernel<<<1, kBlock / 2,"),
+    "more threads than the kernel is written for": Mutation(
+        TERMS, "terms_kernel<<<1, threads_for(input.p),", "terms_kernel<<<1, 2 * kOneBlock,"
+    ),
     "the default stream": Mutation(
         TILED, "sum_parts<<<grid_for(p), kThreads, 0, stream_>>>", "sum_parts<<<grid_for(p), kThreads>>>"
     ),

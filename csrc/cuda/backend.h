@@ -51,6 +51,7 @@ class CudaBackend final : public Backend {
   void sort_positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
                       void* scratch);                                                        // positives.cu
   void lay_out(const Input& input, const Tables& tables, Status* status);                    // prepare.cu
+  void lay_knots(const Input& input, const Tables& tables);                                  // knots.cu
   void sorted_count(const Input& input, const Tables& tables, Status* status);               // count.cu
   void sorted_spread(const Input& input, const Tables& tables, const Gradients& gradients);  // spread.cu
   void sorted_terms(const Input& input, const Spec& spec, const Sums& sums,

@@ -1,4 +1,4 @@
-// Scans and sorts of one block of kBlock threads, in a fixed order: the same bits on every device.
+// Scans and sorts of one block of whole warps, in a fixed order: the same bits on every device.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace alrp::cuda {
 
-constexpr int kBlock = 512;  // threads of kernels that work with one block, or with a few that stay
+constexpr int kBlock = 512;  // threads of kernels whose few blocks stay
 
 struct Plus {
   template <typename T>
@@ -20,8 +20,9 @@ struct Max {
   __device__ double operator()(double a, double b) const { return a > b ? a : b; }
 };
 
-template <typename T>
-__device__ T shuffle_up(const T& value, int distance) {
+// shuffle(word) of each word of a value: of the value as other lanes have it.
+template <typename T, typename Shuffle>
+__device__ __forceinline__ T shuffled(const T& value, const Shuffle& shuffle) {
   // Words as wide as the members: pieces of them would go through local memory.
   using Word = std::conditional_t<sizeof(T) % 8 == 0, unsigned long long, uint32_t>;
   constexpr int kWords = sizeof(T) / sizeof(Word);
@@ -29,14 +30,25 @@ __device__ T shuffle_up(const T& value, int distance) {
   Word words[kWords];
   memcpy(words, &value, sizeof(T));
 #pragma unroll
-  for (int k = 0; k < kWords; ++k) words[k] = __shfl_up_sync(0xffffffffu, words[k], distance);
+  for (int k = 0; k < kWords; ++k) words[k] = shuffle(words[k]);
   T result;
   memcpy(&result, words, sizeof(T));
   return result;
 }
 
+template <typename T>
+__device__ __forceinline__ T shuffle_up(const T& value, int distance) {
+  return shuffled(value, [distance](auto word) { return __shfl_up_sync(0xffffffffu, word, distance); });
+}
+
+// The value of one lane.
+template <typename T>
+__device__ __forceinline__ T broadcast(const T& value, int lane) {
+  return shuffled(value, [lane](auto word) { return __shfl_sync(0xffffffffu, word, lane); });
+}
+
 template <typename T, typename Operation>
-__device__ T warp_scan(T value, Operation operation) {
+__device__ __forceinline__ T warp_scan(T value, Operation operation) {
 #pragma unroll
   for (int distance = 1; distance < 32; distance *= 2) {
     const T other = shuffle_up(value, distance);
@@ -45,39 +57,59 @@ __device__ T warp_scan(T value, Operation operation) {
   return value;
 }
 
+// What a scan tells: of all before (T() where there are none), and of all.
 template <typename T>
 struct Scanned {
-  T prefix, carry;
+  T before, total;
 };
 
-// Not inlined: a block calls it many times, and it is little work.
+// Over the warps of a block, of a value that all lanes of a warp have. T() adds nothing. Not inlined: a kernel has many
+// of them, and each is little work. All threads call.
 template <typename T, typename Operation>
-__device__ __noinline__ Scanned<T> scan_block(T value, T carry) {
-  constexpr int kWarps = kBlock / 32;
-  __shared__ __align__(16) char storage[kWarps * sizeof(T)];
-  T* totals = reinterpret_cast<T*>(storage);
-  const Operation operation;
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  value = warp_scan(value, operation);
-  if (lane == 31) totals[warp] = value;
+__device__ __noinline__ Scanned<T> scan_warps(T value) {
+  constexpr int kMostWarps = 32;
+  __shared__ __align__(16) char storage[kMostWarps * sizeof(T)];
+  T* values = reinterpret_cast<T*>(storage);
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  if (lane == 0) values[warp] = value;
   __syncthreads();
-  if (warp == 0) {
-    const T total = warp_scan(lane < kWarps ? totals[lane] : value, operation);
-    if (lane < kWarps) totals[lane] = total;
-  }
-  __syncthreads();
-  const T prefix = operation(carry, warp ? operation(totals[warp - 1], value) : value);
-  carry = operation(carry, totals[kWarps - 1]);
+  const T all = warp_scan(lane < warps ? values[lane] : T(), Operation());
+  const T before = broadcast(all, warp ? warp - 1 : 0);
   __syncthreads();  // storage is used again
-  return {prefix, carry};
+  return {warp ? before : T(), broadcast(all, warps - 1)};
 }
 
 // Inclusive prefix of one value a thread, carried from call to call in every thread. All threads call.
 template <typename T, typename Operation>
-__device__ __forceinline__ T carried_scan(T value, T& carry, Operation) {
-  const Scanned<T> scanned = scan_block<T, Operation>(value, carry);
-  carry = scanned.carry;
-  return scanned.prefix;
+__device__ __forceinline__ T carried_scan(T value, T& carry, Operation operation) {
+  value = warp_scan(value, operation);
+  const Scanned<T> scanned = scan_warps<T, Operation>(broadcast(value, 31));
+  const T prefix = operation(carry, operation(scanned.before, value));
+  carry = operation(carry, scanned.total);
+  return prefix;
+}
+
+// out[i] = the sum of load(0), ..., load(i), for i below `count`; returns the whole. A warp takes neighbours, so that
+// warps wait for one another once, however many there are. load(i) may read out[i]. All threads call; ends with a
+// barrier.
+template <typename T, typename Load>
+__device__ __forceinline__ T prefix_sums(int count, const Load& load, T* out) {
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  const int each = ((count + 31) / 32 + warps - 1) / warps * 32;
+  const int begin = min(count, warp * each), end = min(count, begin + each);
+  T carry{};
+#pragma unroll 1
+  for (int base = begin; base < end; base += 32) {
+    const int i = base + lane;
+    const T sum = carry + warp_scan(i < end ? load(i) : T(), Plus());
+    if (i < end) out[i] = sum;
+    carry = broadcast(sum, 31);
+  }
+  const Scanned<T> scanned = scan_warps<T, Plus>(carry);
+#pragma unroll 1
+  for (int i = begin + lane; i < end; i += 32) out[i] = scanned.before + out[i];
+  __syncthreads();
+  return scanned.total;
 }
 
 // The passes of a bitonic merge from a distance below a warp on, in registers: lane i & 31 has element i.
@@ -111,7 +143,7 @@ static __device__ __noinline__ void bitonic_sort(uint64_t* keys, [[maybe_unused]
 #pragma unroll 1
     for (int distance = run / 2; distance >= 32; distance /= 2) {
 #pragma unroll 1
-      for (int t = threadIdx.x; t < size / 2; t += kBlock) {
+      for (int t = threadIdx.x; t < size / 2; t += blockDim.x) {
         const int a = 2 * t - (t & (distance - 1)), b = a + distance;
         const uint64_t key_a = keys[a], key_b = keys[b];
         bool above = key_a > key_b;
@@ -126,7 +158,7 @@ static __device__ __noinline__ void bitonic_sort(uint64_t* keys, [[maybe_unused]
       __syncthreads();
     }
 #pragma unroll 1
-    for (int i = threadIdx.x; i < size; i += kBlock) {
+    for (int i = threadIdx.x; i < size; i += blockDim.x) {
       uint64_t key = keys[i];
       uint32_t value = 0;
       if constexpr (kPairs) value = values[i];

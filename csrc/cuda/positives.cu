@@ -78,8 +78,10 @@ cudaError_t select(void* temp, size_t& bytes, const Input& input, int64_t* index
 }
 
 cudaError_t sort(void* temp, size_t& bytes, const uint64_t* keys, uint64_t* sorted, const int64_t* places,
-                 int64_t* place, int64_t p, cudaStream_t stream) {
-  return cub::DeviceRadixSort::SortPairs(temp, bytes, keys, sorted, places, place, p, 0, 64, stream);
+                 int64_t* place, const Input& input, cudaStream_t stream) {
+  const int begin = input.logits.dtype == Dtype::kFloat64 ? 0 : kFloatRoom;  // each 8 bits are a pass
+  return cub::DeviceRadixSort::SortPairs(temp, bytes, keys, sorted, places, place, input.p, begin, 64,
+                                         stream);
 }
 
 // Scratch of this file: flat indices, keys before and after the sort, places before it, and CUB's own.
@@ -96,8 +98,7 @@ struct Scratch {
     size_t select_bytes = 0, sort_bytes = 0;
     if (input.n) check(select(nullptr, select_bytes, input, nullptr, 0, nullptr, stream), "DeviceSelect");
     if (input.p)
-      check(sort(nullptr, sort_bytes, nullptr, nullptr, nullptr, nullptr, input.p, stream),
-            "DeviceRadixSort");
+      check(sort(nullptr, sort_bytes, nullptr, nullptr, nullptr, nullptr, input, stream), "DeviceRadixSort");
     temp_bytes = select_bytes > sort_bytes ? select_bytes : sort_bytes;
     Arena arena(base);
     flat = arena.take<int64_t>(input.p);
@@ -170,7 +171,7 @@ void CudaBackend::sort_positives(const Input& input, const Tables& tables, int64
   make_keys<<<blocks, kThreads, 0, stream_>>>(input.logits, work.flat, input.p, work.keys, work.places,
                                               status);
   check_launch("make_keys");
-  check(sort(work.temp, work.temp_bytes, work.keys, work.sorted, work.places, place, input.p, stream_),
+  check(sort(work.temp, work.temp_bytes, work.keys, work.sorted, work.places, place, input, stream_),
         "DeviceRadixSort");
   unpack_keys<<<blocks, kThreads, 0, stream_>>>(work.sorted, place, work.flat, input.p, status, tables.index,
                                                 tables.score);

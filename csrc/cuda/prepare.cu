@@ -1,4 +1,4 @@
-// The first stage of the sorted form: the positives, sorted, and their knots laid out.
+// The first stage of the sorted form: the positives, sorted, and the form that their scores ask for.
 #include <algorithm>
 
 #include "../arena.h"
@@ -12,9 +12,8 @@
 namespace alrp::cuda {
 namespace {
 
-constexpr int64_t kMostInBlock = 8192;   // positives that one block sorts
-constexpr int64_t kMostInShared = 4096;  // and that it sorts in 48 KB of shared memory
-constexpr int kPairBytes = 12;           // of a key and a value
+constexpr int64_t kMostInBlock = 8192;  // positives that one block sorts
+constexpr int kPairBytes = 12;          // of a key and a value
 
 // What bitonic_sort sorts for p positives.
 int64_t padded(int64_t p) {
@@ -49,23 +48,23 @@ struct Found {
 // Sorts what find listed: by flat index, which gives places, then by score, ties by descending place.
 __device__ Found sort_in_block(const Array& logits, int64_t* list, uint64_t* keys, uint32_t* values, int p,
                                int size, const Tables& tables, int64_t* place, Status* status) {
-  // The low bits of a double that was a float are 0: in its key they have room for a place, and keys sort alone.
-  constexpr uint64_t kRoom = (uint64_t{1} << 29) - 1;
+  // The key of a float has room for a place, and keys sort alone.
+  constexpr uint64_t kRoom = (uint64_t{1} << kFloatRoom) - 1;
   const bool packed = logits.dtype != Dtype::kFloat64;
   const int64_t found = status->found;
   const auto flags = static_cast<unsigned long long>(status->invalid);
   const int listed = static_cast<int>(found < p ? found : p);
 #pragma unroll 1
-  for (int i = threadIdx.x; i < size; i += kBlock)
+  for (int i = threadIdx.x; i < size; i += blockDim.x)
     keys[i] = i < listed ? static_cast<uint64_t>(list[i]) : ~uint64_t{0};
   bitonic_sort<false>(keys, nullptr, size);
   if (threadIdx.x == 0) status->invalid = flags & kInvalidLabel;  // which all have read
 #pragma unroll 1
-  for (int i = threadIdx.x; i < listed; i += kBlock) list[i] = static_cast<int64_t>(keys[i]);
+  for (int i = threadIdx.x; i < listed; i += blockDim.x) list[i] = static_cast<int64_t>(keys[i]);
   __syncthreads();
   bool any_nan = false;
 #pragma unroll 1
-  for (int i = threadIdx.x; i < size; i += kBlock) {
+  for (int i = threadIdx.x; i < size; i += blockDim.x) {
     const double score = i < listed ? load(logits, list[i]) : 0.0;
     const bool nan = score != score;
     any_nan |= nan;
@@ -79,12 +78,11 @@ __device__ Found sort_in_block(const Array& logits, int64_t* list, uint64_t* key
   else
     bitonic_sort<true>(keys, values, size);
 #pragma unroll 1
-  for (int r = threadIdx.x; r < p; r += kBlock) {
+  for (int r = threadIdx.x; r < p; r += blockDim.x) {
     const uint64_t key = keys[r];
     const int at = p - 1 - static_cast<int>(packed ? key & kRoom : values[r]);
     place[r] = at;
     tables.index[r] = at < listed ? list[at] : -1;
-    // Zeros in the room of what is positive, ones in that of what is negative.
     const uint64_t plain = !packed ? key : (key >> 63 ? key & ~kRoom : key | kRoom);
     tables.score[r] = at < listed ? score_of(plain) : 0.0;
   }
@@ -92,109 +90,22 @@ __device__ Found sort_in_block(const Array& logits, int64_t* list, uint64_t* key
   return {!__syncthreads_or(any_nan) && found == p && !(flags & kInvalidLabel), (flags & kIgnoredLabel) != 0};
 }
 
-// Positions of the positives, their knots in order, and empty bins.
+// Positions of the positives, and empty bins.
 template <typename Position>
-__device__ void lay_out(const Position& position, const double* score, int p, const SortedTables& to) {
-  using Int = typename Position::Int;
-  auto* x = static_cast<Int*>(to.position);
-  auto* knots = static_cast<Int*>(to.knots);
+__device__ void lay_positions(const Position& position, const double* score, int p, const SortedTables& to) {
+  auto* x = static_cast<typename Position::Int*>(to.position);
   auto* bins = static_cast<Bin<typename Position::Sum>*>(to.bins);
 #pragma unroll 1
-  for (int i = threadIdx.x; i < p; i += kBlock) x[i] = position.of(score[i]);
+  for (int i = threadIdx.x; i < p; i += blockDim.x) x[i] = position.of(score[i]);
 #pragma unroll 1
-  for (int m = threadIdx.x; m <= 2 * p; m += kBlock) bins[m] = {0, 0};
-  __syncthreads();
-  const Int half = position.half;
-#pragma unroll 1
-  for (int i = threadIdx.x; i < p; i += kBlock) {  // a merge: each knot's place is its rank in both lists
-    const Int own = x[i];
-    const auto left = i + static_cast<int32_t>(rank_in<Int>(x, p, own - 2 * half, false));
-    const auto right = i + static_cast<int32_t>(rank_in<Int>(x, p, own + 2 * half, true));
-    knots[left] = own - half;
-    knots[right] = own + half;
-    to.begun[left] = i + 1;
-    to.begun[right] = right - i;
-    to.left[i] = left;
-    to.right[i] = right;
-  }
-  __syncthreads();
-}
-
-// Upper ends of the segments as floats, and the cells over them.
-template <typename Index>
-__device__ void lay_cells(const Narrow& narrow, int p, const SortedTables& to) {
-  const auto* knots = static_cast<const int64_t*>(to.knots);
-  auto* starts = static_cast<Index*>(to.starts);
-  const double unit = 1 / narrow.scale;
-#pragma unroll 1
-  for (int k = threadIdx.x; k < 2 * p; k += kBlock)
-    // Exact but for the last rounding, which goes outward.
-    to.upper[k] = __double2float_ru((static_cast<double>(knots[k]) - narrow.offset) * unit);
-  if (threadIdx.x == 0) to.upper[2 * p] = __int_as_float(0x7f800000);
-  __syncthreads();
-  const float low = to.upper[0], high = to.upper[2 * p - 1];
-  // Cells finer than floats serve nothing, and the bias must not round: scale times a score stays below 2^22.
-  const float farthest = fmaxf(fabsf(low), fabsf(high));
-  const float wish = static_cast<float>(to.most_cells - 4) / (high - low);  // inf where they are equal
-  float scale = fminf(wish, 0x1p22f / farthest);
-  if (!(scale < 0x1p100f)) scale = 0;
-  float bias = rintf(0x1p23f + 2 - low * scale);  // low falls in one of the first cells, whatever rounds
-  int cells = static_cast<int>(cell_of(high, scale, bias)) + 1;
-  if (cells < 1 || cells > to.most_cells) {
-    scale = 0;
-    bias = 0x1p23f;
-    cells = 1;
-  }
-  // Neighbouring cells mostly have no knot between them: a thread searches once, and again where one comes.
-  constexpr int kRun = 8;
-#pragma unroll 1
-  for (int begin = kRun * threadIdx.x; begin <= cells; begin += kRun * kBlock) {
-    int from = 0;
-#pragma unroll 1
-    for (int c = begin; c <= cells && c < begin + kRun; ++c) {
-      int count =
-          c == begin || (from < 2 * p && cell_of(to.upper[from], scale, bias) < static_cast<uint32_t>(c))
-              ? 2 * p - from
-              : 0;
-      while (count > 0) {
-        const int middle = count / 2;
-        if (cell_of(to.upper[from + middle], scale, bias) < static_cast<uint32_t>(c)) {
-          from += middle + 1;
-          count -= middle + 1;
-        } else {
-          count = middle;
-        }
-      }
-      starts[c] = static_cast<Index>(from);
-    }
-  }
-  if (threadIdx.x == 0) {
-    Plan* plan = to.plan;
-    plan->low = low;
-    plan->high = high;
-    plan->cell_scale = scale;
-    plan->cell_bias = bias;
-    plan->cells = cells;
-  }
-}
-
-// Bins that begin with what count adds for the positives, negated: it takes them for negatives.
-__device__ void take_out_positives(const Narrow& narrow, const double* score, int p, const SortedTables& to) {
-#pragma unroll 1
-  for (int i = threadIdx.x; i < p; i += kBlock) {
-    const auto s = static_cast<float>(score[i]);  // as exact as it was
-    const int64_t m = rank_in<float>(to.upper, 2 * p, s, true);
-    auto* bin = reinterpret_cast<unsigned long long*>(static_cast<Bin<uint64_t>*>(to.bins) + m);
-    atomicAdd(bin, static_cast<unsigned long long>(shifted_zero() - shifted_position(narrow, s)));
-    atomicAdd(bin + 1, ~0ULL);
-  }
+  for (int m = threadIdx.x; m <= 2 * p; m += blockDim.x) bins[m] = {0, 0};
 }
 
 // The clusters of Wide; returns how many.
 __device__ int64_t lay_clusters(Wide wide, const double* score, int p, double delta, Cluster* clusters) {
   int32_t count = 0;
 #pragma unroll 1
-  for (int base = 0; base < p; base += kBlock) {
+  for (int base = 0; base < p; base += blockDim.x) {
     const int i = base + threadIdx.x;
     const bool begins = i < p && (i == 0 || !Wide::joins(score[i - 1], score[i], delta));
     const int32_t id = carried_scan(static_cast<int32_t>(begins), count, Plus()) - 1;
@@ -210,7 +121,7 @@ __device__ int64_t lay_clusters(Wide wide, const double* score, int p, double de
   __syncthreads();
   int128 offset = 0;
 #pragma unroll 1
-  for (int base = 0; base < count; base += kBlock) {
+  for (int base = 0; base < count; base += blockDim.x) {
     const int c = base + threadIdx.x;
     int128 width = 0, room = 0;
     if (c < count) {
@@ -227,17 +138,16 @@ __device__ int64_t lay_clusters(Wide wide, const double* score, int p, double de
   return count;
 }
 
-// prepare: sorts the positives that find listed, decides the form, and lays out its knots.
+// prepare: sorts the positives that find listed, and decides the form.
 //   in       list (status.found of them), logits; where `sorted`, tables.index, .score and place are done
-//   out      tables.index, .score, place; all of SortedTables but base, slope and sums; status.nan
+//   out      tables.index, .score, place; the plan but for its cells, positions, clusters, empty bins; status.nan
 //   status   in: found, and invalid as find left it (where `sorted`: as Status has it); out: as Status has it
 //   keys, values  scratch of `size` (a power of two) in global memory; null: in dynamic shared memory,
 //            12 size bytes
-//   launch   one block of kBlock threads; O(p log^2 p) work
-__global__ void __launch_bounds__(kBlock)
-    prepare(Array logits, int64_t n, double delta, bool sorted, bool short_starts, int64_t* list,
-            uint64_t* keys, uint32_t* values, int size, Tables tables, int64_t* place, Status* status,
-            SortedTables to) {
+//   launch   one block of threads_for(p) threads; O(p log^2 p) work
+__global__ void __launch_bounds__(kOneBlock)
+    prepare(Array logits, int64_t n, double delta, bool sorted, int64_t* list, uint64_t* keys,
+            uint32_t* values, int size, Tables tables, int64_t* place, Status* status, SortedTables to) {
   extern __shared__ uint64_t pairs[];
   const int p = static_cast<int>(to.p);
   Found found{true, true};
@@ -261,12 +171,7 @@ __global__ void __launch_bounds__(kBlock)
   const bool in_range = delta > 0x1p-24 && delta < 0x1p24 && lowest > -0x1p120 && highest < 0x1p120;
   if (in_range && logits.dtype != Dtype::kFloat64 && Narrow::fits(lowest, highest, n, delta)) {
     const Narrow narrow = Narrow::make(lowest, n, delta);
-    lay_out(narrow, score, p, to);
-    if (short_starts)
-      lay_cells<uint16_t>(narrow, p, to);
-    else
-      lay_cells<uint32_t>(narrow, p, to);
-    if (!found.ignored) take_out_positives(narrow, score, p, to);
+    lay_positions(narrow, score, p, to);
     if (threadIdx.x == 0) {
       to.plan->form = Form::kNarrow;
       to.plan->narrow = narrow;
@@ -276,7 +181,7 @@ __global__ void __launch_bounds__(kBlock)
     Wide wide = Wide::make(delta);
     wide.count = lay_clusters(wide, score, p, delta, to.clusters);
     wide.clusters = to.clusters;
-    lay_out(wide, score, p, to);
+    lay_positions(wide, score, p, to);
     if (threadIdx.x == 0) {
       to.plan->form = Form::kWide;
       to.plan->clusters = wide.count;
@@ -298,26 +203,31 @@ void CudaBackend::sorted_positives(const Input& input, const Tables& tables, int
   const bool in_block = input.p <= kMostInBlock;
   const Scratch work(input, scratch);
   int64_t size = 0;
-  bool in_shared = false;
+  size_t shared = 0;
   if (in_block) {
     check(cudaMemsetAsync(status, 0, sizeof(Status), stream_), "memset of status");
     find(input, work.flat, status);
     size = padded(input.p);
-    in_shared = size <= kMostInShared;
+    shared = is_shareable(size * kPairBytes) ? size * kPairBytes : 0;
+    check(
+        cudaFuncSetAttribute(prepare, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+        "shared memory");
   } else {
     sort_positives(input, tables, place, status, scratch);
   }
-  prepare<<<1, kBlock, in_shared ? size * kPairBytes : 0, stream_>>>(
-      input.logits, counted(input), input.delta, !in_block, fits_shared(to), work.flat,
-      in_shared ? nullptr : work.keys, work.values, static_cast<int>(size), tables, place, status, to);
+  prepare<<<1, threads_for(input.p), shared, stream_>>>(input.logits, counted(input), input.delta, !in_block,
+                                                        work.flat, shared ? nullptr : work.keys, work.values,
+                                                        static_cast<int>(size), tables, place, status, to);
   check_launch("prepare");
+  lay_knots(input, tables);
 }
 
 void CudaBackend::lay_out(const Input& input, const Tables& tables, Status* status) {
   const SortedTables to(input, tables.device);
-  prepare<<<1, kBlock, 0, stream_>>>(input.logits, counted(input), input.delta, true, fits_shared(to),
-                                     nullptr, nullptr, nullptr, 0, tables, nullptr, status, to);
+  prepare<<<1, threads_for(input.p), 0, stream_>>>(input.logits, counted(input), input.delta, true, nullptr,
+                                                   nullptr, nullptr, 0, tables, nullptr, status, to);
   check_launch("prepare");
+  lay_knots(input, tables);
 }
 
 }  // namespace alrp::cuda

@@ -53,6 +53,19 @@ __device__ __forceinline__ uint64_t shifted_zero() {
 // What find leaves in status.invalid, until prepare makes it what Status says.
 constexpr unsigned long long kInvalidLabel = 1, kIgnoredLabel = 2;
 
+// Two sums that are taken at once.
+struct Pair {
+  double first, second;
+};
+
+__device__ inline Pair operator+(const Pair& a, const Pair& b) {
+  return {a.first + b.first, a.second + b.second};
+}
+__device__ inline Pair operator-(const Pair& a, const Pair& b) {
+  return {a.first - b.first, a.second - b.second};
+}
+__device__ inline Pair operator*(const Pair& a, double b) { return {a.first * b, a.second * b}; }
+
 // Tables in Tables::device. Knots are the 2p of all positives, ascending, equal ones too. Segment m holds the
 // scores with m knots at or below them.
 struct SortedTables {
@@ -62,14 +75,16 @@ struct SortedTables {
   int32_t* begun;     // (2p) positives whose KL is among the knots up to here
   int32_t* left;      // (p) which knot is the KL of each positive
   int32_t* right;     // (p) and which its KR
+  int32_t* below;     // (p) knots below the position of each positive
+  int32_t* within;    // (p) and knots at or below it: its segment
   Cluster* clusters;  // (p), Wide
   float* upper;  // (2p + 1) upper end of each segment as a float, Narrow: smallest float at or above the knot
   void* starts;  // (cells + 1) knots in cells below, uint16 where the tables go to shared memory, else uint32
   void* bins;    // (2p + 1) Bin; after finish, their prefix sums
   double* base;  // (2p + 1) gradient at the lower end of each segment (Narrow: at its float)
-  double* slope;   // (2p + 1) and its slope, per unit of position (Narrow: of score)
-  double* prefix;  // (p + 1) prefix sums of weights
-  double* weight;  // (p)
+  double* slope;  // (2p + 1) and its slope, per unit of position (Narrow: of score)
+  Pair* prefix;   // (p + 1) prefix sums of weights, of two sums at once
+  Pair* value;    // (2p + 1) and the sums at the lower end of each segment
   int64_t p;
   int32_t most_cells;
   size_t bytes;
@@ -85,14 +100,16 @@ struct SortedTables {
     begun = arena.take<int32_t>(2 * p);
     left = arena.take<int32_t>(p);
     right = arena.take<int32_t>(p);
+    below = arena.take<int32_t>(p);
+    within = arena.take<int32_t>(p);
     clusters = arena.take<Cluster>(p);
     upper = arena.take<float>(2 * p + 1);
     starts = arena.take<uint32_t>(most_cells + 1);
     bins = arena.take<Bin<uint128>>(2 * p + 1);
     base = arena.take<double>(2 * p + 1);
     slope = arena.take<double>(2 * p + 1);
-    prefix = arena.take<double>(p + 1);
-    weight = arena.take<double>(p);
+    prefix = arena.take<Pair>(p + 1);
+    value = arena.take<Pair>(2 * p + 1);
     bytes = arena.bytes();
   }
 
@@ -103,12 +120,17 @@ struct SortedTables {
   size_t shared_bytes() const { return starts_bytes() + 20 * static_cast<size_t>(2 * p + 1); }
 };
 
-// Whether the tables go to the shared memory of this device; starts are 16 bits wide then.
-inline bool fits_shared(const SortedTables& tables) {
+// Whether a block of this device has that much dynamic shared memory, beside a little of its own.
+inline bool is_shareable(size_t bytes) {
   int device = 0, limit = 0;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  return tables.p < (1 << 14) && tables.shared_bytes() + 1024 <= static_cast<size_t>(limit);
+  return bytes + 1024 <= static_cast<size_t>(limit);
+}
+
+// Whether the tables go to shared memory; starts are 16 bits wide then.
+inline bool fits_shared(const SortedTables& tables) {
+  return tables.p < (1 << 14) && is_shareable(tables.shared_bytes());
 }
 
 // Number of the `count` ascending values that are below (or, with `or_equal`, at or below) x.

@@ -6,8 +6,8 @@
 namespace alrp::cuda {
 namespace {
 
-// compute_terms by itself. launch  one block of kBlock threads
-__global__ void __launch_bounds__(kBlock) terms_kernel(Spec spec, Sums sums, Output output, int64_t p) {
+// compute_terms by itself. launch  one block of threads_for(p) threads
+__global__ void __launch_bounds__(kOneBlock) terms_kernel(Spec spec, Sums sums, Output output, int64_t p) {
   compute_terms(spec, sums, output, p);
 }
 
@@ -39,7 +39,7 @@ __global__ void scatter_gradients(Tables tables, Gradients gradients, int64_t p)
 
 void CudaBackend::terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) {
   if (is_sorted_form(input)) return sorted_terms(input, spec, sums, output);
-  terms_kernel<<<1, kBlock, 0, stream_>>>(spec, sums, output, input.p);
+  terms_kernel<<<1, threads_for(input.p), 0, stream_>>>(spec, sums, output, input.p);
   check_launch("terms_kernel");
 }
 

@@ -12,7 +12,7 @@ namespace alrp::cuda {
 __device__ inline void hard_sums(const Array& loc_errors, const int64_t* place, int64_t p, double* located) {
   double carry = 0;
 #pragma unroll 1
-  for (int64_t base = 0; base < p; base += kBlock) {
+  for (int64_t base = 0; base < p; base += blockDim.x) {
     const int64_t r = p - 1 - (base + threadIdx.x);
     const double sum = carried_scan(r >= 0 ? load(loc_errors, place[r]) : 0.0, carry, Plus());
     if (r >= 0) located[r] = sum;
@@ -25,7 +25,7 @@ __device__ inline double normaliser(Loss loss, int64_t p) {
   if (loss != Loss::kNDCG || p == 0) return static_cast<double>(p > 0 ? p : 1);
   double own = 0, sum = 0;
 #pragma unroll 1
-  for (int64_t r = 1 + threadIdx.x; r <= p; r += kBlock) own += gain(static_cast<double>(r));
+  for (int64_t r = 1 + threadIdx.x; r <= p; r += blockDim.x) own += gain(static_cast<double>(r));
   carried_scan(own, sum, Plus());
   return sum;
 }
@@ -33,7 +33,7 @@ __device__ inline double normaliser(Loss loss, int64_t p) {
 // Losses, rank, precision, and the tables that backward reads.
 //   sums     p: place, rank_pos, n_fp, s (aLRP)
 //   output   all of Output but index and score; error_gradient only for the hard order
-//   launch   one block of kBlock threads; O(p) work, no branch around the call
+//   launch   one block of whole warps; O(p) work, no branch around the call
 //   exact    sums and scans in a fixed order: the same bits on every device
 __device__ inline void compute_terms(const Spec& spec, const Sums& sums, const Output& output, int64_t p) {
   const Tables tables = output.tables;
@@ -45,7 +45,7 @@ __device__ inline void compute_terms(const Spec& spec, const Sums& sums, const O
     hard_sums(spec.loc_errors, sums.place, p, tables.gradient);  // each is read before its place is written
   double cls = 0, loc = 0, best_precision = 0, weights = 0;
 #pragma unroll 1
-  for (int64_t base = 0; base < p; base += kBlock) {  // ascending by score
+  for (int64_t base = 0; base < p; base += blockDim.x) {  // ascending by score
     const int64_t r = base + threadIdx.x;
     const bool live = r < p;
     const double n_fp = live ? sums.n_fp[r] : 0, rank_pos = live ? sums.rank_pos[r] : 1,

@@ -1,0 +1,226 @@
+// The second stage of the sorted form: the knots of the positives, laid out.
+#include <algorithm>
+
+#include "backend.h"
+#include "launch.h"
+#include "sorted.cuh"
+
+namespace alrp::cuda {
+namespace {
+
+constexpr int kKnotThreads = 128;  // few, so that many multiprocessors share the searches
+
+// The first k of [from, to) for which below(x[k] + shift) does not hold, or `to`. It holds for the ones before.
+template <typename Int, typename Below>
+__device__ int first_of(const Int* x, int from, int to, Int shift, const Below& below) {
+  int count = to - from;
+#pragma unroll 1
+  while (count > 0) {
+    const int half = count / 2;
+    if (below(x[from + half] + shift)) {
+      from += half + 1;
+      count -= half + 1;
+    } else {
+      count = half;
+    }
+  }
+  return from;
+}
+
+template <typename Int>
+__device__ auto below(Int bound) {
+  return [bound](Int knot) { return knot < bound; };
+}
+
+template <typename Int>
+__device__ auto up_to(Int bound) {
+  return [bound](Int knot) { return knot <= bound; };
+}
+
+// Positive i's own knots: a merge, where each knot's place among all is its rank in both lists, KL and KR.
+template <typename Int>
+__device__ void lay_knots_of(int i, Int half, const SortedTables& to) {
+  const int p = static_cast<int>(to.p);
+  const Int* x = static_cast<const Int*>(to.position);
+  const Int own = x[i];
+  const int left = i + first_of(x, 0, i, half, below(own - half));
+  const int begun = first_of(x, i, p, -half, up_to(own + half)), right = i + begun;
+  auto* knots = static_cast<Int*>(to.knots);
+  knots[left] = own - half;
+  knots[right] = own + half;
+  to.begun[left] = i + 1;
+  to.begun[right] = begun;
+  to.left[i] = left;
+  to.right[i] = right;
+}
+
+// How many knots lie below positive i, and how many at or below it.
+template <typename Int>
+__device__ void lay_rank_of(int i, Int half, const SortedTables& to) {
+  const int p = static_cast<int>(to.p);
+  const Int* x = static_cast<const Int*>(to.position);
+  const Int own = x[i];
+  const int begun = first_of(x, half ? i : 0, p, -half, below(own));
+  const int ended = first_of(x, 0, i, half, below(own));
+  to.below[i] = begun + ended;
+  // Few knots lie where a positive does.
+  const auto past_ties = [&](int k, Int shift) {
+    return k < p && x[k] + shift == own ? first_of(x, k, p, shift, up_to(own)) : k;
+  };
+  to.within[i] = past_ties(begun, -half) + past_ties(ended, half);
+}
+
+// The cells over the knots of Narrow, and what is compared with floats.
+class Floats {
+ public:
+  __device__ Floats(const Narrow& narrow, const SortedTables& to)
+      : narrow_(narrow),
+        to_(to),
+        x_(static_cast<const int64_t*>(to.position)),
+        p_(static_cast<int>(to.p)),
+        unit_(1 / narrow.scale) {
+    low_ = upper(x_[0] - narrow.half), high_ = upper(x_[p_ - 1] + narrow.half);
+    // Cells finer than floats serve nothing, and the bias must not round: scale times a score stays below 2^22.
+    const float farthest = fmaxf(fabsf(low_), fabsf(high_));
+    const float wish = static_cast<float>(to.most_cells - 4) / (high_ - low_);  // inf where they are equal
+    scale_ = fminf(wish, 0x1p22f / farthest);
+    if (!(scale_ < 0x1p100f)) scale_ = 0;
+    bias_ = rintf(0x1p23f + 2 - low_ * scale_);  // low falls in one of the first cells, whatever rounds
+    cells_ = static_cast<int>(cell_of(high_, scale_, bias_)) + 1;
+    if (cells_ < 1 || cells_ > to.most_cells) {
+      scale_ = 0;
+      bias_ = 0x1p23f;
+      cells_ = 1;
+    }
+  }
+
+  // The upper ends of the segments below the knots of positive i, and with the first positive that of the last one.
+  __device__ void lay_uppers(int i) const {
+    to_.upper[to_.left[i]] = upper(x_[i] - narrow_.half);
+    to_.upper[to_.right[i]] = upper(x_[i] + narrow_.half);
+    if (i == 0) to_.upper[2 * p_] = __int_as_float(0x7f800000);
+  }
+
+  // The starts of the cells [begin, begin + kRun): neighbouring cells mostly have no knot between them.
+  static constexpr int kRun = 8;
+  template <typename Index>
+  __device__ void lay_cells(int begin, Index* starts) const {
+    if (begin > cells_) return;
+    Side left = search_from(begin, -narrow_.half, 0), right = search_from(begin, narrow_.half, 0);
+#pragma unroll 1
+    for (int c = begin; c <= cells_ && c < begin + kRun; ++c) {
+      skip_below(c, left);
+      skip_below(c, right);
+      starts[c] = static_cast<Index>(left.from + right.from);
+    }
+  }
+
+  // Bins that begin with what count adds for positive i of score s, negated: it takes positives for negatives.
+  __device__ void take_out(int i, float s) const {
+    const auto reached = [&](int64_t knot) { return upper(knot) <= s; };
+    const int m = first_of(x_, i, p_, -narrow_.half, reached) + first_of(x_, 0, i, narrow_.half, reached);
+    auto* bin = reinterpret_cast<unsigned long long*>(static_cast<Bin<uint64_t>*>(to_.bins) + m);
+    atomicAdd(bin, static_cast<unsigned long long>(shifted_zero() - shifted_position(narrow_, s)));
+    atomicAdd(bin + 1, ~0ULL);
+  }
+
+  __device__ void leave(Plan* plan) const {
+    plan->low = low_;
+    plan->high = high_;
+    plan->cell_scale = scale_;
+    plan->cell_bias = bias_;
+    plan->cells = cells_;
+  }
+
+ private:
+  // Smallest float at or above a knot: exact but for the last rounding, which goes outward.
+  __device__ float upper(int64_t knot) const {
+    return __double2float_ru((static_cast<double>(knot) - narrow_.offset) * unit_);
+  }
+
+  // The knots at `shift` from the positives, from one of them on, whose cell is known.
+  struct Side {
+    int64_t shift;
+    int from;
+    uint32_t cell;
+  };
+
+  __device__ Side side(int64_t shift, int from) const {
+    return {shift, from, from < p_ ? cell_of(upper(x_[from] + shift), scale_, bias_) : ~0u};
+  }
+
+  // Skips the knots in cells below c.
+  __device__ void skip_below(uint32_t c, Side& s) const {
+    constexpr int kSteps = 4;  // mostly enough: a search holds up all lanes of the warp
+#pragma unroll 1
+    for (int step = 0; step < kSteps; ++step) {
+      if (s.cell >= c) return;
+      s = side(s.shift, s.from + 1);
+    }
+    if (s.cell < c) s = search_from(c, s.shift, s.from + 1);
+  }
+
+  // From the first of `from` and the later knots on that lies in cell c or a higher one.
+  __device__ Side search_from(uint32_t c, int64_t shift, int from) const {
+    const auto before = [&](int64_t knot) { return cell_of(upper(knot), scale_, bias_) < c; };
+    return side(shift, first_of(x_, from, p_, shift, before));
+  }
+
+  const Narrow& narrow_;
+  const SortedTables& to_;
+  const int64_t* x_;
+  int p_;
+  double unit_;  // a power of two
+  float low_, high_, scale_, bias_;
+  int cells_;
+};
+
+// What the rows of blocks of lay_knots do.
+enum Task : unsigned { kKnots, kRanks, kTakeOut, kCells, kTasks };
+
+// lay_knots: knots, begun, left, right, below and within of all positives; with Narrow positions also the upper ends
+// and the cells over them, and what the positives add to the bins, taken out of them, unless some label is ignored.
+//   in       the plan, positions and bins as prepare left them
+//   launch   kTasks rows of blocks of kKnotThreads, each of max(p, most_cells / Floats::kRun + 1) threads; no block
+//            waits for another: a thread searches the sorted positions for what it lays. O(p log p) work
+__global__ void __launch_bounds__(kKnotThreads)
+    lay_knots_kernel(double delta, bool short_starts, const double* score, SortedTables to) {
+  const Plan& plan = *to.plan;
+  const int i = static_cast<int>(blockIdx.x * kKnotThreads + threadIdx.x), p = static_cast<int>(to.p);
+  const unsigned task = blockIdx.y;
+  if (plan.form == Form::kWide) {
+    const int128 half = Wide::make(delta).half;
+    if (task == kKnots && i < p) lay_knots_of(i, half, to);
+    if (task == kRanks && i < p) lay_rank_of(i, half, to);
+  } else if (plan.form == Form::kNarrow) {
+    const Narrow narrow = plan.narrow;
+    const Floats floats(narrow, to);
+    if (task == kKnots && i < p) {
+      lay_knots_of(i, narrow.half, to);
+      floats.lay_uppers(i);
+    } else if (task == kRanks && i < p) {
+      lay_rank_of(i, narrow.half, to);
+    } else if (task == kTakeOut && i < p) {
+      if (!plan.reads_labels) floats.take_out(i, static_cast<float>(score[i]));  // as exact as it was
+    } else if (task == kCells) {
+      if (i == 0) floats.leave(to.plan);
+      if (short_starts)
+        floats.lay_cells(Floats::kRun * i, static_cast<uint16_t*>(to.starts));
+      else
+        floats.lay_cells(Floats::kRun * i, static_cast<uint32_t*>(to.starts));
+    }
+  }
+}
+
+}  // namespace
+
+void CudaBackend::lay_knots(const Input& input, const Tables& tables) {
+  const SortedTables to(input, tables.device);
+  const int64_t runs = to.most_cells / Floats::kRun + 1;
+  const auto columns = static_cast<unsigned>((std::max(input.p, runs) + kKnotThreads - 1) / kKnotThreads);
+  lay_knots_kernel<<<dim3(columns, kTasks), kKnotThreads, 0, stream_>>>(input.delta, fits_shared(to),
+                                                                        tables.score, to);
+  check_launch("lay_knots");
+}
+
+}  // namespace alrp::cuda
