@@ -105,31 +105,34 @@ void SegmentTable::look_up_avx512(const float* score, int64_t size, int32_t* seg
 ALRP_AVX512
 void add_to_bins_avx512(const float* score, const int32_t* segment, int64_t size, const Narrow& position,
                         Bin<Narrow::Sum>* bins) {
-  // A double near it holds an integer in its low bits: conversion without an instruction that few CPUs have.
-  constexpr double kMagic = 0x1.8p52;
-  const __m512d scale = _mm512_set1_pd(position.scale), offset = _mm512_set1_pd(position.offset + kMagic);
-  const __m512i magic = _mm512_set1_epi64(std::bit_cast<int64_t>(kMagic));
-  const __m128i one = _mm_set_epi64x(1, 0);
-  alignas(64) int64_t positions[kLanes];
-  for (int64_t k = 0; k < size; k += kLanes) {
-    for (int half = 0; half < kLanes; half += 8) {
-      const __m512d s = _mm512_cvtps_pd(_mm256_loadu_ps(score + k + half));
-      const __m512i biased = _mm512_castpd_si512(_mm512_fmadd_pd(s, scale, offset));
-      _mm512_store_si512(positions + half, _mm512_sub_epi64(biased, magic));
+  const __m512d scale = _mm512_set1_pd(position.scale),
+                offset = _mm512_set1_pd(position.offset + Narrow::kShift);
+  const __m512i shift = _mm512_set1_epi64(std::bit_cast<int64_t>(Narrow::kShift)), one = _mm512_set1_epi64(1);
+  // What is added to both words of a bin at once, of a run of scores. It goes through memory: taken from vector
+  // registers one by one, the words would keep busy the ports that additions need.
+  constexpr int64_t kRun = 64;
+  alignas(64) __m128i more[kRun];
+  for (int64_t begin = 0; begin < size; begin += kRun) {
+    const int64_t run = std::min(kRun, size - begin);
+    for (int64_t k = 0; k < run; k += 8) {
+      const __m512d s = _mm512_cvtps_pd(_mm256_loadu_ps(score + begin + k));
+      const __m512i shifted = _mm512_castpd_si512(_mm512_fmadd_pd(s, scale, offset));  // as Narrow::of
+      const __m512i at = _mm512_sub_epi64(shifted, shift);
+      _mm512_store_si512(more + k, _mm512_unpacklo_epi64(at, one));      // scores 0, 2, 4 and 6
+      _mm512_store_si512(more + k + 4, _mm512_unpackhi_epi64(at, one));  // 1, 3, 5 and 7
     }
-    const auto add = [&](int64_t i) __attribute__((always_inline)) {  // to both words of the bin at once
+    const auto add = [bins](const __m128i* terms, const int32_t* segments,
+                            int64_t k) __attribute__((always_inline)) {
       static_assert(sizeof(Bin<Narrow::Sum>) == 16);
-      auto* bin = reinterpret_cast<__m128i*>(bins + segment[k + i]);
-      const __m128i more =
-          _mm_or_si128(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(positions + i)), one);
-      _mm_storeu_si128(bin, _mm_add_epi64(_mm_loadu_si128(bin), more));
+      auto* bin = reinterpret_cast<__m128i*>(bins + segments[k]);
+      _mm_storeu_si128(bin, _mm_add_epi64(_mm_loadu_si128(bin), terms[k / 8 * 8 + k % 2 * 4 + k % 8 / 2]));
     };
-    if (size - k >= kLanes) {
+    int64_t k = 0;
+    for (; k + kLanes <= run; k += kLanes) {
 #pragma GCC unroll 16
-      for (int64_t i = 0; i < kLanes; ++i) add(i);
-    } else {
-      for (int64_t i = 0; i < size - k; ++i) add(i);
+      for (int64_t i = 0; i < kLanes; ++i) add(more + k, segment + begin + k, i);
     }
+    for (; k < run; ++k) add(more, segment + begin, k);
   }
 }
 
