@@ -88,8 +88,8 @@ void SegmentTable::look_up_avx512(const float* score, int64_t size, int32_t* seg
   int64_t found = 0;
   for (int64_t k = 0; k < size; k += kLanes) {
     const __m512i place = places(cells_, _mm512_loadu_ps(score + k));
-    const __m512i entry = _mm512_i32gather_epi32(_mm512_srl_epi32(place, shift), entries_.data(), 4);
-    const __m512i sum = _mm512_add_epi32(place, entry);
+    const __m512i entry = _mm512_i32gather_epi32(_mm512_srl_epi32(place, shift), entries_.get(), 4);
+    const __m512i sum = _mm512_add_epi32(_mm512_and_si512(place, mask), entry);
     _mm512_storeu_si512(segment + k, _mm512_srl_epi32(sum, shift));
     const auto unsure =
         static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask));
@@ -169,7 +169,7 @@ void ValueTable::look_up_avx512(const float* score, int64_t size, float* value) 
         _mm512_slli_epi32(_mm512_srl_epi32(places(cells_, _mm512_loadu_ps(score + k)), shift), 4));
 
   static_assert(sizeof(Record) == 4 * sizeof(float));
-  const auto* records = reinterpret_cast<const char*>(records_.data());
+  const auto* records = reinterpret_cast<const char*>(records_.get());
   const __m512 per_step = _mm512_set1_ps(per_step_);
   int32_t rare[kBlock + kLanes];
   int64_t found = 0;
@@ -189,8 +189,7 @@ void ValueTable::look_up_avx512(const float* score, int64_t size, float* value) 
   }
   for (int64_t r = 0; r < found; ++r) {
     const int32_t k = rare[r];
-    const Line& line = lines_[search(ends_, records_[offset[k] / sizeof(Record)].known(), score[k])];
-    value[k] = line.base + line.slope * ((score[k] - line.from) * per_step_);
+    value[k] = on_line(search(ends_, records_[offset[k] / sizeof(Record)].known(), score[k]), score[k]);
   }
 }
 
