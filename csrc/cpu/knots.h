@@ -20,29 +20,32 @@ struct Knots {
 
   // From ascending positions. A merge without branches: which knot comes next is as good as random.
   Knots(const std::vector<Int>& positions, Int half_width)
-      : at(2 * positions.size()), left(positions.size()), right(positions.size()), half(half_width) {
+      : at(2 * positions.size()), left(positions.size() + 1), right(positions.size() + 1), half(half_width) {
+    if (positions.empty()) return;
     const auto p = static_cast<int64_t>(positions.size());
-    int64_t last = -1;  // the last knot in `at`, which `knot` is
-    Int knot = p ? positions[0] - half - 1 : 0;
-    const auto add = [&](Int next) {
-      last += knot != next;
-      at[last] = knot = next;
-    };
-    for (int64_t l = 0, r = 0; r < p;) {
-      if (l == p) {
-        add(positions[r] + half);
-        right[r++] = static_cast<int32_t>(last);
-        continue;
-      }
-      const Int begin = positions[l] - half,
-                end = positions[r] + half;  // KL of a positive never comes after its KR
-      const bool begins = begin <= end;
-      add(begins ? begin : end);
-      left[l] = right[r] = static_cast<int32_t>(last);  // one of the two is set again by the knot that it is
-      l += begins;
-      r += !begins;
+    std::vector<Int> begins(p + 1), ends(p + 1);
+    for (int64_t i = 0; i < p; ++i) {
+      begins[i] = positions[i] - half;
+      ends[i] = positions[i] + half;
     }
-    at.resize(last + 1);
+    begins[p] = ends[p] = ends[p - 1] + 1;  // after all others
+    Int begin = begins[0], end = ends[0], last = begin - 1;
+    int64_t l = 0, r = 0, m = -1;  // m: the last knot, which `last` is
+    for (int64_t k = 0; k < 2 * p; ++k) {
+      const Int next_begin = begins[std::min(l + 1, p)], next_end = ends[r + 1];
+      const bool is_begin = begin <= end;
+      const Int knot = is_begin ? begin : end;
+      m += knot != last;
+      at[m] = last = knot;
+      left[l] = right[r] = static_cast<int32_t>(m);  // one of the two is set again, by the knot that it is
+      begin = is_begin ? next_begin : begin;
+      end = is_begin ? end : next_end;
+      l += is_begin;
+      r += !is_begin;
+    }
+    at.resize(m + 1);
+    left.resize(p);
+    right.resize(p);
   }
 
   int64_t segments() const { return static_cast<int64_t>(at.size()) + 1; }
