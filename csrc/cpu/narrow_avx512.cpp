@@ -82,13 +82,20 @@ bool select_avx512(const float* scores, const Mark* marks, int64_t size, const R
 
 ALRP_AVX512
 void SegmentTable::look_up_avx512(const float* score, int64_t size, int32_t* segment) const {
+  // Not to be read again in the loop, where a load at the place in its page that a store has just gone to waits for it.
+  const Cells cells = cells_;
+  const uint32_t* const entries = entries_.get();
+  // A gather into zeros, which compilers would leave out if they knew the mask, does not wait for what the register held.
+  __mmask16 all = 0xffff;
+  asm("" : "+k"(all));
   const __m512i mask = _mm512_set1_epi32((1 << cells_.shift) - 1);
   const __m128i shift = _mm_cvtsi32_si128(cells_.shift);
   int32_t rare[kBlock + kLanes];
   int64_t found = 0;
   for (int64_t k = 0; k < size; k += kLanes) {
-    const __m512i place = places(cells_, _mm512_loadu_ps(score + k));
-    const __m512i entry = _mm512_i32gather_epi32(_mm512_srl_epi32(place, shift), entries_.get(), 4);
+    const __m512i place = places(cells, _mm512_loadu_ps(score + k));
+    const __m512i entry =
+        _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), all, _mm512_srl_epi32(place, shift), entries, 4);
     const __m512i sum = _mm512_add_epi32(_mm512_and_si512(place, mask), entry);
     _mm512_storeu_si512(segment + k, _mm512_srl_epi32(sum, shift));
     const auto unsure =
