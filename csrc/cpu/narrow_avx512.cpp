@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "blocks.h"
 
@@ -60,20 +61,20 @@ ALRP_AVX512
 bool select_avx512(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out) {
   const __m512 below = _mm512_set1_ps(range.below), lowest = _mm512_set1_ps(range.lowest),
                highest = _mm512_set1_ps(range.highest);
+  const bool in_place = out->in_place;  // not to be read again after what the loop stores
   int64_t m = 0;
   unsigned nan = 0;
-  for (int64_t k = 0; k < size; k += kLanes) {
+  const auto visit = [&](int64_t k, __mmask16 live) ALRP_AVX512 __attribute__((always_inline)) {
     // The next block: the hardware looks no further ahead than a page.
     _mm_prefetch(reinterpret_cast<const char*>(scores + k + kBlock), _MM_HINT_T1);
     _mm_prefetch(reinterpret_cast<const char*>(marks + k + kBlock), _MM_HINT_T1);
-    const __mmask16 live = first(size - k);
     const __m512 s = _mm512_maskz_loadu_ps(live, scores + k);
     const __m128i mark = _mm_maskz_loadu_epi8(live, marks + k);
     const __mmask16 negative = _mm_mask_cmpeq_epi8_mask(live, mark, _mm_setzero_si128());
     nan |= _mm512_mask_cmp_ps_mask(negative, s, s, _CMP_UNORD_Q);
     const __mmask16 keep = _mm512_mask_cmp_ps_mask(negative, s, lowest, _CMP_GE_OQ);
     const __m512 limited = _mm512_mask_min_ps(below, keep, s, highest);
-    if (out->in_place) {
+    if (in_place) {
       _mm512_store_ps(out->score + k, limited);
     } else {
       // Compressed in a register and stored whole: the compressing store is slow on some CPUs.
@@ -81,9 +82,12 @@ bool select_avx512(const float* scores, const Mark* marks, int64_t size, const R
       out->keep[k / kLanes] = keep;
     }
     m += std::popcount(static_cast<unsigned>(keep));
-  }
-  if (!out->in_place) _mm512_storeu_ps(out->score + m, below);
-  out->size = out->in_place ? size : m;
+  };
+  int64_t k = 0;
+  for (; k + kLanes <= size; k += kLanes) visit(k, 0xffff);
+  if (k < size) visit(k, first(size - k));
+  if (!in_place) _mm512_storeu_ps(out->score + m, below);
+  out->size = in_place ? size : m;
   out->matter = m;
   return nan != 0;
 }
@@ -177,12 +181,14 @@ inline __m512 high(__m512 a, __m512 b) {
 
 ALRP_AVX512
 void ValueTable::look_up_avx512(const float* score, int64_t size, float* value) const {
-  const __m128i shift = _mm_cvtsi32_si128(cells_.shift);
-  alignas(64) uint32_t offset[kBlock + kLanes];  // of each one's record, in bytes
-  for (int64_t k = 0; k < size; k += kLanes)
-    _mm512_store_si512(
-        offset + k,
-        _mm512_slli_epi32(_mm512_srl_epi32(places(cells_, _mm512_loadu_ps(score + k)), shift), 4));
+  // The bytes before each one's record: as the cell of Cells::place, for powers of two multiply without rounding.
+  alignas(64) uint32_t offset[kBlock + kLanes];
+  const __m512 scale = _mm512_set1_ps(std::ldexp(cells_.scale, 4 - cells_.shift)),
+               below = _mm512_set1_ps(cells_.below);
+  for (int64_t k = 0; k < size; k += kLanes) {
+    const __m512 bytes = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(score + k), below), scale);
+    _mm512_store_si512(offset + k, _mm512_and_si512(_mm512_cvttps_epi32(bytes), _mm512_set1_epi32(~15)));
+  }
 
   static_assert(sizeof(Record) == 4 * sizeof(float));
   const auto* records = reinterpret_cast<const char*>(records_.get());
@@ -195,11 +201,12 @@ void ValueTable::look_up_avx512(const float* score, int64_t size, float* value) 
                  c = quarter(records, offset + k + 2), d = quarter(records, offset + k + 3);
     const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
     const __m512 slopes_ab = _mm512_unpackhi_ps(a, b), slopes_cd = _mm512_unpackhi_ps(c, d);
-    const __m512 end = low(ab, cd), base = high(ab, cd), below = low(slopes_ab, slopes_cd),
-                 above = high(slopes_ab, slopes_cd);
+    const __m512 end = low(ab, cd), base = high(ab, cd), slope_below = low(slopes_ab, slopes_cd),
+                 slope_above = high(slopes_ab, slopes_cd);
     const __m512 steps = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(score + k), end), per_step);
     // By the sign bit: where steps are -0, either slope gives the base.
-    const __m512 slope = _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(steps)), above, below);
+    const __m512 slope =
+        _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(steps)), slope_above, slope_below);
     const __m512 result = _mm512_add_ps(base, _mm512_mul_ps(slope, steps));
     _mm512_storeu_ps(value + k, result);
     found = leave(_mm512_cmp_ps_mask(result, result, _CMP_UNORD_Q), lanes, found, &rare);
