@@ -157,8 +157,12 @@ ValueTable::ValueTable(const std::vector<float>& ends, const Cells& cells, const
         const double size = std::abs(base);
         const bool precise = (m > 0) & (std::abs(below) * cell_steps <= 0.5 * size) &
                              (std::abs(above - below) * (beyond[m] * step) <= 0x1p-25 * size);
-        if (precise & (first == m)) return {ends[m], base, below, above};
-        return {std::bit_cast<float>(first), std::numeric_limits<float>::quiet_NaN(), below, above};
+        const int32_t holds = -static_cast<int32_t>(precise & (first == m));  // without a branch: all bits or none
+        constexpr auto kNaN = std::bit_cast<int32_t>(std::numeric_limits<float>::quiet_NaN());
+        const auto choose = [holds](float yes, int32_t no) {
+          return std::bit_cast<float>((std::bit_cast<int32_t>(yes) & holds) | (no & ~holds));
+        };
+        return {choose(ends[m], first), choose(base, kNaN), below, above};
       },
       [&](int32_t m) -> Record {
         return {m ? ends[m - 1] : cells.below, lines_.base[m], lines_.slope[m], lines_.slope[m]};

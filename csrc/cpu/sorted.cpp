@@ -246,6 +246,7 @@ struct Layout {
         positions(positions_of(position, score, input.p)),
         knots(positions, half_of(position)),
         blocks(input, position, knots) {}
+  Layout(const Layout&) = delete;  // the blocks refer to it
 
   const Position position;
   const std::vector<Int> positions;  // of the positives
