@@ -157,7 +157,8 @@ ValueTable::ValueTable(const std::vector<float>& ends, const Cells& cells, const
         const double size = std::abs(base);
         const bool precise = (m > 0) & (std::abs(below) * cell_steps <= 0.5 * size) &
                              (std::abs(above - below) * (beyond[m] * step) <= 0x1p-25 * size);
-        const int32_t holds = -static_cast<int32_t>(precise & (first == m));  // without a branch: all bits or none
+        const int32_t holds =
+            -static_cast<int32_t>(precise & (first == m));  // without a branch: all bits or none
         constexpr auto kNaN = std::bit_cast<int32_t>(std::numeric_limits<float>::quiet_NaN());
         const auto choose = [holds](float yes, int32_t no) {
           return std::bit_cast<float>((std::bit_cast<int32_t>(yes) & holds) | (no & ~holds));
