@@ -20,24 +20,34 @@ __mmask16 first(int64_t count) {
   return static_cast<__mmask16>(count < kLanes ? (1u << count) - 1 : 0xffffu);
 }
 
-// Lanes that a loop leaves for later are listed without a branch: a misprediction each would cost more. They are few, and
-// all are written near the front of their list, which lies in one page: a store across two costs as much as many others.
-struct Later {
-  alignas(1024) int32_t lane[kBlock + kLanes];
+// Lanes that a loop leaves for later: it notes sixteen at a time, and they are listed after it. Listed by the loop itself,
+// where a store goes would depend on all that were found before, and on some runs every gather waited to know it.
+class Later {
+ public:
+  void note(int64_t k, __mmask16 lanes) { lanes_[k / kLanes] = lanes; }
+
+  // Lists what was noted of `size` lanes, and returns how many are listed. Without a branch: a misprediction each would
+  // cost more.
+  ALRP_AVX512
+  int64_t list(int64_t size) {
+    __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    int64_t count = 0;
+    for (int64_t k = 0; k < size; k += kLanes) {
+      const __mmask16 lanes = lanes_[k / kLanes];
+      _mm512_storeu_si512(listed_ + count, _mm512_maskz_compress_epi32(lanes, at));
+      count += std::popcount(static_cast<unsigned>(lanes));
+      at = _mm512_add_epi32(at, _mm512_set1_epi32(kLanes));
+    }
+    return count;
+  }
+
+  int32_t operator[](int64_t i) const { return listed_[i]; }
+
+ private:
+  __mmask16 lanes_[kBlock / kLanes + 1];
+  // Few are listed, near the front, which lies in one page: a store across two costs as much as many others.
+  alignas(1024) int32_t listed_[kBlock + kLanes];
 };
-
-// The numbers of the first sixteen lanes.
-ALRP_AVX512
-inline __m512i first_lanes() {
-  return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-}
-
-// Lists those that are set of sixteen lanes, and returns how many are listed then.
-ALRP_AVX512
-inline int64_t leave(__mmask16 set, __m512i lanes, int64_t listed, Later* later) {
-  _mm512_storeu_si512(later->lane + listed, _mm512_maskz_compress_epi32(set, lanes));
-  return listed + std::popcount(static_cast<unsigned>(set));
-}
 
 // As Ends::search.
 ALRP_AVX512
@@ -103,21 +113,17 @@ void SegmentTable::look_up_avx512(const float* score, int64_t size, int32_t* seg
   const __m512i mask = _mm512_set1_epi32((1 << cells_.shift) - 1);
   const __m128i shift = _mm_cvtsi32_si128(cells_.shift);
   Later rare;
-  int64_t found = 0;
-  __m512i lanes = first_lanes();
-  for (int64_t k = 0; k < size; k += kLanes, lanes = _mm512_add_epi32(lanes, _mm512_set1_epi32(kLanes))) {
+  for (int64_t k = 0; k < size; k += kLanes) {
     const __m512i place = places(cells, _mm512_loadu_ps(score + k));
     const __m512i entry =
         _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), all, _mm512_srl_epi32(place, shift), entries, 4);
     const __m512i sum = _mm512_add_epi32(_mm512_and_si512(place, mask), entry);
     _mm512_storeu_si512(segment + k, _mm512_srl_epi32(sum, shift));
-    const auto unsure =
-        static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask));
-    found = leave(unsure, lanes, found, &rare);
+    rare.note(k, static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask)));
   }
   const auto several = static_cast<int32_t>(0x80000000u >> cells_.shift);
-  for (int64_t r = 0; r < found; ++r) {
-    const int32_t k = rare.lane[r];
+  for (int64_t r = 0, found = rare.list(size); r < found; ++r) {
+    const int32_t k = rare[r];
     segment[k] = search(ends_, std::max(0, (segment[k] & ~several) - 1), score[k]);
   }
 }
@@ -194,9 +200,7 @@ void ValueTable::look_up_avx512(const float* score, int64_t size, float* value) 
   const auto* records = reinterpret_cast<const char*>(records_.get());
   const __m512 per_step = _mm512_set1_ps(per_step_);
   Later rare;
-  int64_t found = 0;
-  __m512i lanes = first_lanes();
-  for (int64_t k = 0; k < size; k += kLanes, lanes = _mm512_add_epi32(lanes, _mm512_set1_epi32(kLanes))) {
+  for (int64_t k = 0; k < size; k += kLanes) {
     const __m512 a = quarter(records, offset + k), b = quarter(records, offset + k + 1),
                  c = quarter(records, offset + k + 2), d = quarter(records, offset + k + 3);
     const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
@@ -209,10 +213,10 @@ void ValueTable::look_up_avx512(const float* score, int64_t size, float* value) 
         _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(steps)), slope_above, slope_below);
     const __m512 result = _mm512_add_ps(base, _mm512_mul_ps(slope, steps));
     _mm512_storeu_ps(value + k, result);
-    found = leave(_mm512_cmp_ps_mask(result, result, _CMP_UNORD_Q), lanes, found, &rare);
+    rare.note(k, _mm512_cmp_ps_mask(result, result, _CMP_UNORD_Q));
   }
-  for (int64_t r = 0; r < found; ++r) {
-    const int32_t k = rare.lane[r];
+  for (int64_t r = 0, found = rare.list(size); r < found; ++r) {
+    const int32_t k = rare[r];
     value[k] = on_line(search(ends_, records_[offset[k] / sizeof(Record)].known(), score[k]), score[k]);
   }
 }
