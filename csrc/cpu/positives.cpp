@@ -67,8 +67,7 @@ void find_flat(const Labels& labels, int64_t begin, int64_t end, Found* found) {
     std::memcpy(words, bytes + start * labels.bytes, sizeof(words));
     for (const uint64_t word : words) any |= word;
     if (!any) continue;
-    for (int64_t w = 0; w < kWords; ++w)
-      visit_word(labels, words[w], start + w * in_word, found);
+    for (int64_t w = 0; w < kWords; ++w) visit_word(labels, words[w], start + w * in_word, found);
   }
   for (; start < end; ++start) visit(labels, start, found);
 }
