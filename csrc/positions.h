@@ -14,6 +14,7 @@
 #include <cfloat>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include "step.h"
 
@@ -59,7 +60,18 @@ struct Narrow {
     return {scale, -rint(lowest * scale), static_cast<Int>(rint(delta * scale))};
   }
 
-  ALRP_HD Int of(double score) const { return static_cast<Int>(rint(score * scale + offset)); }
+  // The integer of a double near kShift, in whose low bits it lies: read there, it takes no call and no instruction
+  // that few CPUs have, and loops over it become vector instructions. For integers below 2^51, as positions are.
+  static constexpr double kShift = 0x1.8p52;
+
+  ALRP_HD static Int shifted(double near_shift) {
+    constexpr Int kBits = 0x4338000000000000;  // of kShift
+    Int bits;
+    memcpy(&bits, &near_shift, sizeof(bits));
+    return bits - kBits;
+  }
+
+  ALRP_HD Int of(double score) const { return shifted(score * scale + (offset + kShift)); }
 };
 
 // Neighbouring positives of Wide whose steps may touch; they share an origin. `offset` is its position.

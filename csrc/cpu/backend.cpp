@@ -100,7 +100,7 @@ void CpuBackend::error_gradient(const Input& input, const Sums& sums, const Tabl
 void CpuBackend::spread(const Input& input, const Tables& tables, const Gradients& gradients, void*) {
   const Array incoming{const_cast<void*>(gradients.grad_cls), gradients.incoming};
   if (is_sorted_form(input) && finite(tables.share, input.p) && finite(incoming, 1))
-    SortedForm::make(input, tables.score)->spread(tables, gradients);
+    spread_sorted(input, tables, gradients);
   else
     tiled::spread(input, tables, gradients);
 }

@@ -2,7 +2,9 @@
 // gradient there. For narrow positions (positions.h).
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "knots.h"
@@ -56,7 +58,7 @@ class Ends {
 
 // From scores to segments.
 //
-// sum = place + entry[place >> shift] has the segment above its low `shift` bits: the carry out of the low
+// sum = (place in its cell) + entry[cell] has the segment above its low `shift` bits: the carry out of the low
 // bits is the comparison with the one end that the cell may hold. That is exact where the float before the
 // end has another place. Two cases, both rare, are left to a search: a cell with several ends sets the top
 // bit, and low bits of 0 say that a score has the place of an end which the float before it has too.
@@ -73,7 +75,7 @@ class SegmentTable {
 
   Cells cells_;
   Ends ends_;
-  std::vector<uint32_t> entries_;
+  std::unique_ptr<uint32_t[]> entries_;  // of each cell
 };
 
 // From scores to values of a Spread.
@@ -90,10 +92,10 @@ class ValueTable {
   void look_up(const float* score, int64_t size, float* value) const;
 
  private:
-  // base + slope (score - from) / (2 delta). Slopes are per step, not per unit of score: a small gradient
-  // must not fall among float's subnormal numbers.
-  struct Line {
-    float from, base, slope;
+  // Of each segment: base + slope (score - end) / (2 delta), from the end that it begins with. Slopes are per step, not
+  // per unit of score: a small gradient must not fall among float's subnormal numbers.
+  struct Lines {
+    std::vector<float> base, slope;
   };
 
   struct alignas(16) Record {
@@ -107,11 +109,16 @@ class ValueTable {
   void look_up_portable(const float* score, int64_t size, float* value) const;
   void look_up_avx512(const float* score, int64_t size, float* value) const;
 
+  float on_line(int32_t segment, float score) const {
+    const float end = *ends_.from(std::max(segment - 1, 0));  // the value below all ends is 0 from anywhere
+    return lines_.base[segment] + lines_.slope[segment] * ((score - end) * per_step_);
+  }
+
   Cells cells_;
   Ends ends_;
-  float per_step_;           // 1 / (2 delta)
-  std::vector<Line> lines_;  // of each segment
-  std::vector<Record> records_;
+  float per_step_;  // 1 / (2 delta)
+  Lines lines_;
+  std::unique_ptr<Record[]> records_;  // of each cell
 };
 
 }  // namespace alrp::cpu

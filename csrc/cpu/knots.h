@@ -18,39 +18,39 @@ struct Knots {
   std::vector<int32_t> left, right;  // of each positive: which knot is its KL, which its KR
   Int half;
 
-  // From ascending positions.
-  Knots(const std::vector<Int>& positions, Int half_width) : half(half_width) {
+  // From ascending positions. A merge without branches: which knot comes next is as good as random.
+  Knots(const std::vector<Int>& positions, Int half_width)
+      : at(2 * positions.size()), left(positions.size() + 1), right(positions.size() + 1), half(half_width) {
+    if (positions.empty()) return;
     const auto p = static_cast<int64_t>(positions.size());
-    at.reserve(2 * p);
+    std::vector<Int> begins(p + 1), ends(p + 1);
+    for (int64_t i = 0; i < p; ++i) {
+      begins[i] = positions[i] - half;
+      ends[i] = positions[i] + half;
+    }
+    begins[p] = ends[p] = ends[p - 1] + 1;  // after all others
+    Int begin = begins[0], end = ends[0], last = begin - 1;
+    int64_t l = 0, r = 0, m = -1;  // m: the last knot, which `last` is
+    for (int64_t k = 0; k < 2 * p; ++k) {
+      const Int next_begin = begins[std::min(l + 1, p)], next_end = ends[r + 1];
+      const bool is_begin = begin <= end;
+      const Int knot = is_begin ? begin : end;
+      m += knot != last;
+      at[m] = last = knot;
+      left[l] = right[r] = static_cast<int32_t>(m);  // one of the two is set again, by the knot that it is
+      begin = is_begin ? next_begin : begin;
+      end = is_begin ? end : next_end;
+      l += is_begin;
+      r += !is_begin;
+    }
+    at.resize(m + 1);
     left.resize(p);
     right.resize(p);
-    for (int64_t l = 0, r = 0; r < p;) {  // merge; KL of a positive never comes after its KR
-      const bool take_left = l < p && positions[l] - half <= positions[r] + half;
-      const Int knot = take_left ? positions[l] - half : positions[r] + half;
-      if (at.empty() || at.back() != knot) at.push_back(knot);
-      (take_left ? left[l++] : right[r++]) = static_cast<int32_t>(at.size()) - 1;
-    }
-  }
-
-  // Those of the mirrored positions, -x.
-  Knots mirrored() const {
-    Knots other(half);
-    other.at.resize(at.size());
-    std::transform(at.rbegin(), at.rend(), other.at.begin(), [](Int knot) { return -knot; });
-    const auto place = [last = static_cast<int32_t>(at.size()) - 1](int32_t k) { return last - k; };
-    other.left.resize(left.size());
-    std::transform(right.rbegin(), right.rend(), other.left.begin(), place);
-    other.right.resize(right.size());
-    std::transform(left.rbegin(), left.rend(), other.right.begin(), place);
-    return other;
   }
 
   int64_t segments() const { return static_cast<int64_t>(at.size()) + 1; }
 
   int64_t segment(Int x) const { return std::upper_bound(at.begin(), at.end(), x) - at.begin(); }
-
- private:
-  explicit Knots(Int half_width) : half(half_width) {}
 };
 
 // count: n_fp[i] = sum over the binned x of clamp((x - KL_i) / (KR_i - KL_i), 0, 1), exact but for the last
@@ -67,44 +67,58 @@ void count_from_bins(const Knots<Int>& knots, const std::vector<Bin<Sum>>& bins,
                        knots.half);
 }
 
-// spread: sum over i of weight[i] clamp((x - KL_i) / (KR_i - KL_i), 0, 1) as a function of x, linear in each
-// segment: base[m] + slope[m] * (x - knot[m - 1]). It starts from 0 at the lowest knot, so that small values
-// stay precise. Finite weights only.
-template <typename Int>
+// spread: sum over i of weight[i] times a ramp of positive i, as a function of x, linear in each segment. The ramp
+// rises, clamp((x - KL_i) / (KR_i - KL_i), 0, 1), or falls, clamp((KR_i - x) / (KR_i - KL_i), 0, 1). A sweep over
+// the knots starts from 0 at the end where all ramps are 0, so that small values stay precise. Finite weights only.
+// `Value` may be several sums at once.
+template <typename Int, typename Value = double, bool kFalls = false>
 struct Spread {
-  std::vector<double> base, slope;
+  std::vector<Value> base,
+      slope;  // of each segment: base at its knot on the side of 0, slope away from there
 
-  Spread(const Knots<Int>& knots, const double* weight)
-      : base(knots.segments(), 0.0), slope(knots.segments(), 0.0) {
+  Spread(const Knots<Int>& knots, const Value* weight)
+      : base(knots.segments(), Value{}), slope(knots.segments(), Value{}) {
     const auto count = static_cast<int64_t>(knots.at.size());
-    std::vector<double> change(count, 0.0);  // of the sum of the weights whose ramps are under way
-    std::vector<int32_t> begun(count, 0);    // ramps that begin less those that end
-    for (size_t i = 0; i < knots.left.size(); ++i) {
-      change[knots.left[i]] += weight[i];
+    struct Change {
+      Value weight;   // of the sum of the weights whose ramps are under way
+      int64_t begun;  // ramps that begin less those that end
+    };
+    std::vector<Change> changes(count, Change{});
+    const std::vector<int32_t>&begin = kFalls ? knots.right : knots.left,
+          &end = kFalls ? knots.left : knots.right;
+    for (size_t i = 0; i < begin.size(); ++i) {
+      changes[begin[i]].weight += weight[i];
       if (!knots.half) continue;  // a jump: it begins and ends in one knot
-      change[knots.right[i]] -= weight[i];
-      ++begun[knots.left[i]];
-      --begun[knots.right[i]];
+      changes[end[i]].weight -= weight[i];
+      ++changes[begin[i]].begun;
+      --changes[end[i]].begun;
     }
-    const auto width = static_cast<double>(2 * knots.half);
-    double value = 0, rising = 0;
-    int64_t under_way = 0;
-    for (int64_t k = 0; k < count; ++k) {
+    const double per_unit = 1 / static_cast<double>(2 * knots.half);
+    constexpr int64_t kNext = kFalls ? -1 : 1;
+    int64_t k = kFalls ? count - 1 : 0, under_way = 0;
+    Value value{}, rising{}, steepness{};
+    Int last = knots.at[k];
+    for (int64_t turn = 0; turn < count; ++turn, k += kNext) {
+      const int64_t segment = kFalls ? k : k + 1;
       if (knots.half) {
-        if (k) value += slope[k] * static_cast<double>(knots.at[k] - knots.at[k - 1]);
-        under_way += begun[k];
-        rising = under_way ? rising + change[k] : 0;  // flat: no rounding is left to grow with the distance
-        slope[k + 1] = rising / width;
+        value += steepness * static_cast<double>(kFalls ? last - knots.at[k] : knots.at[k] - last);
+        last = knots.at[k];
+        under_way += changes[k].begun;
+        rising += changes[k].weight;
+        if (!under_way) rising = Value{};  // flat: no rounding is left to grow with the distance
+        slope[segment] = steepness = rising * per_unit;
       } else {
-        value += change[k];
+        value += changes[k].weight;
       }
-      base[k + 1] = value;
+      base[segment] = value;
     }
   }
 
-  double operator()(const Knots<Int>& knots, Int x, int64_t segment) const {
-    if (segment == 0) return 0;
-    return base[segment] + slope[segment] * static_cast<double>(x - knots.at[segment - 1]);
+  // At x in a segment: with m knots at or below x where ramps rise, with m below x where they fall.
+  Value operator()(const Knots<Int>& knots, Int x, int64_t m) const {
+    const int64_t knot = kFalls ? m : m - 1;
+    if (knot < 0 || knot == static_cast<int64_t>(knots.at.size())) return Value{};
+    return base[m] + slope[m] * static_cast<double>(kFalls ? knots.at[knot] - x : x - knots.at[knot]);
   }
 };
 

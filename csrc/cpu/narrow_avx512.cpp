@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 
 #include "blocks.h"
 
@@ -19,16 +20,34 @@ __mmask16 first(int64_t count) {
   return static_cast<__mmask16>(count < kLanes ? (1u << count) - 1 : 0xffffu);
 }
 
-// Lanes that a loop leaves for later, listed without a branch: a misprediction each would cost more. Returns
-// how many are listed then.
-ALRP_AVX512
-inline int64_t leave(__mmask16 lanes, int64_t from, int64_t listed, int32_t* later) {
-  const __m512i at =
-      _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(from)),
-                       _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
-  _mm512_storeu_si512(later + listed, _mm512_maskz_compress_epi32(lanes, at));
-  return listed + std::popcount(static_cast<unsigned>(lanes));
-}
+// Lanes that a loop leaves for later: it notes sixteen at a time, and they are listed after it. Listed by the loop itself,
+// where a store goes would depend on all that were found before, and on some runs every gather waited to know it.
+class Later {
+ public:
+  void note(int64_t k, __mmask16 lanes) { lanes_[k / kLanes] = lanes; }
+
+  // Lists what was noted of `size` lanes, and returns how many are listed. Without a branch: a misprediction each would
+  // cost more.
+  ALRP_AVX512
+  int64_t list(int64_t size) {
+    __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    int64_t count = 0;
+    for (int64_t k = 0; k < size; k += kLanes) {
+      const __mmask16 lanes = lanes_[k / kLanes];
+      _mm512_storeu_si512(listed_ + count, _mm512_maskz_compress_epi32(lanes, at));
+      count += std::popcount(static_cast<unsigned>(lanes));
+      at = _mm512_add_epi32(at, _mm512_set1_epi32(kLanes));
+    }
+    return count;
+  }
+
+  int32_t operator[](int64_t i) const { return listed_[i]; }
+
+ private:
+  __mmask16 lanes_[kBlock / kLanes + 1];
+  // Few are listed, near the front, which lies in one page: a store across two costs as much as many others.
+  alignas(1024) int32_t listed_[kBlock + kLanes];
+};
 
 // As Ends::search.
 ALRP_AVX512
@@ -52,20 +71,20 @@ ALRP_AVX512
 bool select_avx512(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out) {
   const __m512 below = _mm512_set1_ps(range.below), lowest = _mm512_set1_ps(range.lowest),
                highest = _mm512_set1_ps(range.highest);
+  const bool in_place = out->in_place;  // not to be read again after what the loop stores
   int64_t m = 0;
   unsigned nan = 0;
-  for (int64_t k = 0; k < size; k += kLanes) {
+  const auto visit = [&](int64_t k, __mmask16 live) ALRP_AVX512 __attribute__((always_inline)) {
     // The next block: the hardware looks no further ahead than a page.
     _mm_prefetch(reinterpret_cast<const char*>(scores + k + kBlock), _MM_HINT_T1);
     _mm_prefetch(reinterpret_cast<const char*>(marks + k + kBlock), _MM_HINT_T1);
-    const __mmask16 live = first(size - k);
     const __m512 s = _mm512_maskz_loadu_ps(live, scores + k);
     const __m128i mark = _mm_maskz_loadu_epi8(live, marks + k);
     const __mmask16 negative = _mm_mask_cmpeq_epi8_mask(live, mark, _mm_setzero_si128());
     nan |= _mm512_mask_cmp_ps_mask(negative, s, s, _CMP_UNORD_Q);
     const __mmask16 keep = _mm512_mask_cmp_ps_mask(negative, s, lowest, _CMP_GE_OQ);
     const __m512 limited = _mm512_mask_min_ps(below, keep, s, highest);
-    if (out->in_place) {
+    if (in_place) {
       _mm512_store_ps(out->score + k, limited);
     } else {
       // Compressed in a register and stored whole: the compressing store is slow on some CPUs.
@@ -73,30 +92,37 @@ bool select_avx512(const float* scores, const Mark* marks, int64_t size, const R
       out->keep[k / kLanes] = keep;
     }
     m += std::popcount(static_cast<unsigned>(keep));
-  }
-  if (!out->in_place) _mm512_storeu_ps(out->score + m, below);
-  out->size = out->in_place ? size : m;
+  };
+  int64_t k = 0;
+  for (; k + kLanes <= size; k += kLanes) visit(k, 0xffff);
+  if (k < size) visit(k, first(size - k));
+  if (!in_place) _mm512_storeu_ps(out->score + m, below);
+  out->size = in_place ? size : m;
   out->matter = m;
   return nan != 0;
 }
 
 ALRP_AVX512
 void SegmentTable::look_up_avx512(const float* score, int64_t size, int32_t* segment) const {
+  // Not to be read again in the loop, where a load at the place in its page that a store has just gone to waits for it.
+  const Cells cells = cells_;
+  const uint32_t* const entries = entries_.get();
+  // A gather into zeros, which compilers would leave out if they knew the mask, does not wait for what the register held.
+  __mmask16 all = 0xffff;
+  asm("" : "+k"(all));
   const __m512i mask = _mm512_set1_epi32((1 << cells_.shift) - 1);
   const __m128i shift = _mm_cvtsi32_si128(cells_.shift);
-  int32_t rare[kBlock + kLanes];
-  int64_t found = 0;
+  Later rare;
   for (int64_t k = 0; k < size; k += kLanes) {
-    const __m512i place = places(cells_, _mm512_loadu_ps(score + k));
-    const __m512i entry = _mm512_i32gather_epi32(_mm512_srl_epi32(place, shift), entries_.data(), 4);
-    const __m512i sum = _mm512_add_epi32(place, entry);
+    const __m512i place = places(cells, _mm512_loadu_ps(score + k));
+    const __m512i entry =
+        _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), all, _mm512_srl_epi32(place, shift), entries, 4);
+    const __m512i sum = _mm512_add_epi32(_mm512_and_si512(place, mask), entry);
     _mm512_storeu_si512(segment + k, _mm512_srl_epi32(sum, shift));
-    const auto unsure =
-        static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask));
-    found = leave(unsure, k, found, rare);
+    rare.note(k, static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask)));
   }
   const auto several = static_cast<int32_t>(0x80000000u >> cells_.shift);
-  for (int64_t r = 0; r < found; ++r) {
+  for (int64_t r = 0, found = rare.list(size); r < found; ++r) {
     const int32_t k = rare[r];
     segment[k] = search(ends_, std::max(0, (segment[k] & ~several) - 1), score[k]);
   }
@@ -105,31 +131,34 @@ void SegmentTable::look_up_avx512(const float* score, int64_t size, int32_t* seg
 ALRP_AVX512
 void add_to_bins_avx512(const float* score, const int32_t* segment, int64_t size, const Narrow& position,
                         Bin<Narrow::Sum>* bins) {
-  // A double near it holds an integer in its low bits: conversion without an instruction that few CPUs have.
-  constexpr double kMagic = 0x1.8p52;
-  const __m512d scale = _mm512_set1_pd(position.scale), offset = _mm512_set1_pd(position.offset + kMagic);
-  const __m512i magic = _mm512_set1_epi64(std::bit_cast<int64_t>(kMagic));
-  const __m128i one = _mm_set_epi64x(1, 0);
-  alignas(64) int64_t positions[kLanes];
-  for (int64_t k = 0; k < size; k += kLanes) {
-    for (int half = 0; half < kLanes; half += 8) {
-      const __m512d s = _mm512_cvtps_pd(_mm256_loadu_ps(score + k + half));
-      const __m512i biased = _mm512_castpd_si512(_mm512_fmadd_pd(s, scale, offset));
-      _mm512_store_si512(positions + half, _mm512_sub_epi64(biased, magic));
+  const __m512d scale = _mm512_set1_pd(position.scale),
+                offset = _mm512_set1_pd(position.offset + Narrow::kShift);
+  const __m512i shift = _mm512_set1_epi64(std::bit_cast<int64_t>(Narrow::kShift)), one = _mm512_set1_epi64(1);
+  // What is added to both words of a bin at once, of a run of scores. It goes through memory: taken from vector
+  // registers one by one, the words would keep busy the ports that additions need.
+  constexpr int64_t kRun = 64;
+  alignas(64) __m128i more[kRun];
+  for (int64_t begin = 0; begin < size; begin += kRun) {
+    const int64_t run = std::min(kRun, size - begin);
+    for (int64_t k = 0; k < run; k += 8) {
+      const __m512d s = _mm512_cvtps_pd(_mm256_loadu_ps(score + begin + k));
+      const __m512i shifted = _mm512_castpd_si512(_mm512_fmadd_pd(s, scale, offset));  // as Narrow::of
+      const __m512i at = _mm512_sub_epi64(shifted, shift);
+      _mm512_store_si512(more + k, _mm512_unpacklo_epi64(at, one));      // scores 0, 2, 4 and 6
+      _mm512_store_si512(more + k + 4, _mm512_unpackhi_epi64(at, one));  // 1, 3, 5 and 7
     }
-    const auto add = [&](int64_t i) __attribute__((always_inline)) {  // to both words of the bin at once
+    const auto add = [bins](const __m128i* terms, const int32_t* segments,
+                            int64_t k) __attribute__((always_inline)) {
       static_assert(sizeof(Bin<Narrow::Sum>) == 16);
-      auto* bin = reinterpret_cast<__m128i*>(bins + segment[k + i]);
-      const __m128i more =
-          _mm_or_si128(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(positions + i)), one);
-      _mm_storeu_si128(bin, _mm_add_epi64(_mm_loadu_si128(bin), more));
+      auto* bin = reinterpret_cast<__m128i*>(bins + segments[k]);
+      _mm_storeu_si128(bin, _mm_add_epi64(_mm_loadu_si128(bin), terms[k / 8 * 8 + k % 2 * 4 + k % 8 / 2]));
     };
-    if (size - k >= kLanes) {
+    int64_t k = 0;
+    for (; k + kLanes <= run; k += kLanes) {
 #pragma GCC unroll 16
-      for (int64_t i = 0; i < kLanes; ++i) add(i);
-    } else {
-      for (int64_t i = 0; i < size - k; ++i) add(i);
+      for (int64_t i = 0; i < kLanes; ++i) add(more + k, segment + begin + k, i);
     }
+    for (; k < run; ++k) add(more, segment + begin, k);
   }
 }
 
@@ -158,36 +187,37 @@ inline __m512 high(__m512 a, __m512 b) {
 
 ALRP_AVX512
 void ValueTable::look_up_avx512(const float* score, int64_t size, float* value) const {
-  const __m128i shift = _mm_cvtsi32_si128(cells_.shift);
-  alignas(64) uint32_t offset[kBlock + kLanes];  // of each one's record, in bytes
-  for (int64_t k = 0; k < size; k += kLanes)
-    _mm512_store_si512(
-        offset + k,
-        _mm512_slli_epi32(_mm512_srl_epi32(places(cells_, _mm512_loadu_ps(score + k)), shift), 4));
+  // The bytes before each one's record: as the cell of Cells::place, for powers of two multiply without rounding.
+  alignas(64) uint32_t offset[kBlock + kLanes];
+  const __m512 scale = _mm512_set1_ps(std::ldexp(cells_.scale, 4 - cells_.shift)),
+               below = _mm512_set1_ps(cells_.below);
+  for (int64_t k = 0; k < size; k += kLanes) {
+    const __m512 bytes = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(score + k), below), scale);
+    _mm512_store_si512(offset + k, _mm512_and_si512(_mm512_cvttps_epi32(bytes), _mm512_set1_epi32(~15)));
+  }
 
   static_assert(sizeof(Record) == 4 * sizeof(float));
-  const auto* records = reinterpret_cast<const char*>(records_.data());
+  const auto* records = reinterpret_cast<const char*>(records_.get());
   const __m512 per_step = _mm512_set1_ps(per_step_);
-  int32_t rare[kBlock + kLanes];
-  int64_t found = 0;
+  Later rare;
   for (int64_t k = 0; k < size; k += kLanes) {
     const __m512 a = quarter(records, offset + k), b = quarter(records, offset + k + 1),
                  c = quarter(records, offset + k + 2), d = quarter(records, offset + k + 3);
     const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
     const __m512 slopes_ab = _mm512_unpackhi_ps(a, b), slopes_cd = _mm512_unpackhi_ps(c, d);
-    const __m512 end = low(ab, cd), base = high(ab, cd), below = low(slopes_ab, slopes_cd),
-                 above = high(slopes_ab, slopes_cd);
+    const __m512 end = low(ab, cd), base = high(ab, cd), slope_below = low(slopes_ab, slopes_cd),
+                 slope_above = high(slopes_ab, slopes_cd);
     const __m512 steps = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(score + k), end), per_step);
     // By the sign bit: where steps are -0, either slope gives the base.
-    const __m512 slope = _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(steps)), above, below);
+    const __m512 slope =
+        _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(steps)), slope_above, slope_below);
     const __m512 result = _mm512_add_ps(base, _mm512_mul_ps(slope, steps));
     _mm512_storeu_ps(value + k, result);
-    found = leave(_mm512_cmp_ps_mask(result, result, _CMP_UNORD_Q), k, found, rare);
+    rare.note(k, _mm512_cmp_ps_mask(result, result, _CMP_UNORD_Q));
   }
-  for (int64_t r = 0; r < found; ++r) {
+  for (int64_t r = 0, found = rare.list(size); r < found; ++r) {
     const int32_t k = rare[r];
-    const Line& line = lines_[search(ends_, records_[offset[k] / sizeof(Record)].known(), score[k])];
-    value[k] = line.base + line.slope * ((score[k] - line.from) * per_step_);
+    value[k] = on_line(search(ends_, records_[offset[k] / sizeof(Record)].known(), score[k]), score[k]);
   }
 }
 

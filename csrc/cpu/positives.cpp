@@ -1,6 +1,7 @@
 // Finding and sorting the positives on the CPU.
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -32,11 +33,26 @@ void find_rows(const Labels& labels, int64_t begin, int64_t end, Found* found) {
   }
 }
 
-void visit(const Labels& labels, int64_t begin, int64_t end, Found* found) {
-  for (int64_t i = begin; i < end; ++i) {
-    const Mark mark = flat_mark(labels, label_bits(labels, i));
-    if (mark == Mark::kPositive) found->index.push_back(i);
-    found->invalid |= mark == Mark::kInvalid;
+void visit(const Labels& labels, int64_t i, Found* found) {
+  const Mark mark = flat_mark(labels, label_bits(labels, i));
+  if (mark == Mark::kPositive) found->index.push_back(i);
+  found->invalid |= mark == Mark::kInvalid;
+}
+
+// The labels of a word of memory, the first of which is label `begin`: those that are not 0.
+void visit_word(const Labels& labels, uint64_t word, int64_t begin, Found* found) {
+  const int bits = 8 * labels.bytes;
+  const uint64_t ones = ~uint64_t{0} >> (64 - bits);
+  while (word) {
+    if constexpr (std::endian::native == std::endian::little) {
+      const int k = std::countr_zero(word) / bits;
+      visit(labels, begin + k, found);
+      word &= ~(ones << k * bits);
+    } else {
+      const int k = std::countl_zero(word) / bits;
+      visit(labels, begin + k, found);
+      word &= ~(ones << (64 - bits) >> k * bits);
+    }
   }
 }
 
@@ -51,10 +67,9 @@ void find_flat(const Labels& labels, int64_t begin, int64_t end, Found* found) {
     std::memcpy(words, bytes + start * labels.bytes, sizeof(words));
     for (const uint64_t word : words) any |= word;
     if (!any) continue;
-    for (int64_t w = 0; w < kWords; ++w)
-      if (words[w]) visit(labels, start + w * in_word, start + (w + 1) * in_word, found);
+    for (int64_t w = 0; w < kWords; ++w) visit_word(labels, words[w], start + w * in_word, found);
   }
-  visit(labels, start, end, found);
+  for (; start < end; ++start) visit(labels, start, found);
 }
 
 std::vector<Found> find(int64_t n, const Labels& labels) {

@@ -1,7 +1,6 @@
 #include "sorted.h"
 
 #include <algorithm>
-#include <iterator>
 #include <mutex>
 #include <vector>
 
@@ -80,7 +79,7 @@ class NarrowBlocks {
   class Counter {
    public:
     explicit Counter(const NarrowBlocks& blocks)
-        : position_(blocks.position_), table_(blocks.ends_, blocks.cells_) {}
+        : position_(blocks.position_), knots_(blocks.knots_), table_(blocks.ends_, blocks.cells_) {}
 
     void count(Buffer* buffer, Bin<Narrow::Sum>* bins) const {
       const Selected& selected = buffer->selected;
@@ -88,8 +87,31 @@ class NarrowBlocks {
       add_to_bins(selected.score, buffer->segment, selected.size, position_, bins);
     }
 
+    // How many knots lie at or below each of the positives.
+    std::vector<int32_t> segments(const double* score, const std::vector<int64_t>& positions) const {
+      const auto p = static_cast<int64_t>(positions.size());
+      std::vector<int32_t> segments(p + kLanes);
+      for (int64_t begin = 0; begin < p; begin += kBlock) {
+        float scores[kBlock + kLanes];
+        const int64_t size = std::min(kBlock, p - begin);
+        std::transform(score + begin, score + begin + size, scores,
+                       [](double s) { return static_cast<float>(s); });
+        std::fill(scores + size, scores + size + kLanes, scores[0]);
+        table_.look_up(scores, size, segments.data() + begin);
+      }
+      segments.resize(p);
+      const std::vector<int64_t>& knots = knots_.at;
+      for (int64_t r = 0; r < p;
+           ++r) {  // a score that lies less than a unit below a knot may have its position
+        const int32_t m = segments[r];
+        segments[r] += m < static_cast<int64_t>(knots.size()) && knots[m] == positions[r];
+      }
+      return segments;
+    }
+
    private:
     const Narrow& position_;
+    const Knots<int64_t>& knots_;
     SegmentTable table_;
   };
 
@@ -152,6 +174,17 @@ class WideBlocks {
       });
     }
 
+    std::vector<int32_t> segments(const double*, const std::vector<int128>& positions) const {
+      const std::vector<int128>& knots = blocks_.knots_.at;
+      std::vector<int32_t> segments(positions.size());
+      size_t m = 0;
+      for (size_t r = 0; r < positions.size(); ++r) {
+        while (m < knots.size() && knots[m] <= positions[r]) ++m;
+        segments[r] = static_cast<int32_t>(m);
+      }
+      return segments;
+    }
+
    private:
     const WideBlocks& blocks_;
   };
@@ -202,6 +235,55 @@ struct BlocksOf<Narrow> {
   using Type = NarrowBlocks;
 };
 
+// The positives of a call laid out as positions and knots, which all its stages share.
+template <typename Position>
+struct Layout {
+  using Int = typename Position::Int;
+
+  template <typename... Arguments>
+  Layout(const Input& input, const double* score, Arguments... arguments)
+      : position{arguments...},
+        positions(positions_of(position, score, input.p)),
+        knots(positions, half_of(position)),
+        blocks(input, position, knots) {}
+  Layout(const Layout&) = delete;  // the blocks refer to it
+
+  const Position position;
+  const std::vector<Int> positions;  // of the positives
+  const Knots<Int> knots;
+  const typename BlocksOf<Position>::Type blocks;
+};
+
+// f(type, arguments...) with the type of position that fits, and the arguments of a Layout of it but for the first two.
+template <typename F>
+auto with_position(const Input& input, const double* score, F&& f) {
+  if (input.logits.dtype != Dtype::kFloat64 &&
+      Narrow::fits(score[0], score[input.p - 1], counted(input), input.delta))
+    return f(static_cast<Narrow*>(nullptr), Narrow::make(score[0], counted(input), input.delta));
+  return f(static_cast<WidePositions*>(nullptr), score, input.p, input.delta);
+}
+
+// Sums of 1 and of the errors over positives, side by side.
+struct CountAndErrors {
+  double count, errors;
+
+  CountAndErrors& operator+=(const CountAndErrors& other) {
+    count += other.count;
+    errors += other.errors;
+    return *this;
+  }
+  CountAndErrors& operator-=(const CountAndErrors& other) {
+    count -= other.count;
+    errors -= other.errors;
+    return *this;
+  }
+  friend CountAndErrors operator+(CountAndErrors a, const CountAndErrors& b) { return a += b; }
+  friend CountAndErrors operator-(CountAndErrors a, const CountAndErrors& b) { return a -= b; }
+  friend CountAndErrors operator*(const CountAndErrors& a, double factor) {
+    return {a.count * factor, a.errors * factor};
+  }
+};
+
 template <typename Position>
 class Form final : public SortedForm {
  public:
@@ -211,23 +293,10 @@ class Form final : public SortedForm {
 
   template <typename... Arguments>
   Form(const Input& input, const double* score, Arguments... arguments)
-      : input_(input),
-        position_{arguments...},
-        positions_(positions_of(position_, score, input.p)),
-        knots_(positions_, half_of(position_)),
-        blocks_(input, position_, knots_),
-        below_(input.p),
-        segment_(input.p) {
-    const auto count = static_cast<int64_t>(knots_.at.size());
-    for (int64_t r = 0, m = 0; r < input.p; ++r) {
-      while (m < count && knots_.at[m] < positions_[r]) ++m;
-      below_[r] = static_cast<int32_t>(m);
-      segment_[r] = static_cast<int32_t>(m + (m < count && knots_.at[m] == positions_[r]));
-    }
-  }
+      : input_(input), score_(score), layout_(input, score, arguments...), counter_(layout_.blocks) {}
 
   void count(double* n_fp, Status* status) const override {
-    count_from_bins(knots_, fill_bins(status), n_fp);
+    count_from_bins(layout_.knots, fill_bins(status), n_fp);
   }
 
   void count_part(int64_t* words, Status* status) const override {
@@ -238,29 +307,38 @@ class Form final : public SortedForm {
   }
 
   void count_from_parts(const int64_t* words, double* n_fp) const override {
-    std::vector<Bin<Sum>> bins(knots_.segments());
+    std::vector<Bin<Sum>> bins(layout_.knots.segments());
     for (size_t m = 0; m < bins.size(); ++m) bins[m] = from_words<Sum>(words + kBinWords * m);
-    count_from_bins(knots_, bins, n_fp);
+    count_from_bins(layout_.knots, bins, n_fp);
   }
 
-  void pair_sums(const Spec& spec, const Sums& sums) const override {
+  void pair_sums(const Spec& spec, const Sums& sums) override {
     const int64_t p = input_.p;
-    std::vector<double> weight(p, 1.0);
-    sum_above(weight.data(), sums.rank_pos);
+    if (!sums.s) {
+      sum_above(std::vector<double>(p, 1.0).data(), sums.rank_pos);
+    } else {
+      std::vector<CountAndErrors> weight(p), sum(p);
+      with_dtype(spec.loc_errors.dtype, [&](auto* type) {
+        const auto* errors = static_cast<decltype(type)>(spec.loc_errors.data);
+        for (int64_t r = 0; r < p; ++r) weight[r] = {1, widen(errors[sums.place[r]])};
+      });
+      sum_above(weight.data(), sum.data());
+      for (int64_t r = 0; r < p; ++r) {
+        sums.rank_pos[r] = sum[r].count;
+        sums.s[r] = sum[r].errors;
+      }
+    }
     for (int64_t r = 0; r < p; ++r) sums.rank_pos[r] += 1;
-    if (!sums.s) return;
-    for (int64_t r = 0; r < p; ++r) weight[r] = load(spec.loc_errors, sums.place[r]);
-    sum_above(weight.data(), sums.s);
   }
 
-  void pair_product(const double* weights, bool transposed, double* out) const override {
+  void pair_product(const double* weights, bool transposed, double* out) override {
     if (transposed)
       sum_below(weights, out);
     else
       sum_above(weights, out);
   }
 
-  void error_gradient(const Sums& sums, const Tables& tables) const override {
+  void error_gradient(const Sums& sums, const Tables& tables) override {
     const int64_t p = input_.p;
     std::vector<double> weight(p), below(p);
     for (int64_t r = 0; r < p; ++r)
@@ -270,17 +348,92 @@ class Form final : public SortedForm {
       tables.error_gradient[sums.place[r]] = below[r] + weight[r] + *tables.poison;
   }
 
-  void spread(const Tables& tables, const Gradients& gradients) const override {
-    const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
-    const double rest = *tables.poison * scale;  // the gradient of a negative below all knots: 0, or NaN
-    const Spread spread(knots_, tables.share);
-    const typename Blocks::Writer writer(blocks_, spread, scale);
+ private:
+  // The bins of all negatives.
+  std::vector<Bin<Sum>> fill_bins(Status* status) const {
+    std::vector<Bin<Sum>> total;
+    std::mutex mutex;
+    parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
+      typename Blocks::Buffer buffer;
+      std::vector<Bin<Sum>> bins(layout_.knots.segments(), {0, 0});
+      for (int64_t b = first; b < last; ++b) {
+        layout_.blocks.read(b, &buffer);
+        counter_.count(&buffer, bins.data());
+      }
+      const std::lock_guard lock(mutex);  // integers: the order of threads does not matter
+      status->nan |= buffer.nan;
+      if (total.empty()) {
+        total = std::move(bins);
+        return;
+      }
+      for (size_t m = 0; m < bins.size(); ++m) {
+        total[m].positions += bins[m].positions;
+        total[m].count += bins[m].count;
+      }
+    });
+    total.resize(layout_.knots.segments(), {0, 0});  // where there are no blocks
+    return total;
+  }
+
+  // out[i] = sum over k != i of weight[k] H(s_k - s_i): ramps that fall with s_i.
+  template <typename Value>
+  void sum_above(const Value* weight, Value* out) {
+    const auto& [position, positions, knots, blocks] = layout_;
+    const Spread<Int, Value, true> spread(knots, weight);
+    const std::vector<int32_t>& segments = this->segments();
+    for (int64_t r = 0; r < input_.p; ++r) {
+      const int32_t m = segments[r], below = m - (m > 0 && knots.at[m - 1] == positions[r]);
+      out[r] = spread(knots, positions[r], below) - weight[r] * at_tie();  // without k = i
+    }
+  }
+
+  // out[k] = sum over i != k of weight[i] H(s_k - s_i).
+  void sum_below(const double* weight, double* out) {
+    const auto& [position, positions, knots, blocks] = layout_;
+    const Spread spread(knots, weight);
+    const std::vector<int32_t>& segments = this->segments();
+    for (int64_t r = 0; r < input_.p; ++r)
+      out[r] = spread(knots, positions[r], segments[r]) - weight[r] * at_tie();
+  }
+
+  // Of each positive: knots at or below it. Made when first asked for: count_part does without.
+  const std::vector<int32_t>& segments() {
+    if (segments_.empty()) segments_ = counter_.segments(score_, layout_.positions);
+    return segments_;
+  }
+
+  double at_tie() const { return half_of(layout_.position) ? 0.5 : 1.0; }  // H(0), which k = i has too
+
+  const Input& input_;
+  const double* score_;
+  const Layout<Position> layout_;
+  const typename Blocks::Counter counter_;
+  std::vector<int32_t> segments_;
+};
+
+}  // namespace
+
+std::unique_ptr<SortedForm> SortedForm::make(const Input& input, const double* score) {
+  return with_position(input, score, [&](auto* type, auto... arguments) -> std::unique_ptr<SortedForm> {
+    return std::make_unique<Form<std::remove_pointer_t<decltype(type)>>>(input, score, arguments...);
+  });
+}
+
+void spread_sorted(const Input& input, const Tables& tables, const Gradients& gradients) {
+  const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
+  const double rest = *tables.poison * scale;  // the gradient of a negative below all knots: 0, or NaN
+  with_position(input, tables.score, [&](auto* position, auto... arguments) {
+    using Position = std::remove_pointer_t<decltype(position)>;
+    using Blocks = typename BlocksOf<Position>::Type;
+    const Layout<Position> layout(input, tables.score, arguments...);
+    const Spread spread(layout.knots, tables.share);
+    const typename Blocks::Writer writer(layout.blocks, spread, scale);
     with_dtype(gradients.logits.dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
-      parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
+      parallel_for(0, block_count(input.n), kGrainBlocks, [&](int64_t first, int64_t last) {
         typename Blocks::Buffer buffer;
         for (int64_t b = first; b < last; ++b) {
-          blocks_.read(b, &buffer);
+          layout.blocks.read(b, &buffer);
           T* out = static_cast<T*>(gradients.logits.data) + buffer.begin;
           if (rest == 0) {
             writer.write(&buffer, out);
@@ -292,68 +445,7 @@ class Form final : public SortedForm {
         fence();
       });
     });
-  }
-
- private:
-  // The bins of all negatives.
-  std::vector<Bin<Sum>> fill_bins(Status* status) const {
-    const typename Blocks::Counter counter(blocks_);
-    std::vector<Bin<Sum>> total(knots_.segments(), {0, 0});
-    std::mutex mutex;
-    parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
-      typename Blocks::Buffer buffer;
-      std::vector<Bin<Sum>> bins(knots_.segments(), {0, 0});
-      for (int64_t b = first; b < last; ++b) {
-        blocks_.read(b, &buffer);
-        counter.count(&buffer, bins.data());
-      }
-      const std::lock_guard lock(mutex);  // integers: the order of threads does not matter
-      status->nan |= buffer.nan;
-      for (size_t m = 0; m < bins.size(); ++m) {
-        total[m].positions += bins[m].positions;
-        total[m].count += bins[m].count;
-      }
-    });
-    return total;
-  }
-
-  // out[i] = sum over k != i of weight[k] H(s_k - s_i). It falls with s_i; in mirrored positions it is a Spread.
-  void sum_above(const double* weight, double* out) const {
-    const int64_t p = input_.p;
-    const Knots<Int> mirrored = knots_.mirrored();
-    const std::vector<double> reversed(std::make_reverse_iterator(weight + p),
-                                       std::make_reverse_iterator(weight));
-    const Spread spread(mirrored, reversed.data());
-    for (int64_t r = 0; r < p; ++r) {
-      const int64_t segment = mirrored.segments() - 1 - below_[r];
-      out[r] = spread(mirrored, -positions_[r], segment) - at_tie() * weight[r];  // without k = i
-    }
-  }
-
-  // out[k] = sum over i != k of weight[i] H(s_k - s_i).
-  void sum_below(const double* weight, double* out) const {
-    const Spread spread(knots_, weight);
-    for (int64_t r = 0; r < input_.p; ++r)
-      out[r] = spread(knots_, positions_[r], segment_[r]) - at_tie() * weight[r];
-  }
-
-  double at_tie() const { return half_of(position_) ? 0.5 : 1.0; }  // H(0), which k = i has too
-
-  const Input& input_;
-  const Position position_;
-  const std::vector<Int> positions_;  // of the positives
-  const Knots<Int> knots_;
-  const Blocks blocks_;
-  std::vector<int32_t> below_, segment_;  // of each positive: knots below it, and at or below it
-};
-
-}  // namespace
-
-std::unique_ptr<SortedForm> SortedForm::make(const Input& input, const double* score) {
-  if (input.logits.dtype != Dtype::kFloat64 &&
-      Narrow::fits(score[0], score[input.p - 1], counted(input), input.delta))
-    return std::make_unique<Form<Narrow>>(input, score, Narrow::make(score[0], counted(input), input.delta));
-  return std::make_unique<Form<WidePositions>>(input, score, score, input.p, input.delta);
+  });
 }
 
 }  // namespace alrp::cpu

@@ -10,7 +10,7 @@
 
 namespace alrp::cpu {
 
-// The positives of a call laid out as positions and knots, which all its stages share.
+// The stages of the forward pass, which share the positives' positions and knots.
 class SortedForm {
  public:
   virtual ~SortedForm() = default;
@@ -22,11 +22,13 @@ class SortedForm {
   // count in two halves, see Backend::count_part.
   virtual void count_part(int64_t* words, Status* status) const = 0;
   virtual void count_from_parts(const int64_t* words, double* n_fp) const = 0;
-  virtual void pair_sums(const Spec& spec, const Sums& sums) const = 0;
+  virtual void pair_sums(const Spec& spec, const Sums& sums) = 0;
   // Weights and sums in the tables' order.
-  virtual void pair_product(const double* weights, bool transposed, double* out) const = 0;
-  virtual void error_gradient(const Sums& sums, const Tables& tables) const = 0;
-  virtual void spread(const Tables& tables, const Gradients& gradients) const = 0;
+  virtual void pair_product(const double* weights, bool transposed, double* out) = 0;
+  virtual void error_gradient(const Sums& sums, const Tables& tables) = 0;
 };
+
+// The backward pass, with p > 0 positives.
+void spread_sorted(const Input& input, const Tables& tables, const Gradients& gradients);
 
 }  // namespace alrp::cpu
