@@ -58,4 +58,6 @@ void parallel_for(int64_t begin, int64_t end, int64_t grain, Task task, const vo
     at::parallel_for(begin, end, grain, [=](int64_t from, int64_t to) { task(f, from, to); });
 }
 
+int64_t threads() { return at::get_num_threads(); }
+
 }  // namespace alrp::cpu::detail

@@ -75,10 +75,11 @@ void find_flat(const Labels& labels, int64_t begin, int64_t end, Found* found) {
 std::vector<Found> find(int64_t n, const Labels& labels) {
   const int64_t count = label_count(labels, n);
   std::vector<Found> chunks((count + kLabelChunk - 1) / kLabelChunk);
-  parallel_for(0, static_cast<int64_t>(chunks.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c)
+  share_out(static_cast<int64_t>(chunks.size()), 1, [&](const auto& take) {
+    take([&](int64_t c, int64_t) {
       (labels.classes ? find_rows : find_flat)(labels, c * kLabelChunk,
                                                std::min(count, (c + 1) * kLabelChunk), &chunks[c]);
+    });
   });
   return chunks;
 }

@@ -15,8 +15,8 @@
 namespace alrp::cpu {
 namespace {
 
-// Blocks worth a thread of their own.
-constexpr int64_t kGrainBlocks = 16;
+// Blocks that a thread takes at once: worth a thread of their own.
+constexpr int64_t kPartBlocks = 16;
 
 // Gradients from this size on do not stay in a core's own cache: written past it, they leave it to the tables.
 constexpr int64_t kStreamBytes = int64_t{1} << 21;
@@ -353,13 +353,15 @@ class Form final : public SortedForm {
   std::vector<Bin<Sum>> fill_bins(Status* status) const {
     std::vector<Bin<Sum>> total;
     std::mutex mutex;
-    parallel_for(0, block_count(input_.n), kGrainBlocks, [&](int64_t first, int64_t last) {
+    share_out(block_count(input_.n), kPartBlocks, [&](const auto& take) {
       typename Blocks::Buffer buffer;
       std::vector<Bin<Sum>> bins(layout_.knots.segments(), {0, 0});
-      for (int64_t b = first; b < last; ++b) {
-        layout_.blocks.read(b, &buffer);
-        counter_.count(&buffer, bins.data());
-      }
+      take([&](int64_t first, int64_t last) {
+        for (int64_t b = first; b < last; ++b) {
+          layout_.blocks.read(b, &buffer);
+          counter_.count(&buffer, bins.data());
+        }
+      });
       const std::lock_guard lock(mutex);  // integers: the order of threads does not matter
       status->nan |= buffer.nan;
       if (total.empty()) {
@@ -430,18 +432,20 @@ void spread_sorted(const Input& input, const Tables& tables, const Gradients& gr
     const typename Blocks::Writer writer(layout.blocks, spread, scale);
     with_dtype(gradients.logits.dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
-      parallel_for(0, block_count(input.n), kGrainBlocks, [&](int64_t first, int64_t last) {
+      share_out(block_count(input.n), kPartBlocks, [&](const auto& take) {
         typename Blocks::Buffer buffer;
-        for (int64_t b = first; b < last; ++b) {
-          layout.blocks.read(b, &buffer);
-          T* out = static_cast<T*>(gradients.logits.data) + buffer.begin;
-          if (rest == 0) {
-            writer.write(&buffer, out);
-          } else {
-            for (int64_t k = 0; k < buffer.size; ++k)
-              out[k] = narrow<T>(buffer.marks[k] == Mark::kNegative ? rest : 0.0);
+        take([&](int64_t first, int64_t last) {
+          for (int64_t b = first; b < last; ++b) {
+            layout.blocks.read(b, &buffer);
+            T* out = static_cast<T*>(gradients.logits.data) + buffer.begin;
+            if (rest == 0) {
+              writer.write(&buffer, out);
+            } else {
+              for (int64_t k = 0; k < buffer.size; ++k)
+                out[k] = narrow<T>(buffer.marks[k] == Mark::kNegative ? rest : 0.0);
+            }
           }
-        }
+        });
         fence();
       });
     });
