@@ -39,7 +39,7 @@ __device__ __forceinline__ uint32_t cell_of(float score, float scale, float bias
 
 // Narrow::of of a float plus shifted_zero, rounded once: added, kShift leaves the integer part of a double in
 // its low bits.
-constexpr double kShift = 0x1.8p52;
+constexpr double kShift = Narrow::kShift;
 
 __device__ __forceinline__ uint64_t shifted_position(const Narrow& narrow, float score) {
   return static_cast<uint64_t>(
