@@ -33,7 +33,7 @@ inline unsigned grid_for(int64_t items) {
 }
 
 // Threads of a kernel that works on p items with one block: no more warps than they fill, for all wait at every barrier.
-constexpr int kOneBlock = 1024;
+constexpr int kOneBlock = 768;  // with more, registers spill
 
 inline unsigned threads_for(int64_t p) {
   return static_cast<unsigned>(p < 32 ? 32 : (p < kOneBlock ? (p + 31) / 32 * 32 : kOneBlock));

@@ -145,7 +145,7 @@ __device__ int64_t lay_clusters(Wide wide, const double* score, int p, double de
 //   keys, values  scratch of `size` (a power of two) in global memory; null: in dynamic shared memory,
 //            12 size bytes
 //   launch   one block of threads_for(p) threads; O(p log^2 p) work
-__global__ void __launch_bounds__(kOneBlock)
+__global__ void __launch_bounds__(kOneBlock, 1)
     prepare(Array logits, int64_t n, double delta, bool sorted, int64_t* list, uint64_t* keys,
             uint32_t* values, int size, Tables tables, int64_t* place, Status* status, SortedTables to) {
   extern __shared__ uint64_t pairs[];
