@@ -109,7 +109,6 @@ $(VENV)/mmdet: $(VENV)/installed requirements-mmdet.txt
 
 # Editable: changes of Python files need no new build, and changes of csrc rebuild what they touch.
 $(VENV)/built: $(VENV)/installed $(NATIVE) setup.py pyproject.toml
-	python setup.py --quiet build_ext --inplace
 	python -m pip install --quiet --no-build-isolation --no-deps --editable .
 	python -m alrp_cuda
 	touch $@

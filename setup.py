@@ -138,6 +138,16 @@ if sanitizers := os.environ.get("ALRP_SANITIZE"):
     link_flags = SANITIZER_FLAGS[sanitizers]
 extension = cpp_extension.CUDAExtension if cuda_home else cpp_extension.CppExtension
 
+
+class BuildExtension(cpp_extension.BuildExtension):
+    """Keeps the objects of an editable installation, whose next one then compiles what has changed alone."""
+
+    def run(self) -> None:
+        if self.editable_mode:
+            self.build_temp = str(HERE / "build" / "editable")
+        super().run()
+
+
 setup(
     version=VERSION,
     ext_modules=[
@@ -149,5 +159,5 @@ setup(
             extra_link_args=link_flags,
         )
     ],
-    cmdclass={"build_ext": cpp_extension.BuildExtension.with_options(use_ninja=True)},
+    cmdclass={"build_ext": BuildExtension},
 )
