@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -68,12 +69,24 @@ class Loss:
         """Those of the arguments that get a gradient."""
         return [tensor for tensor in self._given(problem) if tensor.requires_grad]
 
+    def bind(self, function: Compute, problem: Problem, **options: Any) -> Callable[[], Any]:
+        """One form of the loss with its arguments, to be called as a user would."""
+        return partial(function, *self._given(problem), **self.options, **options)
+
+    def total(self, out: Any) -> Tensor:
+        """The scalar that one trains on, of what a form returned."""
+        if isinstance(out, Tensor):
+            return out
+        first, *others = self.trained
+        total: Tensor = getattr(out, first)
+        for name in others:
+            total = total + getattr(out, name)
+        return total
+
     def call(self, function: Compute, problem: Problem, **options: Any) -> Outputs:
-        """Hand one form of the loss its arguments."""
-        out = function(*self._given(problem), **self.options, **options)
-        values = {"loss": out} if isinstance(out, Tensor) else out._asdict()
-        first, *others = (values[name] for name in self.trained)
-        return Outputs(sum(others, start=first), values)
+        """What one form returns, by name."""
+        out = self.bind(function, problem, **options)()
+        return Outputs(self.total(out), {"loss": out} if isinstance(out, Tensor) else out._asdict())
 
 
 ARGUMENTS = ("logits", "targets")
@@ -92,8 +105,8 @@ Step = Callable[[], object]
 
 def training_step(loss: Loss, function: Compute, problem: Problem, **options: str) -> Step:
     """Forward and backward of one form; gradients are returned, not accumulated, so that calls leave nothing behind."""
-    inputs = loss.inputs(problem)
-    return lambda: torch.autograd.grad(loss.call(function, problem, **options).total, inputs)
+    inputs, forward = loss.inputs(problem), loss.bind(function, problem, **options)
+    return lambda: torch.autograd.grad(loss.total(forward()), inputs)
 
 
 def focal_step(problem: Problem) -> Step:

@@ -7,14 +7,17 @@
 #include <limits>
 
 #include "avx512.h"
+#include "narrow.h"
 
 namespace alrp::cpu {
 namespace {
 
 constexpr int kPlaceBits = 30;
-constexpr int64_t kCellsPerEnd = 6;
-constexpr int64_t kFewestCellsPerEnd = 4;  // an entry has room for no fewer
 constexpr int64_t kFewestCells = 256;
+constexpr int64_t kFewestCellsPerEnd = 4;  // an entry has room for no fewer
+constexpr int64_t kCellsPerEnd = 6;
+// Cells that leave few ends crowded, for searches cost, and still fit the nearest caches; worth it from so many scores on.
+constexpr int64_t kFineCells = 1 << 14, kFineCellsPerEnd = 16, kScoresPerFineCell = 32;
 constexpr uint32_t kSeveral = 0x80000000u;  // marks the entry of a cell with several ends
 
 // The float before x, which is finite. std::nextafter is a call, which P-sized loops would feel.
@@ -30,7 +33,7 @@ double to_double(int64_t x) {
 
 // Sets the cells [from, until), kAhead at once without a look at how many there are: most runs are short, and how short
 // is as good as random. Cells that it sets past `until` are set again by those that follow.
-constexpr int64_t kAhead = 8;
+constexpr int64_t kAhead = 16;
 
 template <typename T>
 void set_run(T* from, const T* until, const T value) {
@@ -78,7 +81,8 @@ std::vector<float> ends_of(const Knots<int64_t>& knots, const Narrow& position) 
 
 Cells::Cells(const std::vector<float>& ends, int64_t most) {
   const auto n = static_cast<int64_t>(ends.size());
-  const int64_t wish = std::max({kFewestCells, n * kFewestCellsPerEnd, std::min(n * kCellsPerEnd, most)});
+  const int64_t wish = std::max({kFewestCells, n * kFewestCellsPerEnd, std::min(n * kCellsPerEnd, most),
+                                 std::min({kFineCells, n * kFineCellsPerEnd, most / kScoresPerFineCell})});
   shift = std::max(1, kPlaceBits - static_cast<int>(std::bit_width<uint64_t>(wish)));
   const float lowest = ends.front(), highest = ends.back();
   // A cell or two lower than the lowest end.
@@ -170,10 +174,9 @@ ValueTable::ValueTable(const std::vector<float>& ends, const Cells& cells, const
       });
 }
 
-int32_t ValueTable::Record::known() const { return base == base ? 0 : std::bit_cast<int32_t>(end); }
-
-void ValueTable::look_up_portable(const float* score, int64_t size, float* value) const {
-  for (int64_t k = 0; k < size; ++k) {
+void ValueTable::look_up_portable(const Selected& selected, float* value) const {
+  const float* score = selected.score;
+  for (int64_t k = 0; k < selected.size; ++k) {
     const Record& r = records_[cells_.place(score[k]) >> cells_.shift];
     const float steps = (score[k] - r.end) * per_step_;
     value[k] = r.base + (steps < 0 ? r.slope_below : r.slope_above) * steps;
@@ -182,11 +185,11 @@ void ValueTable::look_up_portable(const float* score, int64_t size, float* value
   }
 }
 
-void ValueTable::look_up(const float* score, int64_t size, float* value) const {
+void ValueTable::look_up(const Selected& selected, float* value) const {
 #ifdef ALRP_AVX512
-  if (has_avx512()) return look_up_avx512(score, size, value);
+  if (has_avx512()) return look_up_avx512(selected, value);
 #endif
-  look_up_portable(score, size, value);
+  look_up_portable(selected, value);
 }
 
 }  // namespace alrp::cpu

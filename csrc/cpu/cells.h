@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -11,6 +12,8 @@
 #include "positions.h"
 
 namespace alrp::cpu {
+
+struct Selected;  // narrow.h
 
 // Arrays of scores are read and written whole vectors at a time: up to kLanes - 1 more than were asked for.
 constexpr int64_t kLanes = 16;
@@ -88,8 +91,8 @@ class ValueTable {
   ValueTable(const std::vector<float>& ends, const Cells& cells, const Knots<int64_t>& knots,
              const Narrow& position, const Spread<int64_t>& spread, double scale);
 
-  // value[k] = scale times the spread at score[k].
-  void look_up(const float* score, int64_t size, float* value) const;
+  // value[k] = scale times the spread at the k-th selected score.
+  void look_up(const Selected& selected, float* value) const;
 
  private:
   // Of each segment: base + slope (score - end) / (2 delta), from the end that it begins with. Slopes are per step, not
@@ -103,11 +106,11 @@ class ValueTable {
     float base, slope_below, slope_above;
 
     // How many ends are known to be at or below the scores of this cell, of a record whose value was NaN.
-    int32_t known() const;
+    int32_t known() const { return base == base ? 0 : std::bit_cast<int32_t>(end); }
   };
 
-  void look_up_portable(const float* score, int64_t size, float* value) const;
-  void look_up_avx512(const float* score, int64_t size, float* value) const;
+  void look_up_portable(const Selected& selected, float* value) const;
+  void look_up_avx512(const Selected& selected, float* value) const;
 
   float on_line(int32_t segment, float score) const {
     const float end = *ends_.from(std::max(segment - 1, 0));  // the value below all ends is 0 from anywhere

@@ -50,14 +50,14 @@ bool select(const float* scores, const Mark* marks, int64_t size, const Range& r
   return (out->in_place ? select_in_place : select_dense)(scores, marks, size, range, out);
 }
 
-void add_to_bins(const float* score, const int32_t* segment, int64_t size, const Narrow& position,
+void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow& position,
                  Bin<Narrow::Sum>* bins) {
 #ifdef ALRP_AVX512
-  if (has_avx512()) return add_to_bins_avx512(score, segment, size, position, bins);
+  if (has_avx512()) return add_to_bins_avx512(selected, segment, position, bins);
 #endif
-  for (int64_t k = 0; k < size; ++k) {
+  for (int64_t k = 0; k < selected.size; ++k) {
     Bin<Narrow::Sum>& bin = bins[segment[k]];
-    bin.positions += static_cast<Narrow::Sum>(position.of(score[k]));
+    bin.positions += static_cast<Narrow::Sum>(position.of(selected.score[k]));
     ++bin.count;
   }
 }

@@ -24,14 +24,17 @@ struct Selected {
   int64_t size;                    // scores, matter or not
   int64_t matter;                  // how many do
   bool in_place;
+  // What select() reads of the next block, or of this one again where it has fetched that itself.
+  const float* ahead_scores;
+  const Mark* ahead_marks;
 };
 
 // Sets all of `out` but in_place, which is read. Returns whether a negative is NaN. Negatives have marks of
 // 0.
 bool select(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out);
 
-// Adds each score's position to the bin of its segment.
-void add_to_bins(const float* score, const int32_t* segment, int64_t size, const Narrow& position,
+// Adds the position of each selected score to the bin of its segment.
+void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow& position,
                  Bin<Narrow::Sum>* bins);
 
 // What `value` has for the selected scores, in their places among `size`; 0 for the rest. `stream` writes

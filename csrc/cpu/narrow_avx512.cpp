@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 
 #include "blocks.h"
 
@@ -20,33 +21,65 @@ __mmask16 first(int64_t count) {
   return static_cast<__mmask16>(count < kLanes ? (1u << count) - 1 : 0xffffu);
 }
 
-// Lanes that a loop leaves for later: it notes sixteen at a time, and they are listed after it. Listed by the loop itself,
-// where a store goes would depend on all that were found before, and on some runs every gather waited to know it.
+// Lanes that a loop leaves for later: it notes sixteen at a time, and they are visited after it. In the loop itself, each would
+// cost a branch that cannot be foretold, between loads that have to run ahead.
 class Later {
  public:
   void note(int64_t k, __mmask16 lanes) { lanes_[k / kLanes] = lanes; }
 
-  // Lists what was noted of `size` lanes, and returns how many are listed. Without a branch: a misprediction each would
-  // cost more.
-  ALRP_AVX512
-  int64_t list(int64_t size) {
-    __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    int64_t count = 0;
-    for (int64_t k = 0; k < size; k += kLanes) {
-      const __mmask16 lanes = lanes_[k / kLanes];
-      _mm512_storeu_si512(listed_ + count, _mm512_maskz_compress_epi32(lanes, at));
-      count += std::popcount(static_cast<unsigned>(lanes));
-      at = _mm512_add_epi32(at, _mm512_set1_epi32(kLanes));
+  // f(k) for each lane that was noted of `size`.
+  template <typename F>
+  ALRP_AVX512 void visit(int64_t size, const F& f) const {
+    for (int64_t begin = 0; begin < size; begin += kGroups * kLanes) {
+      const int64_t groups = std::min(kGroups, (size - begin + kLanes - 1) / kLanes);
+      const __m512i lanes = _mm512_loadu_si512(lanes_ + begin / kLanes);
+      uint32_t any = _mm512_mask_test_epi16_mask(~uint32_t{0} >> (kGroups - groups), lanes, lanes);
+      for (; any; any &= any - 1) {
+        const int64_t k = begin + std::countr_zero(any) * kLanes;
+        unsigned left = lanes_[k / kLanes];
+        do {
+          f(k + std::countr_zero(left));
+        } while (left &= left - 1);
+      }
     }
-    return count;
   }
 
-  int32_t operator[](int64_t i) const { return listed_[i]; }
+ private:
+  static constexpr int64_t kGroups = 32;  // of lanes, looked at once
+  static_assert(kBlock % (kGroups * kLanes) == 0);
+  alignas(64) __mmask16 lanes_[kBlock / kLanes];
+};
+
+// Sixteen numbers of 32 bits in memory, read two at a time: the loops that use them one by one are bound by loads.
+class Pairs {
+ public:
+  explicit Pairs(const void* from) { std::memcpy(pairs_, from, sizeof(pairs_)); }
+
+  uint32_t even(int64_t k) const { return static_cast<uint32_t>(pairs_[k / 2]); }
+  uint32_t odd(int64_t k) const { return static_cast<uint32_t>(pairs_[k / 2] >> 32); }  // the (k + 1)-th
 
  private:
-  __mmask16 lanes_[kBlock / kLanes + 1];
-  // Few are listed, near the front, which lies in one page: a store across two costs as much as many others.
-  alignas(1024) int32_t listed_[kBlock + kLanes];
+  uint64_t pairs_[kLanes / 2];
+};
+
+// Fetches the next block's scores and marks while the loops over this one compute. Spread out over them: at once, they would
+// hold up the loads that the loops wait for.
+class Ahead {
+ public:
+  explicit Ahead(const Selected& selected) : scores_(selected.ahead_scores), marks_(selected.ahead_marks) {}
+
+  // What lies at k, a multiple of kLanes. Into the second-level cache: the hardware looks no further ahead than a page.
+  // Inlined by force: GCC takes a function that only fetches for one without effects, and drops calls of it.
+  ALRP_AVX512 __attribute__((always_inline)) void fetch(int64_t k) const {
+    _mm_prefetch(reinterpret_cast<const char*>(scores_ + k), _MM_HINT_T1);
+    if (k % kLine == 0) _mm_prefetch(reinterpret_cast<const char*>(marks_ + k), _MM_HINT_T1);
+  }
+
+ private:
+  static constexpr int64_t kLine = 64;  // marks in a line of the cache
+
+  const float* scores_;
+  const Mark* marks_;
 };
 
 // As Ends::search.
@@ -72,12 +105,13 @@ bool select_avx512(const float* scores, const Mark* marks, int64_t size, const R
   const __m512 below = _mm512_set1_ps(range.below), lowest = _mm512_set1_ps(range.lowest),
                highest = _mm512_set1_ps(range.highest);
   const bool in_place = out->in_place;  // not to be read again after what the loop stores
+  out->ahead_scores = scores + kBlock;
+  out->ahead_marks = marks + kBlock;
+  const Ahead next(*out);
   int64_t m = 0;
   unsigned nan = 0;
   const auto visit = [&](int64_t k, __mmask16 live) ALRP_AVX512 __attribute__((always_inline)) {
-    // The next block: the hardware looks no further ahead than a page.
-    _mm_prefetch(reinterpret_cast<const char*>(scores + k + kBlock), _MM_HINT_T1);
-    _mm_prefetch(reinterpret_cast<const char*>(marks + k + kBlock), _MM_HINT_T1);
+    if (!in_place) next.fetch(k);
     const __m512 s = _mm512_maskz_loadu_ps(live, scores + k);
     const __m128i mark = _mm_maskz_loadu_epi8(live, marks + k);
     const __mmask16 negative = _mm_mask_cmpeq_epi8_mask(live, mark, _mm_setzero_si128());
@@ -96,7 +130,11 @@ bool select_avx512(const float* scores, const Mark* marks, int64_t size, const R
   int64_t k = 0;
   for (; k + kLanes <= size; k += kLanes) visit(k, 0xffff);
   if (k < size) visit(k, first(size - k));
-  if (!in_place) _mm512_storeu_ps(out->score + m, below);
+  if (!in_place) {
+    _mm512_storeu_ps(out->score + m, below);
+    out->ahead_scores = out->score;  // fetched above: the loops over few scores would not get far
+    out->ahead_marks = marks;
+  }
   out->size = in_place ? size : m;
   out->matter = m;
   return nan != 0;
@@ -122,15 +160,17 @@ void SegmentTable::look_up_avx512(const float* score, int64_t size, int32_t* seg
     rare.note(k, static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask)));
   }
   const auto several = static_cast<int32_t>(0x80000000u >> cells_.shift);
-  for (int64_t r = 0, found = rare.list(size); r < found; ++r) {
-    const int32_t k = rare[r];
+  rare.visit(size, [&](int64_t k) ALRP_AVX512 __attribute__((always_inline)) {
     segment[k] = search(ends_, std::max(0, (segment[k] & ~several) - 1), score[k]);
-  }
+  });
 }
 
 ALRP_AVX512
-void add_to_bins_avx512(const float* score, const int32_t* segment, int64_t size, const Narrow& position,
+void add_to_bins_avx512(const Selected& selected, const int32_t* segment, const Narrow& position,
                         Bin<Narrow::Sum>* bins) {
+  const float* const score = selected.score;
+  const int64_t size = selected.size;
+  const Ahead next(selected);
   const __m512d scale = _mm512_set1_pd(position.scale),
                 offset = _mm512_set1_pd(position.offset + Narrow::kShift);
   const __m512i shift = _mm512_set1_epi64(std::bit_cast<int64_t>(Narrow::kShift)), one = _mm512_set1_epi64(1);
@@ -147,30 +187,39 @@ void add_to_bins_avx512(const float* score, const int32_t* segment, int64_t size
       _mm512_store_si512(more + k, _mm512_unpacklo_epi64(at, one));      // scores 0, 2, 4 and 6
       _mm512_store_si512(more + k + 4, _mm512_unpackhi_epi64(at, one));  // 1, 3, 5 and 7
     }
-    const auto add = [bins](const __m128i* terms, const int32_t* segments,
-                            int64_t k) __attribute__((always_inline)) {
+    const auto add = [bins](uint32_t m, __m128i term) ALRP_AVX512 __attribute__((always_inline)) {
       static_assert(sizeof(Bin<Narrow::Sum>) == 16);
-      auto* bin = reinterpret_cast<__m128i*>(bins + segments[k]);
-      _mm_storeu_si128(bin, _mm_add_epi64(_mm_loadu_si128(bin), terms[k / 8 * 8 + k % 2 * 4 + k % 8 / 2]));
+      auto* bin = reinterpret_cast<__m128i*>(bins + m);
+      _mm_storeu_si128(bin, _mm_add_epi64(_mm_loadu_si128(bin), term));
     };
+    const auto term = [](int64_t k) { return k / 8 * 8 + k % 2 * 4 + k % 8 / 2; };  // where it lies
     int64_t k = 0;
     for (; k + kLanes <= run; k += kLanes) {
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < kLanes; ++i) add(more + k, segment + begin + k, i);
+      next.fetch(begin + k);
+      const Pairs segments(segment + begin + k);
+      const __m128i* const terms = more + k;
+#pragma GCC unroll 8
+      for (int64_t i = 0; i < kLanes; i += 2) {
+        add(segments.even(i), terms[term(i)]);
+        add(segments.odd(i), terms[term(i + 1)]);
+      }
     }
-    for (; k < run; ++k) add(more, segment + begin, k);
+    for (; k < run; ++k) add(segment[begin + k], more[term(k)]);
   }
 }
 
 namespace {
 
-// Four records of 16 bytes, at offsets 0, 4, 8 and 12 of an array, a quarter each. Loads; gathers are slower.
+// Four records of 16 bytes, a quarter each, by their offsets in bytes. Loads; gathers are slower.
 ALRP_AVX512
-inline __m512 quarter(const char* records, const uint32_t* offset) {
-  __m512 row = _mm512_castps128_ps512(_mm_load_ps(reinterpret_cast<const float*>(records + offset[0])));
-  row = _mm512_insertf32x4(row, _mm_load_ps(reinterpret_cast<const float*>(records + offset[4])), 1);
-  row = _mm512_insertf32x4(row, _mm_load_ps(reinterpret_cast<const float*>(records + offset[8])), 2);
-  return _mm512_insertf32x4(row, _mm_load_ps(reinterpret_cast<const float*>(records + offset[12])), 3);
+inline __m512 quarters(const char* records, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+  const auto load = [records](uint32_t offset) ALRP_AVX512 __attribute__((always_inline)) {
+    return _mm_load_ps(reinterpret_cast<const float*>(records + offset));
+  };
+  __m512 row = _mm512_castps128_ps512(load(a));
+  row = _mm512_insertf32x4(row, load(b), 1);
+  row = _mm512_insertf32x4(row, load(c), 2);
+  return _mm512_insertf32x4(row, load(d), 3);
 }
 
 ALRP_AVX512
@@ -186,7 +235,10 @@ inline __m512 high(__m512 a, __m512 b) {
 }  // namespace
 
 ALRP_AVX512
-void ValueTable::look_up_avx512(const float* score, int64_t size, float* value) const {
+void ValueTable::look_up_avx512(const Selected& selected, float* value) const {
+  const float* const score = selected.score;
+  const int64_t size = selected.size;
+  const Ahead next(selected);
   // The bytes before each one's record: as the cell of Cells::place, for powers of two multiply without rounding.
   alignas(64) uint32_t offset[kBlock + kLanes];
   const __m512 scale = _mm512_set1_ps(std::ldexp(cells_.scale, 4 - cells_.shift)),
@@ -201,8 +253,12 @@ void ValueTable::look_up_avx512(const float* score, int64_t size, float* value) 
   const __m512 per_step = _mm512_set1_ps(per_step_);
   Later rare;
   for (int64_t k = 0; k < size; k += kLanes) {
-    const __m512 a = quarter(records, offset + k), b = quarter(records, offset + k + 1),
-                 c = quarter(records, offset + k + 2), d = quarter(records, offset + k + 3);
+    next.fetch(k);
+    const Pairs at(offset + k);
+    const __m512 a = quarters(records, at.even(0), at.even(4), at.even(8), at.even(12)),
+                 b = quarters(records, at.odd(0), at.odd(4), at.odd(8), at.odd(12)),
+                 c = quarters(records, at.even(2), at.even(6), at.even(10), at.even(14)),
+                 d = quarters(records, at.odd(2), at.odd(6), at.odd(10), at.odd(14));
     const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
     const __m512 slopes_ab = _mm512_unpackhi_ps(a, b), slopes_cd = _mm512_unpackhi_ps(c, d);
     const __m512 end = low(ab, cd), base = high(ab, cd), slope_below = low(slopes_ab, slopes_cd),
@@ -215,10 +271,9 @@ void ValueTable::look_up_avx512(const float* score, int64_t size, float* value) 
     _mm512_storeu_ps(value + k, result);
     rare.note(k, _mm512_cmp_ps_mask(result, result, _CMP_UNORD_Q));
   }
-  for (int64_t r = 0, found = rare.list(size); r < found; ++r) {
-    const int32_t k = rare[r];
+  rare.visit(size, [&](int64_t k) ALRP_AVX512 __attribute__((always_inline)) {
     value[k] = on_line(search(ends_, records_[offset[k] / sizeof(Record)].known(), score[k]), score[k]);
-  }
+  });
 }
 
 ALRP_AVX512

@@ -9,7 +9,7 @@ namespace alrp::cpu {
 
 bool select_avx512(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out);
 
-void add_to_bins_avx512(const float* score, const int32_t* segment, int64_t size, const Narrow& position,
+void add_to_bins_avx512(const Selected& selected, const int32_t* segment, const Narrow& position,
                         Bin<Narrow::Sum>* bins);
 
 void write_values_avx512(const Selected& selected, const float* value, int64_t size, bool stream, float* out);

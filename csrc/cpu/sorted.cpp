@@ -84,7 +84,7 @@ class NarrowBlocks {
     void count(Buffer* buffer, Bin<Narrow::Sum>* bins) const {
       const Selected& selected = buffer->selected;
       table_.look_up(selected.score, selected.size, buffer->segment);
-      add_to_bins(selected.score, buffer->segment, selected.size, position_, bins);
+      add_to_bins(selected, buffer->segment, position_, bins);
     }
 
     // How many knots lie at or below each of the positives.
@@ -124,7 +124,7 @@ class NarrowBlocks {
     template <typename T>
     void write(Buffer* buffer, T* out) const {
       const Selected& selected = buffer->selected;
-      table_.look_up(selected.score, selected.size, buffer->value);
+      table_.look_up(selected, buffer->value);
       if constexpr (std::is_same_v<T, float>) {
         const bool stream = streams_ && reinterpret_cast<uintptr_t>(out) % 64 == 0;
         write_values(selected, buffer->value, buffer->size, stream, out);

@@ -44,7 +44,7 @@ int run_block(const double* positives, const double* shares, int p, double delta
   std::vector<int32_t> segment(selected.size + kLanes);
   SegmentTable(ends, cells).look_up(selected.score, selected.size, segment.data());
   std::vector<Bin<Narrow::Sum>> bins(knots.segments(), {0, 0});
-  add_to_bins(selected.score, segment.data(), selected.size, position, bins.data());
+  add_to_bins(selected, segment.data(), position, bins.data());
   for (int64_t m = 1; m + 1 < knots.segments(); ++m) {  // what is read: neither below all knots nor above
     counts[m] = bins[m].count;
     sums[m] = bins[m].positions;
@@ -52,7 +52,7 @@ int run_block(const double* positives, const double* shares, int p, double delta
 
   std::vector<float> value(2 * kBlock);
   const Spread spread(knots, shares);
-  ValueTable(ends, cells, knots, position, spread, 1.0).look_up(selected.score, selected.size, value.data());
+  ValueTable(ends, cells, knots, position, spread, 1.0).look_up(selected, value.data());
   const auto aligned = reinterpret_cast<uintptr_t>(gradient) % 64 == 0;
   write_values(selected, value.data(), size, aligned, gradient);
   fence();
