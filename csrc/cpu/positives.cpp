@@ -124,7 +124,7 @@ void CpuBackend::positives(const Input& input, const Tables& tables, int64_t* pl
     }
     sorted[k] = {key_of(score), static_cast<int64_t>(place)};
   }
-  sort(&sorted);
+  sort(input.logits.dtype == Dtype::kFloat64 ? 0 : kFloatRoom, &sorted);
   const auto found = static_cast<int64_t>(flat.size());
   for (int64_t r = 0; r < found; ++r) {
     place[r] = sorted[r].place;

@@ -2,32 +2,37 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <utility>
 
 namespace alrp::cpu {
 namespace {
 
-constexpr int kDigits = 8, kBits = 8;
+constexpr int kKeyBits = 64, kBits = 9, kValues = 1 << kBits;
+constexpr int kMostDigits = (kKeyBits + kBits - 1) / kBits;
 constexpr size_t kFew = 64;  // from here on the digits' counts are worth making
-
-int digit_of(const Keyed& item, int digit) { return static_cast<int>(item.key >> (digit * kBits) & 0xff); }
 
 }  // namespace
 
-void sort(std::vector<Keyed>* items) {
+void sort(int room, std::vector<Keyed>* items) {
   if (items->size() < kFew) {
     std::stable_sort(items->begin(), items->end(),
-                     [](const Keyed& a, const Keyed& b) { return a.key < b.key; });
+                     [room](const Keyed& a, const Keyed& b) { return a.key >> room < b.key >> room; });
     return;
   }
-  std::array<std::array<size_t, 1 << kBits>, kDigits> counts{};
+  const int digits = (kKeyBits - room + kBits - 1) / kBits;
+  const auto digit_of = [room](const Keyed& item, int digit) {
+    return item.key >> room >> digit * kBits & (kValues - 1);
+  };
+  std::array<std::array<uint32_t, kValues>, kMostDigits> counts;
+  std::fill_n(counts.begin(), digits, std::array<uint32_t, kValues>{});
   for (const Keyed& item : *items)
-    for (int d = 0; d < kDigits; ++d) ++counts[d][digit_of(item, d)];
+    for (int d = 0; d < digits; ++d) ++counts[d][digit_of(item, d)];
   std::vector<Keyed> other(items->size());
-  for (int d = 0; d < kDigits; ++d) {
+  for (int d = 0; d < digits; ++d) {
     if (counts[d][digit_of(items->front(), d)] == items->size()) continue;  // all have this digit
-    size_t next = 0;
-    for (size_t& count : counts[d]) next += std::exchange(count, next);
+    uint32_t next = 0;
+    for (uint32_t& count : counts[d]) next += std::exchange(count, next);
     for (const Keyed& item : *items) other[counts[d][digit_of(item, d)]++] = item;
     items->swap(other);
   }

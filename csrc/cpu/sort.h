@@ -11,7 +11,7 @@ struct Keyed {
   int64_t place;
 };
 
-// Ascending by key, stable. By digits: keys of float scores differ in few, and nothing is compared.
-void sort(std::vector<Keyed>* items);
+// Ascending by key without its lowest `room` bits, stable. By digits: nothing is compared.
+void sort(int room, std::vector<Keyed>* items);
 
 }  // namespace alrp::cpu
