@@ -22,6 +22,7 @@ constexpr int64_t kLabelChunk = 1 << 16;
 // What one chunk of labels holds.
 struct Found {
   std::vector<int64_t> index;  // flat indices of its positives, ascending
+  std::vector<double> score;   // theirs, where asked for
   bool invalid = false;
 };
 
@@ -79,13 +80,19 @@ void find_flat(const Labels& labels, int64_t begin, int64_t end, Found* found) {
   for (; start < end; ++start) visit(labels, start, found);
 }
 
-std::vector<Found> find(int64_t n, const Labels& labels) {
-  const int64_t count = label_count(labels, n);
+// `logits`: null where no scores are wanted. Reading them here, each thread waits for its own.
+std::vector<Found> find(const Input& input, const Array* logits) {
+  const Labels& labels = input.labels;
+  const int64_t count = label_count(labels, input.n);
   std::vector<Found> chunks((count + kLabelChunk - 1) / kLabelChunk);
   share_out(static_cast<int64_t>(chunks.size()), 1, [&](const auto& take) {
     take([&](int64_t c, int64_t) {
+      Found& found = chunks[c];
       (labels.classes ? find_rows : find_flat)(labels, c * kLabelChunk,
-                                               std::min(count, (c + 1) * kLabelChunk), &chunks[c]);
+                                               std::min(count, (c + 1) * kLabelChunk), &found);
+      if (!logits) return;
+      found.score.reserve(found.index.size());
+      for (const int64_t i : found.index) found.score.push_back(load(*logits, i));
     });
   });
   return chunks;
@@ -103,29 +110,30 @@ Status summary(const std::vector<Found>& chunks) {
 }  // namespace
 
 void CpuBackend::count_positives(const Input& input, Status* status, void*) {
-  *status = summary(find(input.n, input.labels));
+  *status = summary(find(input, nullptr));
 }
 
 void CpuBackend::positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void*) {
-  const std::vector<Found> chunks = find(input.n, input.labels);
+  const std::vector<Found> chunks = find(input, &input.logits);
   *status = summary(chunks);
-  std::vector<int64_t> flat;  // as many as there is room for; a wrong p is reported by status
-  flat.reserve(input.p);
-  for (const Found& found : chunks)
-    flat.insert(flat.end(), found.index.begin(),
-                found.index.begin() + std::min<int64_t>(found.index.size(), input.p - flat.size()));
-  std::vector<Keyed> sorted(flat.size());
-  for (size_t k = 0; k < flat.size(); ++k) {
-    const size_t place = flat.size() - 1 - k;  // ties descend by flat index
-    double score = load(input.logits, flat[place]);
-    if (score != score) {
-      status->nan = 1;
-      score = 0;  // any number: every result is NaN
+  // As many as there is room for; a wrong p is reported by status.
+  const auto found = std::min(status->found, input.p);
+  std::vector<int64_t> flat;
+  std::vector<Keyed> sorted(found);
+  flat.reserve(found);
+  for (const Found& chunk : chunks) {
+    for (size_t k = 0; k < chunk.index.size() && static_cast<int64_t>(flat.size()) < found; ++k) {
+      double score = chunk.score[k];
+      if (score != score) {
+        status->nan = 1;
+        score = 0;  // any number: every result is NaN
+      }
+      const auto place = static_cast<int64_t>(flat.size());
+      sorted[found - 1 - place] = {key_of(score), place};  // ties descend by flat index
+      flat.push_back(chunk.index[k]);
     }
-    sorted[k] = {key_of(score), static_cast<int64_t>(place)};
   }
   sort(input.logits.dtype == Dtype::kFloat64 ? 0 : kFloatRoom, &sorted);
-  const auto found = static_cast<int64_t>(flat.size());
   for (int64_t r = 0; r < found; ++r) {
     place[r] = sorted[r].place;
     tables.index[r] = flat[sorted[r].place];
