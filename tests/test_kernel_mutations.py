@@ -164,6 +164,11 @@ def test_nothing_is_reported_where_no_fault_is_planted(algorithm):
     assert selection(SOURCES, algorithm) == expected_checks
 
 
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_fault_has_its_place(name):
+    MUTATIONS[name].text()
+
+
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.full]) for n in MUTATIONS])
 def test_fault_is_reported(name):
     # Wrong numbers, a broken rule of the device, a call that fails: all that the suite would stop at.

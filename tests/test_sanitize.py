@@ -5,7 +5,7 @@ import os
 import pytest
 import sanitize
 
-pytestmark = [pytest.mark.full, pytest.mark.unsanitized]
+pytestmark = pytest.mark.unsanitized
 
 CALL = """
 import torch, alrp_cuda
@@ -26,21 +26,27 @@ FAULTS = {
     "out of bounds": (
         "address",
         "cells.cpp",
-        "records_(cells.count)",
-        "records_(cells.count - 1)",
+        "new T[cells.count + kAhead]",
+        "new T[cells.count - 1]",
         "heap-buffer-overflow",
     ),
     "an overflow": (
         "address",
         "sorted.cpp",
-        "    const int64_t p = input_.p;\n    std::vector<double> weight(p, 1.0);",
-        "    const int64_t p = input_.p;\n    volatile int64_t most = INT64_MAX;\n    most = most + p;\n"
-        "    std::vector<double> weight(p, 1.0);",
+        "    const int64_t p = input_.p;\n    if (!sums.s) {",
+        "    const int64_t p = input_.p;\n    volatile int64_t most = INT64_MAX;\n    most = most + p;\n    if (!sums.s) {",
         "signed integer overflow",
     ),
 }
 
 
+@pytest.mark.parametrize("name", FAULTS)
+def test_fault_has_its_place(name):
+    _, file, there, _, _ = FAULTS[name]
+    assert (sanitize.ROOT / "csrc" / "cpu" / file).read_text().count(there) == 1
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_planted_fault_is_reported(tmp_path, name):
     kind_name, file, there, planted, words = FAULTS[name]
@@ -49,15 +55,14 @@ def test_a_planted_fault_is_reported(tmp_path, name):
     source.mkdir()
     sanitize.copy_sources(source)
     path = source / "csrc" / "cpu" / file
-    text = path.read_text()
-    assert text.count(there) == 1
-    path.write_text(text.replace(there, planted))
+    path.write_text(path.read_text().replace(there, planted))
     done = sanitize.run(kind, sanitize.build(kind, source, tmp_path / "build"), ["-c", CALL], capture_output=True)
     assert done.returncode != 0
     assert words in done.stderr
     assert f"csrc/cpu/{file}" in done.stderr
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", sanitize.KINDS.values(), ids=sanitize.KINDS)
 def test_nothing_is_reported_where_nothing_is_planted(kind):
     done = sanitize.run(kind, sanitize.build(kind), ["-c", CALL], capture_output=True)
