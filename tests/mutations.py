@@ -25,20 +25,16 @@ class Mutation:
     units: tuple[str, ...] = ()
     algorithm: str = "tiled"
 
-    def text(self) -> str:
-        """The file with the fault."""
+    def sources(self) -> tuple[Path, ...]:
+        """The sources of csrc/cuda with the fault: its copy lies beside the compiled code, by content as that does."""
         text = (CSRC / self.file).read_text()
         count = text.count(self.old)
         assert count == 1, f"csrc/{self.file} has {count} times what the mutation replaces: {self.old!r}"
         assert self.old != self.new
-        return text.replace(self.old, self.new)
-
-    def sources(self) -> tuple[Path, ...]:
-        """The sources of csrc/cuda with the fault: its copy lies beside the compiled code, by content as that does."""
         contents = [path.read_bytes() for path in sorted(CSRC.rglob("*")) if path.is_file()]
         copy = cache_directory() / f"mutation-{digest(self.file, self.old, self.new, *contents)}"
         shutil.copytree(CSRC, copy, dirs_exist_ok=True)
-        (copy / self.file).write_text(self.text())
+        (copy / self.file).write_text(text.replace(self.old, self.new))
         changed = self.units or (self.file,)
         return tuple(copy / path.relative_to(CSRC) if str(path).endswith(changed) else path for path in SOURCES)
 

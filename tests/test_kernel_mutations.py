@@ -13,7 +13,7 @@ import test_schedules
 import torch
 from cases import Case, Labels, expected
 from compare import assert_same_loss
-from emulated import SOURCES, EmulatedKernels, registered
+from emulated import CSRC, SOURCES, EmulatedKernels, registered
 from emulator import Schedule, missing_requirement
 from implementations import LOSSES, RANKING, Fast, evaluate
 from mutations import MUTATIONS
@@ -166,7 +166,9 @@ def test_nothing_is_reported_where_no_fault_is_planted(algorithm):
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_fault_has_its_place(name):
-    MUTATIONS[name].text()
+    mutation = MUTATIONS[name]
+    assert (CSRC / mutation.file).read_text().count(mutation.old) == 1
+    assert mutation.old != mutation.new
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.full]) for n in MUTATIONS])

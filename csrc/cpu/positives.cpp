@@ -80,8 +80,8 @@ void find_flat(const Labels& labels, int64_t begin, int64_t end, Found* found) {
   for (; start < end; ++start) visit(labels, start, found);
 }
 
-// `logits`: null where no scores are wanted. Reading them here, each thread waits for its own.
-std::vector<Found> find(const Input& input, const Array* logits) {
+// `scores`: whether the positives' are wanted. Read here, each thread waits for its own.
+std::vector<Found> find(const Input& input, bool scores) {
   const Labels& labels = input.labels;
   const int64_t count = label_count(labels, input.n);
   std::vector<Found> chunks((count + kLabelChunk - 1) / kLabelChunk);
@@ -90,9 +90,9 @@ std::vector<Found> find(const Input& input, const Array* logits) {
       Found& found = chunks[c];
       (labels.classes ? find_rows : find_flat)(labels, c * kLabelChunk,
                                                std::min(count, (c + 1) * kLabelChunk), &found);
-      if (!logits) return;
+      if (!scores) return;
       found.score.reserve(found.index.size());
-      for (const int64_t i : found.index) found.score.push_back(load(*logits, i));
+      for (const int64_t i : found.index) found.score.push_back(load(input.logits, i));
     });
   });
   return chunks;
@@ -110,11 +110,11 @@ Status summary(const std::vector<Found>& chunks) {
 }  // namespace
 
 void CpuBackend::count_positives(const Input& input, Status* status, void*) {
-  *status = summary(find(input, nullptr));
+  *status = summary(find(input, false));
 }
 
 void CpuBackend::positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void*) {
-  const std::vector<Found> chunks = find(input, &input.logits);
+  const std::vector<Found> chunks = find(input, true);
   *status = summary(chunks);
   // As many as there is room for; a wrong p is reported by status.
   const auto found = std::min(status->found, input.p);
