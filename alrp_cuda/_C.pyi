@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -45,6 +47,22 @@ class Kernels:
 class NativeKernels(Kernels):
     def __init__(self, is_asynchronous: bool) -> None: ...
 
+def ranking_loss(
+    logits: Tensor,
+    targets: Tensor,
+    loc_errors: Tensor | None,
+    classes: int,
+    background: int,
+    continuous: bool,
+    delta: float,
+    algorithm: int,
+    backend: str,
+    loss: int,
+    eps: float,
+    num_positives: int | None,
+    sizes: Sequence[int],
+    counts: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
 def register_kernels(backend: str, kernels: Kernels) -> None: ...
 def set_debug(enabled: bool) -> None: ...
 def label_message(layout: TargetLayout) -> str: ...

@@ -33,6 +33,9 @@ class Layout(NamedTuple):
     continuous: bool = False
 
 
+FLAT = Layout(0, 0)  # one label a logit
+
+
 def _names(dtypes: tuple[torch.dtype, ...]) -> str:
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
 
@@ -78,7 +81,7 @@ def check_targets(logits: Tensor, targets: Tensor, background: int | None) -> La
             raise ValueError(
                 f"background must be None for targets of the logits' shape {shape}: it is a class index, got {background}"
             )
-        return Layout(0, 0)
+        return FLAT
     if logits.dim() == 0 or labels != shape[:-1]:
         raise ValueError(
             f"targets must have the logits' shape {shape}, or that shape without its last dimension for class indices, "
@@ -136,7 +139,8 @@ def check_scope(scope: str, image_index: Tensor | None, logits: Tensor, targets:
 
 def check_number(name: str, value: object) -> float:
     """Raise unless ``value`` is a real, finite number >= 0 (``delta``, ``eps``); return it as a float."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    # float first: what an abstract class is asked goes through a cache of its own.
+    if isinstance(value, bool) or not isinstance(value, (float, numbers.Real)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     number = float(value)
     if not math.isfinite(number) or number < 0:

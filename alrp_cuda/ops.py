@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.overrides import has_torch_function
 
 from . import batching as batching  # these two register what tracers and vmap ask for
 from . import fakes as fakes
@@ -65,6 +66,8 @@ def choose_backend(name: str, logits: Tensor) -> str:
     Raises:
         ValueError: an unknown name, or logits on a device that the backend does not serve.
     """
+    if name == "auto" and logits.is_cpu:  # without the name of the device, for which torch makes and looks up a string
+        return "cpu"
     device = logits.device.type
     if name == "auto":
         if device not in _C.built_backends:
@@ -100,22 +103,15 @@ def ranking_loss(
     sizes: Sequence[int] = (),
     counts: Sequence[int] = (),
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(cls, loc, rank, precision) of one of LOSSES, (rank part, sort part, ...) of Rank & Sort.
+    """(cls, loc, rank, precision) of one of LOSSES, (rank part, sort part, ...) of Rank & Sort, on a chosen backend.
 
     ``sizes`` and ``counts``: the logits and the positives of slices that are ranked each by itself, with a cls and a loc each.
     """
-    cls, loc, rank, precision, _, _ = torch.ops.alrp_cuda.ranking_loss.default(
-        logits,
-        targets,
-        loc_errors,
-        *layout,
-        delta,
-        choose_algorithm(algorithm),
-        choose_backend(backend, logits),
-        LOSSES.index(loss),
-        eps,
-        num_positives,
-        sizes,
-        counts,
-    )
-    return cls, loc, rank, precision
+    number, tensors = choose_algorithm(algorithm), (logits, targets, loc_errors)
+    arguments = *tensors, *layout, delta, number, backend, LOSSES.index(loss), eps, num_positives, sizes, counts
+    if torch.compiler.is_compiling() or has_torch_function(tensors):
+        cls, loc, rank, precision, _, _ = torch.ops.alrp_cuda.ranking_loss.default(*arguments)
+        return cls, loc, rank, precision
+    # The same operator. In a training step, whose activations have driven all else out of the caches, looking at the arguments
+    # by the schema of a torch.ops would take as long as a tenth of the loss of a million logits.
+    return _C.ranking_loss(*arguments)

@@ -1,5 +1,5 @@
-// The module alrp_cuda._C: loading it registers the operators; it takes kernels written in Python, and tells the
-// messages, build facts and steps of a ranking over several processes that Python needs.
+// The module alrp_cuda._C: loading it registers the operators; it takes kernels written in Python, and has what
+// Python needs: the operator that every step calls, messages, build facts, and the steps of a ranking over several processes.
 #include <torch/csrc/utils/pybind.h>
 
 #include "torch/kernels.h"
@@ -90,6 +90,19 @@ auto by_name(Result (Kernels::*method)(Arguments...) const) {
   };
 }
 
+// The operator ranking_loss without its tables, which autograd alone reads.
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> call_ranking_loss(
+    const at::Tensor& logits, const at::Tensor& targets, const OptionalTensor& loc_errors, int64_t classes,
+    int64_t background, bool continuous, double delta, int64_t algorithm, const std::string& backend,
+    int64_t loss, double eps, const std::optional<c10::SymInt>& num_positives,
+    const std::vector<c10::SymInt>& sizes, const std::vector<c10::SymInt>& counts) {
+  auto [cls, loc, rank, precision, index, tables] =
+      op("alrp_cuda::ranking_loss", ranking_loss)
+          .call(logits, targets, loc_errors, classes, background, continuous, delta, algorithm, backend, loss,
+                eps, num_positives, sizes, counts, /*want_error_gradient=*/false);
+  return {cls, loc, rank, precision};
+}
+
 using NoGil = py::call_guard<py::gil_scoped_release>;
 
 }  // namespace
@@ -130,6 +143,10 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.def("label_message", &alrp::label_message, py::arg("layout"));
   m.def("positives_message", &alrp::positives_message, py::arg("argument"), py::arg("told"),
         py::arg("found"));
+  m.def("ranking_loss", &alrp::call_ranking_loss, alrp::NoGil(), py::arg("logits"), py::arg("targets"),
+        py::arg("loc_errors"), py::arg("classes"), py::arg("background"), py::arg("continuous"),
+        py::arg("delta"), py::arg("algorithm"), py::arg("backend"), py::arg("loss"), py::arg("eps"),
+        py::arg("num_positives"), py::arg("sizes"), py::arg("counts"));
   m.def("choose_algorithm", &alrp::chosen, py::arg("algorithm"), py::arg("dtype"), py::arg("delta"),
         py::arg("positives"));
 

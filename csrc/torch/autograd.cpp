@@ -1,5 +1,4 @@
 // Autograd of the operators: error-driven gradients, which are no derivative and have none.
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -14,14 +13,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Function;
 using torch::autograd::variable_list;
 
-// The operator of that name, below autograd or above it as the thread's guards say: tracers see the call.
-template <typename Signature>
-const c10::TypedOperatorHandle<Signature>& op(const char* name, Signature*) {
-  static const auto handle =
-      c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Signature>();
-  return handle;
-}
-
 OptionalTensor optional(const at::Tensor& tensor) {
   return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
 }
@@ -30,7 +21,8 @@ at::Tensor zeros_where_undefined(const at::Tensor& tensor, const at::Tensor& lik
   return tensor.defined() ? tensor : at::zeros_like(like);
 }
 
-// What a call is but for its tensors; travels in saved_data, as tracers need.
+// What a call is but for its tensors. Travels in saved_data, as tracers need: what a model holds fixed as one entry, for
+// each costs a training step as much as a kernel; what may be symbolic, or belongs to few calls, beside it.
 struct Options {
   int64_t classes, background;
   bool continuous;
@@ -43,24 +35,25 @@ struct Options {
 
   void save(AutogradContext* ctx) const {
     auto& saved = ctx->saved_data;
-    saved["classes"] = classes;
-    saved["background"] = background;
-    saved["continuous"] = continuous;
-    saved["delta"] = delta;
-    saved["algorithm"] = algorithm;
-    saved["backend"] = backend;
-    saved["skew"] = skew;
-    saved["sizes"] = sizes;
-    saved["counts"] = counts;
-    saved["others"] = others;
+    saved["fixed"] = std::make_tuple(classes, background, continuous, delta, algorithm, backend, skew);
+    if (!sizes.empty()) {
+      saved["sizes"] = sizes;
+      saved["counts"] = counts;
+    }
+    if (others.maybe_as_int() != 0) saved["others"] = others;
   }
 
   static Options saved(AutogradContext* ctx) {
     auto& saved = ctx->saved_data;
-    return {saved["classes"].toInt(),  saved["background"].toInt(),     saved["continuous"].toBool(),
-            saved["delta"].toDouble(), saved["algorithm"].toInt(),      saved["backend"].toStringRef(),
-            saved["skew"].toDouble(),  saved["sizes"].toSymIntVector(), saved["counts"].toSymIntVector(),
-            saved["others"].toSymInt()};
+    const auto& fixed = saved["fixed"].toTupleRef().elements();
+    Options o{fixed[0].toInt(), fixed[1].toInt(),       fixed[2].toBool(),  fixed[3].toDouble(),
+              fixed[4].toInt(), fixed[5].toStringRef(), fixed[6].toDouble()};
+    if (const auto found = saved.find("sizes"); found != saved.end()) {
+      o.sizes = found->second.toSymIntVector();
+      o.counts = saved["counts"].toSymIntVector();
+    }
+    if (const auto found = saved.find("others"); found != saved.end()) o.others = found->second.toSymInt();
+    return o;
   }
 };
 

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/SymInt.h>
 
 #include <optional>
@@ -21,6 +22,15 @@ using OptionalTensor = std::optional<at::Tensor>;
 using LossResult =
     std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>>;
 using GradientsResult = std::tuple<at::Tensor, at::Tensor>;
+
+// The operator of that name, of the function's signature. It runs below autograd or above it as the thread's guards say, and
+// tracers see the call.
+template <typename Signature>
+const c10::TypedOperatorHandle<Signature>& op(const char* name, Signature*) {
+  static const auto handle =
+      c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Signature>();
+  return handle;
+}
 
 // `algorithm` is one of Algorithm, or -1 for the faster one. `sizes` (and `counts`): the logits (and positives) of
 // slices that follow one another, each ranked by itself, and cls and loc have one value a slice; empty where all
