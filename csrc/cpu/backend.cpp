@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "array.h"
@@ -34,7 +36,7 @@ void CpuBackend::count(const Input& input, const Tables& tables, double* n_fp, S
                        void* scratch) {
   if (!is_sorted_form(input)) return tiled::count(input, tables.score, 1, n_fp, status, scratch);
   sorted_ = SortedForm::make(input, tables.score);
-  sorted_->count(n_fp, status);
+  uncounted_ = {n_fp, status};
 }
 
 void CpuBackend::count_part(const Input& input, const Tables& tables, void* part, Status* status,
@@ -67,10 +69,16 @@ void CpuBackend::count_from_parts(const Input& input, const Tables& tables, cons
 }
 
 void CpuBackend::pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) {
-  if (is_sorted_form(input) && (!sums.s || finite(spec.loc_errors, input.p)))
+  const bool sorted = is_sorted_form(input) && (!sums.s || finite(spec.loc_errors, input.p));
+  const auto sum = [&] {
     sorted_->pair_sums(spec, sums);
-  else
-    tiled::pair_sums(input, spec, tables.score, sums);
+  };  // on one thread, however many positives there are
+  if (const auto uncounted = std::exchange(uncounted_, std::nullopt)) {
+    sorted_->count(uncounted->n_fp, uncounted->status, sorted ? std::function<void()>(sum) : [] {});
+  } else if (sorted) {
+    sum();
+  }
+  if (!sorted) tiled::pair_sums(input, spec, tables.score, sums);
 }
 
 void CpuBackend::norms(const Input& input, const Tables& tables, double* norm, Status* status,

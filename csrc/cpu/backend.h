@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "../ranking.h"
 #include "sorted.h"
@@ -32,7 +33,14 @@ class CpuBackend final : public Backend {
   void scatter(const Input& input, const Tables& tables, const Gradients& gradients) override;
 
  private:
-  std::unique_ptr<SortedForm> sorted_;  // of the pass under way: made by the first stage that needs it
+  // Of the pass under way: made by the first stage that needs it.
+  std::unique_ptr<SortedForm> sorted_;
+  // What count has left to pair_sums, which does both at once.
+  struct Uncounted {
+    double* n_fp;
+    Status* status;
+  };
+  std::optional<Uncounted> uncounted_;
 };
 
 }  // namespace alrp::cpu

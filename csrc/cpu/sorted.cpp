@@ -1,6 +1,7 @@
 #include "sorted.h"
 
 #include <algorithm>
+#include <atomic>
 #include <mutex>
 #include <vector>
 
@@ -295,13 +296,13 @@ class Form final : public SortedForm {
   Form(const Input& input, const double* score, Arguments... arguments)
       : input_(input), score_(score), layout_(input, score, arguments...), counter_(layout_.blocks) {}
 
-  void count(double* n_fp, Status* status) const override {
-    count_from_bins(layout_.knots, fill_bins(status), n_fp);
+  void count(double* n_fp, Status* status, const std::function<void()>& meanwhile) const override {
+    count_from_bins(layout_.knots, fill_bins(status, meanwhile), n_fp);
   }
 
   void count_part(int64_t* words, Status* status) const override {
     const std::vector<Bin<Sum>> bins =
-        fill_bins(status);  // equal knots are one: there may be fewer than 2p + 1
+        fill_bins(status, [] {});  // equal knots are one: there may be fewer than 2p + 1
     std::fill(words, words + kBinWords * (2 * input_.p + 1), 0);
     for (size_t m = 0; m < bins.size(); ++m) to_words(bins[m], words + kBinWords * m);
   }
@@ -349,11 +350,13 @@ class Form final : public SortedForm {
   }
 
  private:
-  // The bins of all negatives.
-  std::vector<Bin<Sum>> fill_bins(Status* status) const {
+  // The bins of all negatives. The first thread to come runs `meanwhile`; the others take over its blocks.
+  std::vector<Bin<Sum>> fill_bins(Status* status, const std::function<void()>& meanwhile) const {
     std::vector<Bin<Sum>> total;
     std::mutex mutex;
+    std::atomic_flag begun;  // `meanwhile`
     share_out(block_count(input_.n), kPartBlocks, [&](const auto& take) {
+      if (!begun.test_and_set(std::memory_order_relaxed)) meanwhile();
       typename Blocks::Buffer buffer;
       std::vector<Bin<Sum>> bins(layout_.knots.segments(), {0, 0});
       take([&](int64_t first, int64_t last) {
@@ -373,7 +376,10 @@ class Form final : public SortedForm {
         total[m].count += bins[m].count;
       }
     });
-    total.resize(layout_.knots.segments(), {0, 0});  // where there are no blocks
+    if (total.empty()) {  // there are no blocks
+      meanwhile();
+      total.resize(layout_.knots.segments(), {0, 0});
+    }
     return total;
   }
 

@@ -4,6 +4,7 @@
 // Infinite and NaN weights do not go through prefix sums: a call that meets one is passed to the tiled form.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "../ranking.h"
@@ -18,7 +19,8 @@ class SortedForm {
   // p > 0 ascending scores. Both arguments stay alive.
   static std::unique_ptr<SortedForm> make(const Input& input, const double* score);
 
-  virtual void count(double* n_fp, Status* status) const = 0;
+  // One thread runs `meanwhile` first, which must not read what this sets, while the others count.
+  virtual void count(double* n_fp, Status* status, const std::function<void()>& meanwhile) const = 0;
   // count in two halves, see Backend::count_part.
   virtual void count_part(int64_t* words, Status* status) const = 0;
   virtual void count_from_parts(const int64_t* words, double* n_fp) const = 0;
