@@ -37,7 +37,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--algorithm", choices=("auto", *ALGORITHMS), default="auto", help="which form of ours; default: auto")
     parser.add_argument("--device", choices=("cpu", "cuda", "emulated"), default="cpu", help="default: cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the logits; default: float32")
-    parser.add_argument("--repeat", type=count, default=15, metavar="R", help="samples of each at most; default: 15")
+    parser.add_argument("--repeat", type=count, default=51, metavar="R", help="samples of each at most; default: 51")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw times there: against N and P, or case by case")
     cases = parser.add_argument_group("cases", "every N with every P that fits; on the emulated device 1e5 and 50")

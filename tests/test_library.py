@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch._dynamo.utils import counters
+from torch.overrides import TorchFunctionMode
 
 import alrp_cuda
 from alrp_cuda import ALRPLoss, Errors
@@ -325,6 +326,22 @@ def test_forward_mode_is_refused():
     logits, targets, errors = draw()
     with torch.autograd.forward_ad.dual_level(), pytest.raises(RuntimeError, match="jvp is not implemented"):
         alrp(torch.autograd.forward_ad.make_dual(logits.detach(), torch.ones(60)), targets, errors.detach())
+
+
+def test_modes_of_torch_function_see_the_operator():
+    seen = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    arguments = [t.detach() for t in draw()]
+    expected = alrp(*arguments)
+    with Watch():
+        got = alrp(*arguments)
+    assert OPS.ranking_loss.default in seen
+    assert torch.equal(got, expected)
 
 
 def test_unknown_backend_of_an_operator_is_named():
