@@ -70,9 +70,8 @@ void CpuBackend::count_from_parts(const Input& input, const Tables& tables, cons
 
 void CpuBackend::pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) {
   const bool sorted = is_sorted_form(input) && (!sums.s || finite(spec.loc_errors, input.p));
-  const auto sum = [&] {
-    sorted_->pair_sums(spec, sums);
-  };  // on one thread, however many positives there are
+  // On one thread, however many positives there are.
+  const auto sum = [&] { sorted_->pair_sums(spec, sums); };
   if (const auto uncounted = std::exchange(uncounted_, std::nullopt)) {
     sorted_->count(uncounted->n_fp, uncounted->status, sorted ? std::function<void()>(sum) : [] {});
   } else if (sorted) {

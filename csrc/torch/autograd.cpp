@@ -22,7 +22,7 @@ at::Tensor zeros_where_undefined(const at::Tensor& tensor, const at::Tensor& lik
 }
 
 // What a call is but for its tensors. Travels in saved_data, as tracers need: what a model holds fixed as one entry, for
-// each costs a training step as much as a kernel; what may be symbolic, or belongs to few calls, beside it.
+// each takes microseconds of a step; what may be symbolic, or belongs to few calls, beside it.
 struct Options {
   int64_t classes, background;
   bool continuous;
