@@ -115,7 +115,5 @@ def check_group(group: object) -> None:
 
 def connect(group: object) -> Channel | None:
     """The collectives of ``group``; None for None: no communication."""
-    if group is None:
-        return None
     check_group(group)
-    return Channel(group)
+    return None if group is None else Channel(group)
