@@ -84,10 +84,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 unsigned grid_of(int64_t items) {
-  int device = 0, multiprocessors = 1;
-  check(cudaGetDevice(&device), "device");
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device attribute");
-  return static_cast<unsigned>(std::clamp<int64_t>(blocks_for(items), 1, int64_t{kBlocks} * multiprocessors));
+  const int64_t most = int64_t{kBlocks} * current_device().multiprocessors;
+  return static_cast<unsigned>(std::clamp<int64_t>(blocks_for(items), 1, most));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // score.
 #include <thrust/iterator/counting_iterator.h>
 
+#include <climits>
 #include <cstddef>
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_select.cuh>
@@ -70,11 +71,18 @@ struct IndexSink {
   __device__ Slot operator*() const { return {*this, offset}; }
 };
 
+// DeviceSelect counts in 32 bits before CCCL 2.8, which is CUDA 12.9's.
+constexpr int64_t kMostLabels = CCCL_VERSION >= 2008000 ? INT64_MAX : INT_MAX;
+
 cudaError_t select(void* temp, size_t& bytes, const Input& input, int64_t* index, int64_t capacity,
                    Status* status, cudaStream_t stream) {
+  const int64_t labels = label_count(input.labels, input.n);
+  if (labels > kMostLabels)
+    throw std::runtime_error("alrp_cuda: " + std::to_string(labels) +
+                             " labels take a build with CUDA 12.9 or newer");
   return cub::DeviceSelect::If(temp, bytes, thrust::counting_iterator<int64_t>(0),
-                               IndexSink{input.labels, index, capacity, 0}, &status->found,
-                               label_count(input.labels, input.n), IsPositive{input.labels, status}, stream);
+                               IndexSink{input.labels, index, capacity, 0}, &status->found, labels,
+                               IsPositive{input.labels, status}, stream);
 }
 
 cudaError_t sort(void* temp, size_t& bytes, const uint64_t* keys, uint64_t* sorted, const int64_t* places,

@@ -84,7 +84,7 @@ __device__ Found sort_in_block(const Array& logits, int64_t* list, uint64_t* key
     place[r] = at;
     tables.index[r] = at < listed ? list[at] : -1;
     const uint64_t plain = !packed ? key : (key >> 63 ? key & ~kRoom : key | kRoom);
-    tables.score[r] = at < listed ? score_of(plain) : 0.0;
+    tables.score[r] = at < listed ? score_of(plain) : HUGE_VAL;  // scores have to ascend
   }
   if (any_nan) raise(&status->nan);
   return {!__syncthreads_or(any_nan) && found == p && !(flags & kInvalidLabel), (flags & kIgnoredLabel) != 0};
@@ -209,9 +209,7 @@ void CudaBackend::sorted_positives(const Input& input, const Tables& tables, int
     find(input, work.flat, status);
     size = padded(input.p);
     shared = is_shareable(size * kPairBytes) ? size * kPairBytes : 0;
-    check(
-        cudaFuncSetAttribute(prepare, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-        "shared memory");
+    allow_dynamic_shared(reinterpret_cast<const void*>(prepare));
   } else {
     sort_positives(input, tables, place, status, scratch);
   }

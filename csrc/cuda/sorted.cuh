@@ -6,6 +6,7 @@
 #include "../arena.h"
 #include "../positions.h"
 #include "../ranking.h"
+#include "device.h"
 
 namespace alrp::cuda {
 
@@ -121,12 +122,7 @@ struct SortedTables {
 };
 
 // Whether a block of this device has that much dynamic shared memory, beside a little of its own.
-inline bool is_shareable(size_t bytes) {
-  int device = 0, limit = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  return bytes + 1024 <= static_cast<size_t>(limit);
-}
+inline bool is_shareable(size_t bytes) { return bytes + 1024 <= current_device().shared_per_block; }
 
 // Whether the tables go to shared memory; starts are 16 bits wide then.
 inline bool fits_shared(const SortedTables& tables) {
