@@ -47,7 +47,7 @@ def shapes(n: int, p: int, sources: tuple[Path, ...] = SOURCES) -> dict[str, tup
         output = Output(0, NOWHERE, NOWHERE, NOWHERE, NOWHERE, tables, status.data_ptr())
         gradients = Gradients(array, NOWHERE, array, NOWHERE)
         problems.append(lib.dll.alrp_forward(problem, Spec(0, 1e-5, array), output, workspace.data_ptr(), 1))
-        problems.append(lib.dll.alrp_backward(problem, tables, gradients, workspace.data_ptr(), 1))
+        problems.append(lib.dll.alrp_backward(problem, tables, gradients, 1))
     for problem in filter(None, problems):
         raise RuntimeError(problem.decode())
     return {name.rsplit("::", 1)[-1].partition("<")[0]: g.grid for name, g in s.launches if name.startswith("alrp::")}

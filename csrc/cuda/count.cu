@@ -1,8 +1,8 @@
 // count of the sorted form: one streaming pass over the logits.
-#include "backend.h"
+#include "stages.h"
 #include "stream.cuh"
 
-namespace alrp::cuda {
+namespace alrp::cuda::sorted {
 namespace {
 
 // Wide: one logit at a time, tables in global memory.
@@ -203,11 +203,11 @@ __global__ void __launch_bounds__(kBlock, 2)
 
 }  // namespace
 
-void CudaBackend::sorted_count(const Input& input, const Tables& tables, Status* status) {
+void count(const Input& input, const Tables& tables, Status* status, cudaStream_t stream) {
   launch_stream(
-      input, tables.device, stream_, "count_sorted",
+      input, tables.device, stream, "count_sorted",
       [](auto type, auto shared) { return &count_sorted<typename decltype(type)::type, shared.value>; },
       status);
 }
 
-}  // namespace alrp::cuda
+}  // namespace alrp::cuda::sorted

@@ -1,11 +1,11 @@
 // Finding the positives among the labels, as many as one block sorts.
 #include <algorithm>
 
-#include "backend.h"
 #include "launch.h"
 #include "sorted.cuh"
+#include "stages.h"
 
-namespace alrp::cuda {
+namespace alrp::cuda::sorted {
 namespace {
 
 constexpr int kBlocks = 4;   // an SM
@@ -90,11 +90,11 @@ unsigned grid_of(int64_t items) {
 
 }  // namespace
 
-void CudaBackend::find(const Input& input, int64_t* list, Status* status) {
+void list_positives(const Input& input, int64_t* list, Status* status, cudaStream_t stream) {
   const Labels& labels = input.labels;
   const int64_t n = input.n;
   const auto run = [&](auto* kernel, int64_t count, int64_t items) {
-    kernel<<<grid_of(items), kThreads, 0, stream_>>>(labels, count, list, input.p, status);
+    kernel<<<grid_of(items), kThreads, 0, stream>>>(labels, count, list, input.p, status);
     check_launch("find");
   };
   const int64_t threads = n * labels.bytes / (kVectors * 16);  // of which each has whole vectors
@@ -110,4 +110,4 @@ void CudaBackend::find(const Input& input, int64_t* list, Status* status) {
     run(find_labels<8>, n, threads);
 }
 
-}  // namespace alrp::cuda
+}  // namespace alrp::cuda::sorted

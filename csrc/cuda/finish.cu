@@ -2,13 +2,13 @@
 // tables of spread.
 #include <type_traits>
 
-#include "backend.h"
 #include "block.cuh"
 #include "launch.h"
 #include "sorted.cuh"
+#include "stages.h"
 #include "terms.cuh"
 
-namespace alrp::cuda {
+namespace alrp::cuda::sorted {
 namespace {
 
 // n_fp of every positive from the bins, which become their prefix sums.
@@ -209,16 +209,17 @@ __global__ void __launch_bounds__(kOneBlock, 1)
 
 }  // namespace
 
-void CudaBackend::sorted_drive(const Input& input, const Tables& tables) {
-  drive_spread<<<1, threads_for(input.p), 0, stream_>>>(SortedTables(input, tables.device), input.delta,
-                                                        tables.share);
+void drive(const Input& input, const Tables& tables, cudaStream_t stream) {
+  drive_spread<<<1, threads_for(input.p), 0, stream>>>(SortedTables(input, tables.device), input.delta,
+                                                       tables.share);
   check_launch("drive_spread");
 }
 
-void CudaBackend::sorted_terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) {
-  finish<<<1, threads_for(input.p), 0, stream_>>>(SortedTables(input, output.tables.device), input.delta,
-                                                  spec, sums, output);
+void finish(const Input& input, const Spec& spec, const Sums& sums, const Output& output,
+            cudaStream_t stream) {
+  finish<<<1, threads_for(input.p), 0, stream>>>(SortedTables(input, output.tables.device), input.delta, spec,
+                                                 sums, output);
   check_launch("finish");
 }
 
-}  // namespace alrp::cuda
+}  // namespace alrp::cuda::sorted

@@ -1,11 +1,11 @@
 // The second stage of the sorted form: the knots of the positives, laid out.
 #include <algorithm>
 
-#include "backend.h"
 #include "launch.h"
 #include "sorted.cuh"
+#include "stages.h"
 
-namespace alrp::cuda {
+namespace alrp::cuda::sorted {
 namespace {
 
 constexpr int kKnotThreads = 128;  // few, so that many multiprocessors share the searches
@@ -214,13 +214,13 @@ __global__ void __launch_bounds__(kKnotThreads)
 
 }  // namespace
 
-void CudaBackend::lay_knots(const Input& input, const Tables& tables) {
+void lay_knots(const Input& input, const Tables& tables, cudaStream_t stream) {
   const SortedTables to(input, tables.device);
   const int64_t runs = to.most_cells / Floats::kRun + 1;
   const auto columns = static_cast<unsigned>((std::max(input.p, runs) + kKnotThreads - 1) / kKnotThreads);
-  lay_knots_kernel<<<dim3(columns, kTasks), kKnotThreads, 0, stream_>>>(input.delta, fits_shared(to),
-                                                                        tables.score, to);
+  lay_knots_kernel<<<dim3(columns, kTasks), kKnotThreads, 0, stream>>>(input.delta, fits_shared(to),
+                                                                       tables.score, to);
   check_launch("lay_knots");
 }
 
-}  // namespace alrp::cuda
+}  // namespace alrp::cuda::sorted

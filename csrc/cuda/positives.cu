@@ -11,8 +11,8 @@
 #include "../arena.h"
 #include "../keys.h"
 #include "array.cuh"
-#include "backend.h"
 #include "launch.h"
+#include "stages.h"
 
 namespace alrp::cuda {
 namespace {
@@ -150,39 +150,31 @@ __global__ void unpack_keys(const uint64_t* sorted, const int64_t* place, const 
 
 }  // namespace
 
-size_t CudaBackend::positives_scratch_bytes(const Input& input) const {
-  return Scratch(input, nullptr, stream_).bytes;
+size_t positives_scratch_bytes(const Input& input, cudaStream_t stream) {
+  return Scratch(input, nullptr, stream).bytes;
 }
 
-void CudaBackend::count_positives(const Input& input, Status* status, void* scratch) {
-  Scratch work(input, scratch, stream_);
-  check(cudaMemsetAsync(status, 0, sizeof(Status), stream_), "memset of status");
-  if (input.n) check(select(work.temp, work.temp_bytes, input, nullptr, 0, status, stream_), "DeviceSelect");
+void count_positives(const Input& input, Status* status, void* scratch, cudaStream_t stream) {
+  Scratch work(input, scratch, stream);
+  check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");
+  if (input.n) check(select(work.temp, work.temp_bytes, input, nullptr, 0, status, stream), "DeviceSelect");
 }
 
-void CudaBackend::positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
-                            void* scratch) {
-  if (is_sorted_form(input))
-    sorted_positives(input, tables, place, status, scratch);
-  else
-    sort_positives(input, tables, place, status, scratch);
-}
-
-void CudaBackend::sort_positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
-                                 void* scratch) {
-  Scratch work(input, scratch, stream_);
-  check(cudaMemsetAsync(status, 0, sizeof(Status), stream_), "memset of status");
+void sort_positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
+                    cudaStream_t stream) {
+  Scratch work(input, scratch, stream);
+  check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");
   if (input.n)
-    check(select(work.temp, work.temp_bytes, input, work.flat, input.p, status, stream_), "DeviceSelect");
+    check(select(work.temp, work.temp_bytes, input, work.flat, input.p, status, stream), "DeviceSelect");
   if (input.p == 0) return;
   const unsigned blocks = grid_for(input.p);
-  make_keys<<<blocks, kThreads, 0, stream_>>>(input.logits, work.flat, input.p, work.keys, work.places,
-                                              status);
+  make_keys<<<blocks, kThreads, 0, stream>>>(input.logits, work.flat, input.p, work.keys, work.places,
+                                             status);
   check_launch("make_keys");
-  check(sort(work.temp, work.temp_bytes, work.keys, work.sorted, work.places, place, input, stream_),
+  check(sort(work.temp, work.temp_bytes, work.keys, work.sorted, work.places, place, input, stream),
         "DeviceRadixSort");
-  unpack_keys<<<blocks, kThreads, 0, stream_>>>(work.sorted, place, work.flat, input.p, status, tables.index,
-                                                tables.score);
+  unpack_keys<<<blocks, kThreads, 0, stream>>>(work.sorted, place, work.flat, input.p, status, tables.index,
+                                               tables.score);
   check_launch("unpack_keys");
 }
 

@@ -4,12 +4,12 @@
 #include "../arena.h"
 #include "../keys.h"
 #include "array.cuh"
-#include "backend.h"
 #include "block.cuh"
 #include "launch.h"
 #include "sorted.cuh"
+#include "stages.h"
 
-namespace alrp::cuda {
+namespace alrp::cuda::sorted {
 namespace {
 
 constexpr int64_t kMostInBlock = 8192;  // positives that one block sorts
@@ -191,41 +191,39 @@ __global__ void __launch_bounds__(kOneBlock, 1)
 
 }  // namespace
 
-size_t CudaBackend::table_bytes(const Input& input) const {
-  return is_sorted_form(input) ? SortedTables(input, nullptr).bytes : 0;
-}
+size_t table_bytes(const Input& input) { return SortedTables(input, nullptr).bytes; }
 
-size_t CudaBackend::sorted_scratch_bytes(const Input& input) const { return Scratch(input, nullptr).bytes; }
+size_t scratch_bytes(const Input& input) { return Scratch(input, nullptr).bytes; }
 
-void CudaBackend::sorted_positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
-                                   void* scratch) {
+void find(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
+          cudaStream_t stream) {
   const SortedTables to(input, tables.device);
   const bool in_block = input.p <= kMostInBlock;
   const Scratch work(input, scratch);
   int64_t size = 0;
   size_t shared = 0;
   if (in_block) {
-    check(cudaMemsetAsync(status, 0, sizeof(Status), stream_), "memset of status");
-    find(input, work.flat, status);
+    check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");
+    list_positives(input, work.flat, status, stream);
     size = padded(input.p);
     shared = is_shareable(size * kPairBytes) ? size * kPairBytes : 0;
     allow_dynamic_shared(reinterpret_cast<const void*>(prepare));
   } else {
-    sort_positives(input, tables, place, status, scratch);
+    sort_positives(input, tables, place, status, scratch, stream);
   }
-  prepare<<<1, threads_for(input.p), shared, stream_>>>(input.logits, counted(input), input.delta, !in_block,
-                                                        work.flat, shared ? nullptr : work.keys, work.values,
-                                                        static_cast<int>(size), tables, place, status, to);
+  prepare<<<1, threads_for(input.p), shared, stream>>>(input.logits, counted(input), input.delta, !in_block,
+                                                       work.flat, shared ? nullptr : work.keys, work.values,
+                                                       static_cast<int>(size), tables, place, status, to);
   check_launch("prepare");
-  lay_knots(input, tables);
+  lay_knots(input, tables, stream);
 }
 
-void CudaBackend::lay_out(const Input& input, const Tables& tables, Status* status) {
+void lay_out(const Input& input, const Tables& tables, Status* status, cudaStream_t stream) {
   const SortedTables to(input, tables.device);
-  prepare<<<1, threads_for(input.p), 0, stream_>>>(input.logits, counted(input), input.delta, true, nullptr,
-                                                   nullptr, nullptr, 0, tables, nullptr, status, to);
+  prepare<<<1, threads_for(input.p), 0, stream>>>(input.logits, counted(input), input.delta, true, nullptr,
+                                                  nullptr, nullptr, 0, tables, nullptr, status, to);
   check_launch("prepare");
-  lay_knots(input, tables);
+  lay_knots(input, tables, stream);
 }
 
-}  // namespace alrp::cuda
+}  // namespace alrp::cuda::sorted

@@ -1,8 +1,8 @@
 // spread of the sorted form: one streaming pass over the logits, which writes their gradients.
-#include "backend.h"
+#include "stages.h"
 #include "stream.cuh"
 
-namespace alrp::cuda {
+namespace alrp::cuda::sorted {
 namespace {
 
 // Where scores are wide, or weights do not go through prefix sums, or every gradient is NaN: one logit at a
@@ -161,11 +161,11 @@ __global__ void __launch_bounds__(kBlock, 2)
 
 }  // namespace
 
-void CudaBackend::sorted_spread(const Input& input, const Tables& tables, const Gradients& gradients) {
+void spread(const Input& input, const Tables& tables, const Gradients& gradients, cudaStream_t stream) {
   launch_stream(
-      input, tables.device, stream_, "spread_sorted",
+      input, tables.device, stream, "spread_sorted",
       [](auto type, auto shared) { return &spread_sorted<typename decltype(type)::type, shared.value>; },
       tables, gradients.grad_cls, gradients.incoming, gradients.logits);
 }
 
-}  // namespace alrp::cuda
+}  // namespace alrp::cuda::sorted
