@@ -26,7 +26,7 @@ void CudaBackend::count_positives(const Input& input, Status* status, void* scra
 
 void CudaBackend::find(const Input& input, const Tables& tables, int64_t* place, Status* status,
                        void* scratch) {
-  const auto find = is_sorted_form(input) ? sorted::find : sort_positives;
+  const auto find = is_sorted_form(input) ? sorted::find : find_positives;
   find(input, tables, place, status, scratch, stream_);
 }
 

@@ -155,7 +155,7 @@ __device__ __forceinline__ void count_narrow(const Array& logits, const Labels& 
 // count: bins[m] += (1, position) for every negative in segment m that is not below all knots; for every
 // logit where plan.reads_labels is 0.
 //   logits, labels  n; read once (labels: if plan.reads_labels), four logits a load where pointers are aligned
-//   t               as prepare left it
+//   t               as sort_positives left it
 //   status          nan is raised if a negative is NaN
 //   launch          any grid of fewer than 2^32 logits a block, kBlock threads; kShared: t.shared_bytes() of
 //                   shared memory for the starts, the upper ends and the block's own bins, which are added

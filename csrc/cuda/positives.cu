@@ -160,7 +160,7 @@ void count_positives(const Input& input, Status* status, void* scratch, cudaStre
   if (input.n) check(select(work.temp, work.temp_bytes, input, nullptr, 0, status, stream), "DeviceSelect");
 }
 
-void sort_positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
+void find_positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
                     cudaStream_t stream) {
   Scratch work(input, scratch, stream);
   check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");

@@ -51,7 +51,7 @@ __device__ __forceinline__ uint64_t shifted_zero() {
   return static_cast<uint64_t>(__double_as_longlong(kShift));
 }
 
-// What find leaves in status.invalid, until prepare makes it what Status says.
+// What find leaves in status.invalid, until sort_positives makes it what Status says.
 constexpr unsigned long long kInvalidLabel = 1, kIgnoredLabel = 2;
 
 // Two sums that are taken at once.
@@ -81,7 +81,7 @@ struct SortedTables {
   Cluster* clusters;  // (p), Wide
   float* upper;  // (2p + 1) upper end of each segment as a float, Narrow: smallest float at or above the knot
   void* starts;  // (cells + 1) knots in cells below, uint16 where the tables go to shared memory, else uint32
-  void* bins;    // (2p + 1) Bin; after finish, their prefix sums
+  void* bins;    // (2p + 1) Bin; after compute_losses, their prefix sums
   double* base;  // (2p + 1) gradient at the lower end of each segment (Narrow: at its float)
   double* slope;  // (2p + 1) and its slope, per unit of position (Narrow: of score)
   Pair* prefix;   // (p + 1) prefix sums of weights, of two sums at once

@@ -128,7 +128,7 @@ __device__ __forceinline__ void spread_narrow(const Array& logits, const Labels&
 // spread: gradient[j] = grad_cls * sum over i of share[i] H(s_j - score[i]) for negatives j; 0 for what is
 // ignored; what scatter_gradients overwrites for positives.
 //   logits, labels  n, read once (labels: if plan.reads_labels); gradient written once, everywhere
-//   t, tables       as finish left them
+//   t, tables       as compute_losses left them
 //   launch          any grid, kBlock threads; kShared: t.shared_bytes() of shared memory for the starts and
 //                   the segments
 template <typename T, bool kShared>
@@ -137,7 +137,8 @@ __global__ void __launch_bounds__(kBlock, 2)
                   const void* grad_cls, Dtype incoming, Array gradient) {
   const Plan& plan = *t.plan;
   const double scale = load_scalar(grad_cls, incoming);
-  constexpr double kMost = 1e15;  // with shares below 1e15, and delta as prepare bounds it, slopes fit float
+  constexpr double kMost =
+      1e15;  // with shares below 1e15, and delta as sort_positives bounds it, slopes fit float
   if (plan.form != Form::kNarrow || *tables.poison != 0 || !plan.spreads || !(fabs(scale) < kMost)) {
     spread_rare(logits, labels, n, t, plan, delta, tables, scale, gradient);
     return;

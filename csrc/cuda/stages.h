@@ -10,7 +10,7 @@ namespace alrp::cuda {
 // positives.cu: finding them and sorting them by CUB, as many as there are.
 size_t positives_scratch_bytes(const Input& input, cudaStream_t stream);
 void count_positives(const Input& input, Status* status, void* scratch, cudaStream_t stream);
-void sort_positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
+void find_positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
                     cudaStream_t stream);
 
 // The sorted form, with p > 0 positives. It makes sums in `finish`, from the bins that `count` leaves in its tables.
@@ -19,14 +19,14 @@ namespace sorted {
 // find.cu: flat indices of at most p positives, in any order; status.found, and flags in .invalid.
 void list_positives(const Input& input, int64_t* list, Status* status, cudaStream_t stream);
 
-// prepare.cu. lay_out is find for positives that are found and sorted.
+// sort_positives.cu. lay_out is find for positives that are found and sorted.
 size_t table_bytes(const Input& input);
 size_t scratch_bytes(const Input& input);
 void find(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
           cudaStream_t stream);
 void lay_out(const Input& input, const Tables& tables, Status* status, cudaStream_t stream);
 
-void lay_knots(const Input& input, const Tables& tables, cudaStream_t stream);  // knots.cu
+void build(const Input& input, const Tables& tables, cudaStream_t stream);  // build_tables.cu
 
 void count(const Input& input, const Tables& tables, Status* status, cudaStream_t stream);  // count.cu
 
@@ -36,7 +36,7 @@ void pack(const Input& input, const Tables& tables, const Status* status, int64_
 void unpack(const Input& input, const Tables& tables, const int64_t* words, Status* status,
             cudaStream_t stream);
 
-// finish.cu
+// compute_losses.cu
 void finish(const Input& input, const Spec& spec, const Sums& sums, const Output& output,
             cudaStream_t stream);
 void drive(const Input& input, const Tables& tables, cudaStream_t stream);

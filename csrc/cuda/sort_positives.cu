@@ -138,7 +138,7 @@ __device__ int64_t lay_clusters(Wide wide, const double* score, int p, double de
   return count;
 }
 
-// prepare: sorts the positives that find listed, and decides the form.
+// sort_positives: sorts the positives that find listed, and decides the form.
 //   in       list (status.found of them), logits; where `sorted`, tables.index, .score and place are done
 //   out      tables.index, .score, place; the plan but for its cells, positions, clusters, empty bins; status.nan
 //   status   in: found, and invalid as find left it (where `sorted`: as Status has it); out: as Status has it
@@ -146,8 +146,9 @@ __device__ int64_t lay_clusters(Wide wide, const double* score, int p, double de
 //            12 size bytes
 //   launch   one block of threads_for(p) threads; O(p log^2 p) work
 __global__ void __launch_bounds__(kOneBlock, 1)
-    prepare(Array logits, int64_t n, double delta, bool sorted, int64_t* list, uint64_t* keys,
-            uint32_t* values, int size, Tables tables, int64_t* place, Status* status, SortedTables to) {
+    sort_positives(Array logits, int64_t n, double delta, bool sorted, int64_t* list, uint64_t* keys,
+                   uint32_t* values, int size, Tables tables, int64_t* place, Status* status,
+                   SortedTables to) {
   extern __shared__ uint64_t pairs[];
   const int p = static_cast<int>(to.p);
   Found found{true, true};
@@ -207,23 +208,24 @@ void find(const Input& input, const Tables& tables, int64_t* place, Status* stat
     list_positives(input, work.flat, status, stream);
     size = padded(input.p);
     shared = is_shareable(size * kPairBytes) ? size * kPairBytes : 0;
-    allow_dynamic_shared(reinterpret_cast<const void*>(prepare));
+    allow_dynamic_shared(reinterpret_cast<const void*>(sort_positives));
   } else {
-    sort_positives(input, tables, place, status, scratch, stream);
+    find_positives(input, tables, place, status, scratch, stream);
   }
-  prepare<<<1, threads_for(input.p), shared, stream>>>(input.logits, counted(input), input.delta, !in_block,
-                                                       work.flat, shared ? nullptr : work.keys, work.values,
-                                                       static_cast<int>(size), tables, place, status, to);
-  check_launch("prepare");
-  lay_knots(input, tables, stream);
+  sort_positives<<<1, threads_for(input.p), shared, stream>>>(
+      input.logits, counted(input), input.delta, !in_block, work.flat, shared ? nullptr : work.keys,
+      work.values, static_cast<int>(size), tables, place, status, to);
+  check_launch("sort_positives");
+  build(input, tables, stream);
 }
 
 void lay_out(const Input& input, const Tables& tables, Status* status, cudaStream_t stream) {
   const SortedTables to(input, tables.device);
-  prepare<<<1, threads_for(input.p), 0, stream>>>(input.logits, counted(input), input.delta, true, nullptr,
-                                                  nullptr, nullptr, 0, tables, nullptr, status, to);
-  check_launch("prepare");
-  lay_knots(input, tables, stream);
+  sort_positives<<<1, threads_for(input.p), 0, stream>>>(input.logits, counted(input), input.delta, true,
+                                                         nullptr, nullptr, nullptr, 0, tables, nullptr,
+                                                         status, to);
+  check_launch("sort_positives");
+  build(input, tables, stream);
 }
 
 }  // namespace alrp::cuda::sorted
