@@ -1,10 +1,11 @@
-"""What tracers (torch.compile, torch.export) know of the operators' outputs: shapes and dtypes, no values.
+"""What tracers (torch.compile, torch.export) know of the operators' outputs: shapes and dtypes, no values. And vmap's refusal.
 
 P is the number of ``loc_errors`` or what the caller told; else it is known from the labels alone, and a symbol without a
 hint. The size of the tables is the backend's own affair: it is always such a symbol.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import SymInt, Tensor
@@ -173,3 +174,14 @@ for _fake in (
     _count_positives,
 ):
     torch.library.register_fake(f"alrp_cuda::{_fake.__name__[1:]}", _fake)
+
+
+def _refuse(*_: Any) -> Any:
+    raise RuntimeError(
+        "alrp_cuda's losses have no batching rule for torch.func.vmap: to rank the images of a batch each by itself, pass "
+        'scope="image" and image_index'
+    )
+
+
+for _operator in ("ranking_loss", "ranking_sums"):  # with which every loss begins
+    torch.library.register_vmap(f"alrp_cuda::{_operator}", _refuse)

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.overrides import has_torch_function
 
-from . import batching as batching  # these two register what tracers and vmap ask for
-from . import fakes as fakes
+from . import fakes as fakes  # registers what tracers and vmap ask for
 from .inputs import Layout, check_choice
 from .native import _C
 

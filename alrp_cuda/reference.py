@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .first_order import first_order_only
 from .inputs import (
     ORDERS,
     Layout,
@@ -191,7 +190,7 @@ class RankingLoss(torch.autograd.Function):
     def backward(ctx: Any, grad_cls: Tensor, grad_loc: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         grad, grad_errors, logits, loc_errors = ctx.saved_tensors
         grads = (grad * grad_cls).to(logits.dtype), (grad_errors * grad_loc).to(loc_errors.dtype)
-        return *first_order_only(grads, (logits, loc_errors)), *[None] * 6
+        return *_first_order_only(grads, (logits, loc_errors)), *[None] * 6
 
 
 def descending(scores: Tensor) -> Tensor:
@@ -411,7 +410,7 @@ class SortLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_sort: Tensor) -> tuple[Tensor | None, ...]:
         grad, logits = ctx.saved_tensors
-        return *first_order_only((grad * grad_sort,), (logits,)), *[None] * 4
+        return *_first_order_only((grad * grad_sort,), (logits,)), *[None] * 4
 
 
 def rank_sort_loss(
@@ -468,7 +467,7 @@ class _GivenGradient(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         logits, gradient = ctx.saved_tensors
         grad_logits = (gradient * grad).to(logits.dtype)
-        return *first_order_only((grad_logits,), (logits,)), grad.to(ctx.dtype), None, None
+        return *_first_order_only((grad_logits,), (logits,)), grad.to(ctx.dtype), None, None
 
 
 def error_driven_loss(
@@ -530,3 +529,27 @@ def error_driven_loss(
     dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
     result: Tensor = _GivenGradient.apply(logits, value, grad.reshape(logits.shape), dtype)
     return result
+
+
+# Gradients that are no derivative: differentiating them again raises, and is never silently zero.
+
+
+def _first_order_only(gradients: tuple[Tensor | None, ...], inputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """``gradients``, tied to the ``inputs`` they belong to, so that a second derivative by any of these raises.
+
+    ``torch.autograd.function.once_differentiable`` does so only where the incoming gradient itself has a graph: without one, a
+    penalty on the gradient (``create_graph=True``) would train as if it were not there.
+    """
+    if not torch.is_grad_enabled():  # no create_graph: nobody can differentiate again
+        return gradients
+    return _FirstOrderOnly.apply(len(gradients), *gradients, *inputs)  # type: ignore[no-any-return]
+
+
+class _FirstOrderOnly(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+        return tuple(None if t is None else t.view_as(t) for t in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
+        raise RuntimeError("a ranking loss has no second derivative: its gradient is error-driven, no derivative of its value")

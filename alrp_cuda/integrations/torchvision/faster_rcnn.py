@@ -11,8 +11,7 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
-from .codes import code_loss
-from .positives import at_least_float32
+from .positives import at_least_float32, code_loss
 from .prior import ClassBias
 from .ranking import RankingLoss
 from .replacement import MakeLoss, Replacement

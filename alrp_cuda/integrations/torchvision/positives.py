@@ -1,9 +1,10 @@
-"""From torchvision's matches of anchors and objects to class indices and the positives' boxes."""
+"""From torchvision's matches of anchors and objects to class indices and the positives' boxes, and the loss of their codes."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import smooth_l1_loss
 from torchvision.models.detection._utils import Matcher
 
 
@@ -28,6 +29,11 @@ class Positives(NamedTuple):
 def at_least_float32(codes: Tensor) -> Tensor:
     """Box codes as they can be decoded: exponentials and pixels do not fit half types."""
     return codes.to(torch.promote_types(codes.dtype, torch.float32))
+
+
+def code_loss(codes: Tensor, targets: Tensor, beta: float) -> Tensor:
+    """Smooth L1 of box codes (P, 4) against what they should be, summed over the four numbers, mean over the positives."""
+    return smooth_l1_loss(codes, targets, beta=beta, reduction="sum") / max(1, len(codes))
 
 
 def gather_positives(

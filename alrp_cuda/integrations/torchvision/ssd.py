@@ -6,8 +6,7 @@ from functools import partial
 from torch import Tensor
 from torchvision.models.detection.ssd import SSD, SSDScoringHead
 
-from .codes import code_loss
-from .positives import gather_positives
+from .positives import code_loss, gather_positives
 from .prior import ClassBias
 from .ranking import RankingLoss
 from .replacement import MakeLoss, Replacement
