@@ -91,7 +91,7 @@ def use_alrp(
 
     - *Weights loaded before* this call: a trained bias has left the range of torchvision's initialiser and stays. That range is
       0 for SSD and SSDlite, +-1/sqrt(features) for Faster R-CNN, -log(99) for RetinaNet and FCOS. One logit outside it is enough.
-    - *Weights loaded afterwards* replace the bias like any parameter.
+    - *Weights loaded afterwards* replace the bias like any parameter, trained or not.
     - *Calling it again* never sets the bias. :func:`undo_alrp` ends that.
     - Class heads of another make keep theirs. Change a head before this call.
 
