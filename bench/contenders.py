@@ -103,7 +103,7 @@ LOSSES = {
 Step = Callable[[], object]
 
 
-def training_step(loss: Loss, function: Compute, problem: Problem, **options: str) -> Step:
+def training_step(loss: Loss, function: Compute, problem: Problem, **options: str | int) -> Step:
     """Forward and backward of one form; gradients are returned, not accumulated, so that calls leave nothing behind."""
     inputs, forward = loss.inputs(problem), loss.bind(function, problem, **options)
     return lambda: torch.autograd.grad(loss.total(forward()), inputs)
