@@ -23,10 +23,10 @@ DTYPE = "float32"
 # CUB's selection and sort.
 COLUMNS = {
     "find": ("find_labels", "find_rows", "make_keys", "unpack_keys", "Device"),
-    "prepare": ("prepare",),
-    "lay_knots": ("lay_knots",),
+    "sort_positives": ("sort_positives",),
+    "build_tables": ("build_tables",),
     "count": ("count_sorted",),
-    "finish": ("finish",),
+    "compute_losses": ("compute_losses",),
     "spread": ("spread_sorted",),
     "scatter": ("scatter_gradients",),
     "memset": ("Memset",),

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("--device cuda: torch sees no CUDA device")
     out = Console()
     print_heading(out, heading(device, "float32", f"python -m bench.overhead --device {device}"))
-    timings = measure(device=device)
+    timings = measure(ROUNDS, device)
     columns: dict[str, Callable[[str], str]] = {
         "loss": str,
         "us": lambda name: f"{timings[name].median * 1e6:.0f}",

@@ -33,8 +33,10 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(
         machine, "about", lambda sanitizer, commit: {"device": "Some GPU", "versions": "torch 2", "commit": commit}
     )
-    built = tmp_path / "built"
+    built = tmp_path / "built" / build.NAME
+    built.parent.mkdir()
     built.write_bytes(b"an extension")
+    built.with_name("_C.torch").write_text("2.11.0")
     monkeypatch.setattr(build, "PLACE", built)
     return built
 
@@ -353,12 +355,14 @@ def test_the_extension_is_built_for_the_device_alone(gpu, tmp_path):
 
 def test_the_extension_is_kept_with_the_results(gpu, tmp_path):
     Stand(tmp_path / "results").check("profile")
-    gpu.unlink()  # a bare machine
+    for path in gpu.parent.iterdir():  # a bare machine
+        path.unlink()
     again = Stand(tmp_path / "results")
     assert again.check() == 0
     assert again.names == PARTS["tests"] + PARTS["sanitizer"] + PARTS["bench"]
     assert [step.name for step in again.ran].count("build") == 0
     assert gpu.read_bytes() == b"an extension"
+    assert gpu.with_name("_C.torch").read_text() == "2.11.0"
 
 
 @pytest.mark.parametrize("change", ["another torch", "another device", "other sources"])
@@ -404,6 +408,18 @@ def test_without_torch_it_says_so(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True)
     assert done.returncode == 2
     assert "it takes a torch with CUDA" in done.stderr
+
+
+def test_compute_sanitizer_is_found_in_the_toolkit_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "toolkit"))
+    tool = tmp_path / "toolkit" / "bin" / "compute-sanitizer"
+    tool.parent.mkdir(parents=True)
+    tool.write_text("")
+    tool.chmod(0o755)
+    assert machine.sanitizer() == str(tool)
+    tool.rename(tmp_path / tool.name)
+    assert machine.sanitizer() == str(tmp_path / tool.name)
 
 
 def test_the_commit_is_told_or_found(tmp_path, monkeypatch):
@@ -538,6 +554,18 @@ def test_a_test_that_ends_its_process_fails(tmp_path, options):
     tests = Recorded(tmp_path, "k == 3 and __import__('os')._exit(7)", *options)
     ended = tests.run(ENOUGH)
     assert ended.failure == ("1 of 6 tests failed" if options else "exit status 7")
+
+
+@workers
+def test_a_file_that_cannot_be_imported_fails_and_stops_no_other(tmp_path, options):
+    assert "--continue-on-collection-errors" in steps.tests()[0].command
+    tests = Recorded(tmp_path, "pass", "--continue-on-collection-errors", *options)
+    (tmp_path / "test_other.py").write_text("import no_such_package\n")
+    ended = tests.run(ENOUGH)
+    assert ended.failure == "exit status 1"
+    assert not ended.is_cut
+    assert tests.ran == list(range(6))
+    assert "no_such_package" in "\n".join(report.section(tests.step, ended))
 
 
 def test_skipped_tests_and_failing_fixtures_are_told_apart(tmp_path):

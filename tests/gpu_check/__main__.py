@@ -68,18 +68,19 @@ def main(argv: list[str], runner: Runner = run) -> int:
     parser.add_argument("--report", type=Path, metavar="FILE.md", help="default: gpu-check.md in the folder")
     parser.add_argument("--minutes", type=float, default=8.0, help="for each part; default: 8")
     parser.add_argument("--commit", help="where git cannot tell it")
-    parser.add_argument("--sanitizer", default="compute-sanitizer", metavar="PATH", help="of the CUDA toolkit")
+    parser.add_argument("--sanitizer", metavar="PATH", help="default: of PATH or of the CUDA toolkit")
     options = parser.parse_args(argv)
     if reason := machine.no_gpu():
         print(f"gpu-check needs a machine with a GPU: {reason}", file=sys.stderr)
         return 2
-    about = machine.about(options.sanitizer, options.commit)
+    sanitizer = options.sanitizer or machine.sanitizer()
+    about = machine.about(sanitizer, options.commit)
     results = Results(options.folder.resolve(), f"{digest(CHECKED)} {about['device']} {about['versions']}")
     if results.are_new:
         print("==== other sources, or another machine: what lies here is run anew", flush=True)
     arch = build.architecture(machine.capability())
     building = build.step(arch)
-    every = parts(options.sanitizer)
+    every = parts(sanitizer)
     chosen = {options.part: every[options.part]} if options.part else every
     path = options.report or results.folder / "gpu-check.md"
 

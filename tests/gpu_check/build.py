@@ -1,9 +1,8 @@
 """The extension for the device of this machine alone, built in place and kept with the results."""
 
-import gzip
-import shutil
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 
 from .source import BUILT_FROM, ROOT, digest
@@ -11,6 +10,8 @@ from .steps import Step
 
 NAME = "_C" + str(sysconfig.get_config_var("EXT_SUFFIX"))
 PLACE = ROOT / "alrp_cuda" / NAME
+RECORD = "_C.torch"  # which setup.py writes beside it
+ARCHIVE = "extension.tar.gz"
 
 
 def architecture(capability: tuple[int, int]) -> str:
@@ -31,16 +32,17 @@ def step(arch: str) -> Step:
 
 def keep(folder: Path) -> None:
     """Put a copy of the extension into the folder of the results: the next machine may be a bare one."""
-    with PLACE.open("rb") as source, gzip.open(folder / f"{NAME}.gz", "wb", compresslevel=6) as copy:
-        shutil.copyfileobj(source, copy)
+    with tarfile.open(folder / ARCHIVE, "w:gz", compresslevel=6) as archive:
+        for path in (PLACE, PLACE.with_name(RECORD)):
+            if path.exists():
+                archive.add(path, path.name)
 
 
 def restore(folder: Path) -> bool:
     """Put the copy back; False where there is none."""
-    kept = folder / f"{NAME}.gz"
-    if not kept.exists():
+    if not (folder / ARCHIVE).exists():
         return False
-    PLACE.unlink(missing_ok=True)  # a process that has it loaded keeps its own
-    with gzip.open(kept, "rb") as source, PLACE.open("wb") as copy:
-        shutil.copyfileobj(source, copy)
+    PLACE.unlink(missing_ok=True)  # not overwritten: a process may have it loaded
+    with tarfile.open(folder / ARCHIVE) as archive:
+        archive.extractall(PLACE.parent, filter="data")
     return True

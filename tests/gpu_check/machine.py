@@ -1,6 +1,8 @@
 """What a check was made on."""
 
+import os
 import platform
+import shutil
 import subprocess
 from datetime import datetime
 
@@ -23,6 +25,14 @@ def said(*command: str) -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return "; ".join(line.strip() for line in done.stdout.splitlines() if line.strip())
+
+
+def sanitizer() -> str:
+    """compute-sanitizer, of PATH or of the CUDA toolkit, which need not be on it."""
+    homes = (os.environ.get("CUDA_HOME"), "/usr/local/cuda")
+    places = [None, *(f"{home}/bin" for home in homes if home)]
+    found = (shutil.which("compute-sanitizer", path=place) for place in places)
+    return next(filter(None, found), "compute-sanitizer")
 
 
 def capability() -> tuple[int, int]:
