@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -447,6 +449,23 @@ def test_the_digest_is_of_all_that_is_checked(tmp_path):
         assert source.digest(source.CHECKED, tmp_path) != was
         (tmp_path / name).write_text("one")
     assert source.digest(source.CHECKED, tmp_path) == was
+
+
+@pytest.mark.full
+def test_what_the_page_says_is_to_be_carried_suffices(tmp_path):
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    carried = re.search(r"^To carry.*:\n\n    (.*)$", page, re.MULTILINE)[1].split()
+    for name in carried:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    files = [word for word in steps.tests()[0].command if word.endswith(".py")]
+    commands = [["setup.py", "--quiet", "--version"], ["-m", "tests.gpu_check", "--help"]]
+    commands.append(["-m", "pytest", "--collect-only", "-qq", "-m", "gpu and not full", *files])
+    for command in commands:
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    collected = dict(re.findall(r"^(tests/\S+\.py): (\d+)$", done.stdout, re.MULTILINE))
+    assert sum(map(int, collected.values())) > 6000
 
 
 # ---- commands and tests as they are run
