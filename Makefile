@@ -114,4 +114,4 @@ $(VENV)/built: $(VENV)/installed $(NATIVE) setup.py pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .other build dist *.egg-info alrp_cuda/*.so
+	rm -rf $(VENV) .other build dist *.egg-info alrp_cuda/*.so alrp_cuda/_C.torch

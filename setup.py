@@ -1,5 +1,7 @@
 """Builds the one extension, alrp_cuda._C: the CPU backend always, the CUDA backend where torch has CUDA and nvcc is found.
 
+It is for the torch of the environment that it is built in, whose version is written beside it, to alrp_cuda/_C.torch.
+
 Environment:
     ALRP_CUDA             0: without CUDA; 1: with CUDA, or fail with the reason; unset: with CUDA where it can be.
     TORCH_CUDA_ARCH_LIST  architectures, e.g. "8.0 9.0+PTX"; by default those that torch itself was built for.
@@ -17,7 +19,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from setuptools import setup
+import setuptools
 
 HERE = Path(__file__).parent
 # vptr needs the type information of torch's own classes, which torch hides. Python is built with -fwrapv, which defines overflow.
@@ -36,13 +38,29 @@ SANITIZER_FLAGS = {
 }
 VERSION = runpy.run_path(str(HERE / "alrp_cuda" / "version.py"))["__version__"]
 
+OLDEST_TORCH = "2.11"  # that the tests have passed with
+INSTALL = 'pip install torch "setuptools>=77" ninja && pip install --no-build-isolation .'
+
+
+def release(version: str) -> tuple[int, ...]:
+    """(2, 14) of 2.14.1+cu130."""
+    return tuple(int(number) for number in version.split(".")[:2])
+
+
 try:
     import torch
-except ImportError:
+except ImportError as error:
     sys.exit(
-        "alrp_cuda builds against the torch that it will run with, and torch is not installed here: "
-        "`pip install torch`, then `pip install --no-build-isolation .`"
+        f"alrp_cuda builds against the torch of your environment, and this build sees none ({error}): "
+        f"it is not installed, or the build is isolated from it. Type, in your environment:\n{INSTALL}"
     )
+if release(torch.__version__) < release(OLDEST_TORCH):
+    sys.exit(
+        f"alrp_cuda takes torch {OLDEST_TORCH} or newer, found {torch.__version__}. For the newest one, type:\n"
+        f"{INSTALL.replace('install', 'install --upgrade', 1)}"
+    )
+if release(setuptools.__version__) < (77,):
+    sys.exit(f"alrp_cuda builds with setuptools 77 or newer, found {setuptools.__version__}. Type:\n{INSTALL}")
 
 
 def find_cuda_home() -> Path | None:
@@ -140,15 +158,17 @@ extension = cpp_extension.CUDAExtension if cuda_home else cpp_extension.CppExten
 
 
 class BuildExtension(cpp_extension.BuildExtension):
-    """Keeps the objects of an editable installation, whose next one then compiles what has changed alone."""
+    """Compiles what has changed alone, keeps the objects of each torch apart, and notes which torch it was."""
 
     def run(self) -> None:
-        if self.editable_mode:
-            self.build_temp = str(HERE / "build" / "editable")
+        objects = HERE / "build" / "editable" if self.editable_mode else Path(self.build_temp)
+        self.build_temp = str(objects / torch.__version__)
+        self.force = True  # link at least: an older extension may be another torch's
         super().run()
+        Path(self.get_ext_fullpath("alrp_cuda._C")).with_name("_C.torch").write_text(torch.__version__)
 
 
-setup(
+setuptools.setup(
     version=VERSION,
     ext_modules=[
         extension(

@@ -4,7 +4,8 @@ import platform
 
 import torch
 
-from . import _C, __version__
+from . import __version__
+from .native import _C, built_for
 
 
 def main() -> None:
@@ -14,7 +15,7 @@ def main() -> None:
     print(f"alrp_cuda      {__version__}")
     print(f"backends       {', '.join(_C.built_backends)}")
     print(f"architectures  {_C.cuda_architectures if cuda else '- (built without CUDA)'}")
-    print(f"torch          {torch.__version__}")
+    print(f"torch          {torch.__version__} (built for {built_for})")
     print(f"CUDA           {torch.version.cuda or '-'} (GPU: {device})")
     print(f"python         {platform.python_version()} on {platform.system()} {platform.machine()}")
 

@@ -19,6 +19,7 @@ def check_files() -> None:
     for name in ("py.typed", "_C.pyi"):
         assert (package / name).is_file(), f"{name} is not installed"
     distribution = metadata.distribution("alrp_cuda")
+    assert (package / "_C.torch").read_text() == torch.__version__, "the torch it was built for is not recorded"
     tops = {file.parts[0] for file in distribution.files or ()}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"alrp_cuda"}, f"other files are installed: {sorted(tops)}"
     assert any(file.name == "LICENSE" for file in distribution.files or ()), "no licence is installed"
