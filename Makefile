@@ -16,7 +16,7 @@ OTHER := .other/$(notdir $(PYTHON))-torch-$(TORCH)
 OTHER_PYTHON := $(CURDIR)/$(OTHER)/venv/bin/python
 # Of the tests, those that reach torch: no kernels on the emulated device, no benchmark, no training.
 REACHES_TORCH := -k "not emulated" --ignore=tests/emulator --ignore=tests/test_digits_example.py --ignore=tests/test_equivalence.py \
-	--ignore=tests/test_properties.py $(patsubst %,--ignore-glob=tests/test_%*.py,bench compile costs gpu overhead kernel launches schedules vector)
+	--ignore=tests/test_properties.py $(patsubst %,--ignore-glob=tests/test_%*.py,bench compile costs every gpu overhead kernel launches schedules vector)
 
 .PHONY: demo exhibit test test-full test-torch fuzz sanitize dist docs gpu-check bench costs lint format clean
 

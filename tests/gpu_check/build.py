@@ -25,9 +25,9 @@ def key(torch_version: str, arch: str) -> str:
 
 
 def step(arch: str) -> Step:
-    """Build it in place, whatever lies there: its time says nothing of what it was built for."""
+    """Build it in place, whatever lies there."""
     environment = {"ALRP_CUDA": "1", "TORCH_CUDA_ARCH_LIST": arch}
-    return Step("build", (sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--force"), environment)
+    return Step("build", (sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"), environment)
 
 
 def keep(folder: Path) -> None:
