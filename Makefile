@@ -1,5 +1,5 @@
-# make demo | exhibit | test | bench | lint | docs | dist | test-full | test-torch | fuzz | sanitize | gpu-check | costs | format: each makes
-# .venv, installs what it needs and builds the extension; test-torch makes an environment of its own.
+# make demo | exhibit | test | bench | lint | docs | dist | test-full | test-torch | fuzz | sanitize | costs | format: each makes
+# .venv, installs what it needs and builds the extension; test-torch makes an environment of its own, gpu-check takes what there is.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +16,7 @@ OTHER := .other/$(notdir $(PYTHON))-torch-$(TORCH)
 OTHER_PYTHON := $(CURDIR)/$(OTHER)/venv/bin/python
 # Of the tests, those that reach torch: no kernels on the emulated device, no benchmark, no training.
 REACHES_TORCH := -k "not emulated" --ignore=tests/emulator --ignore=tests/test_digits_example.py --ignore=tests/test_equivalence.py \
-	--ignore=tests/test_properties.py $(patsubst %,--ignore-glob=tests/test_%*.py,bench compile costs gpu overhead kernel launches schedules vector)
+	--ignore=tests/test_properties.py $(patsubst %,--ignore-glob=tests/test_%*.py,bench compile costs every gpu overhead kernel launches schedules vector)
 
 .PHONY: demo exhibit test test-full test-torch fuzz sanitize dist docs gpu-check bench costs lint format clean
 
@@ -74,9 +74,9 @@ docs: $(VENV)/built
 	python -m sphinx --fail-on-warning --keep-going --fresh-env --quiet docs build/docs
 	@echo "build/docs/index.html"
 
-# On a machine with a GPU: its tests, compute-sanitizer and the benchmark, with a report in runs/.
-gpu-check: $(VENV)/built
-	python -m tests.gpu_check
+# On a machine with a GPU, with the torch and the pytest that it has (docs/gpu.md): make gpu-check PART=tests COMMIT=1234abc
+gpu-check:
+	$(PYTHON) -m tests.gpu_check $(PART) $(if $(FOLDER),--folder $(FOLDER)) $(if $(COMMIT),--commit $(COMMIT))
 
 bench: $(VENV)/built
 	python -m bench

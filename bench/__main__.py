@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from .allocator import warm_up
 from .cases import Case
 from .contenders import LOSSES
+from .focal_loss import no_compiler
 from .machine import heading
 from .measurement import Disagreement, Measurement, measure
 from .options import parse
@@ -35,6 +36,8 @@ def main(argv: list[str]) -> int:
 
         return world.run(options, out)
     warm_up()
+    if reason := no_compiler(options.device):
+        err.print(f"no compiler: {reason}", style="red", soft_wrap=True, highlight=False, markup=False)
     try:
         measurements = measure_all(options, err)
     except Disagreement as error:

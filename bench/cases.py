@@ -35,6 +35,11 @@ class Problem:
     def positives(self) -> int:
         return self.loc_errors.numel()
 
+    @property
+    def floor_bytes(self) -> int:
+        """What both passes move at least: each logit is read twice, its gradient written once, and each label read once."""
+        return 3 * self.logits.nbytes + self.targets.nbytes
+
     def in_float64(self) -> "Problem":
         """The same numbers, wide enough to compute the truth from."""
         logits, loc_errors = (t.detach().double().requires_grad_() for t in (self.logits, self.loc_errors))

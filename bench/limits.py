@@ -2,7 +2,7 @@
 
 from .cases import Case, Problem
 from .contenders import CONTENDERS, Loss, make_step
-from .goals import goal_of
+from .focal_loss import no_compiler
 from .timing import seconds
 
 # The reference holds every pair in several temporaries, a chunk at a time: about 5 ns a pair and core.
@@ -17,13 +17,12 @@ PROBE_POSITIVES = {"tiled": 65, "loop": 5}
 
 
 def affordable(loss: Loss, case: Case, problem: Problem) -> list[str]:
-    """The contenders to measure. On the cases of the default run that is everyone who has a part in its ratios."""
-    held = goal_of(case) is not None
+    """The contenders to measure."""
     left_out = {
-        "focal": not held and case.logits * case.dtype.itemsize * FOCAL_TENSORS > FOCAL_BYTES,
+        "focal": case.logits * case.dtype.itemsize * FOCAL_TENSORS > FOCAL_BYTES,
+        "compiled focal": no_compiler(case.device.type) is not None,
         "reference": case.pairs > REFERENCE_PAIRS,
-        "tiled": not held and not _ends_in_time("tiled", loss, case, problem),
-        "loop": not held and not _ends_in_time("loop", loss, case, problem),
+        **{name: not _ends_in_time(name, loss, case, problem) for name in PROBE_POSITIVES},
     }
     return [name for name in CONTENDERS if not left_out.get(name)]
 

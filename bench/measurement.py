@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from .agreement import Comparison, check
 from .cases import Case, Problem
 from .contenders import CONTENDERS, LOSSES, WAITING_FOR_NOTHING, make_steps
@@ -12,9 +14,7 @@ from .limits import affordable
 from .memory import peak_bytes
 from .timing import Timing, interleaved, replayed
 
-RATIOS = (("ours", "focal"), ("loop", "ours"), ("tiled", "ours"), ("ours", "copy"))
-# The losses read the logits twice and write their gradient once; a copy is one read and one write.
-FLOOR_COPIES = 1.5
+RATIOS = (("ours", "focal"), ("ours", "compiled focal"), ("ours", "floor"))
 
 
 class Disagreement(Exception):
@@ -27,11 +27,12 @@ class Disagreement(Exception):
 
 @dataclass(frozen=True)
 class Measurement:
-    """Times and peaks by contender; who was left out is missing from both. ``loss`` is a key of LOSSES. ``replays``: times of
-    a CUDA device alone, by contender, empty on other devices."""
+    """Times and peaks by contender; who was left out is missing from both. ``loss`` is a key of LOSSES. ``floor_bytes`` are
+    those of the problem. ``replays``: times of a CUDA device alone, by contender, empty on other devices."""
 
     loss: str
     case: Case
+    floor_bytes: int
     comparisons: list[Comparison]
     timings: dict[str, Timing]
     peaks: dict[str, int]
@@ -43,25 +44,27 @@ class Measurement:
         goal = goal_of(self.case)
         return goal.regime if goal else self.case.regime
 
-    def milliseconds(self, name: str) -> float | None:
-        """A contender's median, or the memory "floor"."""
-        if name == "floor":
-            return self.timings["copy"].median * FLOOR_COPIES * 1e3
-        return self.timings[name].median * 1e3 if name in self.timings else None
+    def milliseconds(self, name: str, *, alone: bool = False) -> float | None:
+        """A contender's median, or the "floor": its bytes at the rate of the copy, which reads and writes the logits;
+        ``alone``: of the device alone."""
+        timings = self.replays if alone else self.timings
+        if name == "floor" and "copy" in timings:
+            copied = 2 * self.case.logits * self.case.dtype.itemsize
+            return timings["copy"].median * 1e3 * self.floor_bytes / copied
+        return timings[name].median * 1e3 if name in timings else None
 
     @property
     def nanoseconds_a_logit(self) -> float:
         return self.timings["ours"].median * 1e9 / self.case.logits
 
-    def ratio(self, over: str, under: str) -> float | None:
-        if over not in self.timings or under not in self.timings:
-            return None
-        return self.timings[over].median / self.timings[under].median
+    def ratio(self, over: str, under: str, *, alone: bool = False) -> float | None:
+        above, below = (self.milliseconds(name, alone=alone) for name in (over, under))
+        return None if above is None or below is None else above / below
 
     def is_met(self, over: str, under: str) -> bool | None:
         """Whether a ratio is within its bound; None where it has none."""
         bound, ratio = bounds_of(self.loss, self.case).get((over, under)), self.ratio(over, under)
-        return None if bound is None or ratio is None else bound.is_met(ratio)
+        return None if bound is None or ratio is None else ratio <= bound
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -70,13 +73,14 @@ class Measurement:
             "logits": self.case.logits,
             "positives": self.case.positives,
             "classes": self.case.classes,
+            "floor_bytes": self.floor_bytes,
             "median_ms": {name: self.milliseconds(name) for name in (*CONTENDERS, "floor")},
             "ratios": {f"{over}/{under}": self.ratio(over, under) for over, under in RATIOS},
             "bounds": {
-                f"{over}/{under}": {bound.kind: bound.limit, "met": self.is_met(over, under)}
+                f"{over}/{under}": {"at most": bound, "met": self.is_met(over, under)}
                 for (over, under), bound in bounds_of(self.loss, self.case).items()
             },
-            "replayed_median_ms": {name: timing.median * 1e3 for name, timing in self.replays.items()},
+            "replayed_median_ms": {name: self.milliseconds(name, alone=True) for name in (*self.replays, "floor")},
             "peak_bytes": {name: self.peaks.get(name) for name in CONTENDERS},
             "samples_ms": {name: [s * 1e3 for s in timing.samples] for name, timing in self.timings.items()},
             "calls_per_sample": {name: timing.calls for name, timing in self.timings.items()},
@@ -101,13 +105,15 @@ def measure(name: str, case: Case, problem: Problem, algorithm: str, repeat: int
     disagreements = [f"{loss.title}, {line}" for comparison in comparisons for line in comparison.disagreements]
     if disagreements:
         raise Disagreement(disagreements)
+    tell("compiling")
     steps = make_steps(contenders, loss, problem, algorithm)
     tell("weighing")
     peaks = {name: peak_bytes(step, case.device) for name, step in steps.items()}
     tell("timing")
-    timings = interleaved(steps, repeat, case.device)
     replays = {}
-    if case.device.type == "cuda":
-        graphs = {name: replayed(step, case.device) for name, step in steps.items() if name in WAITING_FOR_NOTHING}
-        replays = interleaved(graphs, repeat, case.device)
-    return Measurement(name, case, comparisons, timings, peaks, replays)
+    with torch.compiler.set_stance("fail_on_recompile"):  # nothing is compiled while the clock runs
+        timings = interleaved(steps, repeat, case.device)
+        if case.device.type == "cuda":
+            graphs = {name: replayed(step, case.device) for name, step in steps.items() if name in WAITING_FOR_NOTHING}
+            replays = interleaved(graphs, repeat, case.device)
+    return Measurement(name, case, problem.floor_bytes, comparisons, timings, peaks, replays)

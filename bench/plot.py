@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from .measurement import FLOOR_COPIES, Measurement
+from .measurement import Measurement
 from .report import number, size
 
 # Okabe and Ito's palette, which the colour-blind tell apart; the floor is grey and dashed.
@@ -22,8 +22,9 @@ STYLES: dict[str, tuple[str, dict[str, Any]]] = {
     "reference": ("reference", {"color": "#cc79a7", "marker": "v"}),
     "tiled": ("ours, tiled", {"color": "#e69f00", "marker": "D", "markersize": 5}),
     "focal": ("Focal Loss", {"color": "#0072b2", "marker": "^"}),
+    "compiled focal": ("compiled Focal Loss", {"color": "#56b4e9", "marker": "P"}),
     "ours": ("ours", {"color": "#009e73", "marker": "o", "linewidth": 3, "markersize": 7}),
-    "floor": (f"memory floor ({FLOOR_COPIES:g} copies)", {"color": "0.5", "marker": ".", "linestyle": "--"}),
+    "floor": ("memory floor", {"color": "0.5", "marker": ".", "linestyle": "--"}),
 }
 
 

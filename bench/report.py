@@ -70,56 +70,48 @@ def table(console: Console, columns: Mapping[str, Callable[[Any], str]], rows: S
     return out
 
 
-def time(name: str) -> Column:
-    return lambda measurement: figure(measurement.milliseconds(name))
+def cell(value: float | None, *names: str) -> str:
+    """The figure of one contender, or of one over another; nothing but a missing compiler leaves compiled Focal Loss out."""
+    return "no compiler" if value is None and "compiled focal" in names else figure(value)
 
 
-def ratio(over: str, under: str) -> Column:
-    return lambda measurement: figure(measurement.ratio(over, under))
+def time(name: str, *, alone: bool = False) -> Column:
+    return lambda measurement: cell(measurement.milliseconds(name, alone=alone), name)
+
+
+def ratio(over: str, under: str, *, alone: bool = False) -> Column:
+    return lambda measurement: cell(measurement.ratio(over, under, alone=alone), over, under)
 
 
 def verdict(over: str, under: str) -> Column:
-    """The bound of a ratio and whether it is met."""
+    """What a ratio may be at most, and whether it is."""
 
     def text(measurement: Measurement) -> str:
-        bound = bounds_of(measurement.loss, measurement.case).get((over, under))
-        if bound is None:
-            return "-"
-        return f"{bound.limit:g}, {'met' if measurement.is_met(over, under) else 'MISSED'}"
-
-    return text
-
-
-def replay(name: str) -> Column:
-    return lambda measurement: figure(measurement.replays[name].median * 1e3 if name in measurement.replays else None)
-
-
-def replay_ratio(over: str, under: str) -> Column:
-    def text(measurement: Measurement) -> str:
-        times = measurement.replays
-        return figure(times[over].median / times[under].median if over in times and under in times else None)
+        bound, met = bounds_of(measurement.loss, measurement.case).get((over, under)), measurement.is_met(over, under)
+        return "-" if bound is None else f"{bound:g}, {'not measured' if met is None else 'met' if met else 'MISSED'}"
 
     return text
 
 
 def peak(name: str) -> Column:
-    return lambda measurement: figure(measurement.peaks[name] / MIB if name in measurement.peaks else None)
+    return lambda measurement: cell(measurement.peaks[name] / MIB if name in measurement.peaks else None, name)
 
 
 def ratio_columns(measurements: list[Measurement]) -> Columns:
     """Every ratio, with its bound beside it where some case has one."""
     columns: Columns = {}
     for pair in RATIOS:
-        columns["/".join(pair)] = ratio(*pair)
-        bounds = [bounds_of(m.loss, m.case).get(pair) for m in measurements]
-        columns |= {bound.kind: verdict(*pair) for bound in bounds if bound}
+        name = "/".join(pair)
+        columns[name] = ratio(*pair)
+        if any(pair in bounds_of(m.loss, m.case) for m in measurements):
+            columns[f"{name} at most"] = verdict(*pair)
     return columns | {"ours, ns a logit": lambda measurement: figure(measurement.nanoseconds_a_logit)}
 
 
-TIMES = {name: time(name) for name in CONTENDERS}
+TIMES = {name: time(name) for name in (*CONTENDERS, "floor")}
 REPLAYS: Columns = {
-    **{name: replay(name) for name in WAITING_FOR_NOTHING},
-    **{f"ours/{name}": replay_ratio("ours", name) for name in ("focal", "copy")},
+    **{name: time(name, alone=True) for name in (*WAITING_FOR_NOTHING, "floor")},
+    **{"/".join(pair): ratio(*pair, alone=True) for pair in RATIOS},
 }
 PEAKS: Columns = {
     **{name: peak(name) for name in CONTENDERS if name != "copy"},

@@ -1,7 +1,7 @@
 """How long a step takes, in the company of the others."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -13,6 +13,9 @@ from .contenders import Step
 SAMPLE_SECONDS = 0.005
 # A step that has used up as much sits out the remaining rounds, so that a slow one does not set the length of the run.
 BUDGET_SECONDS = 2.0
+
+# Seconds a call: of some calls in a row, on a device.
+Clock = Callable[[Step, int, torch.device], float]
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,16 @@ def seconds(step: Step, calls: int, device: torch.device) -> float:
     return (time.perf_counter() - begin) / calls
 
 
+def enqueued(step: Step, calls: int, device: torch.device) -> float:
+    """Seconds a call until the host has asked for it: it does not wait for the device, whose queue is empty before."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    begin = time.perf_counter()
+    for _ in range(calls):
+        step()
+    return (time.perf_counter() - begin) / calls
+
+
 def replayed(step: Step, device: torch.device) -> Step:
     """The step captured in a CUDA graph: what it makes the device do, without the time that the host takes to ask for it."""
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -57,20 +70,20 @@ def replayed(step: Step, device: torch.device) -> Step:
     return graph.replay
 
 
-def interleaved(steps: Mapping[str, Step], repeat: int, device: torch.device) -> dict[str, Timing]:
+def interleaved(steps: Mapping[str, Step], repeat: int, device: torch.device, clock: Clock = seconds) -> dict[str, Timing]:
     """Time the steps in turn, ``repeat`` rounds, so that whatever else the machine does meets them all alike."""
-    timings = {name: _first_samples(step, device) for name, step in steps.items()}
+    timings = {name: _first_samples(step, device, clock) for name, step in steps.items()}
     for _ in range(repeat):
         for name, step in steps.items():
             samples, calls = timings[name].samples, timings[name].calls
             if sum(samples) * calls < BUDGET_SECONDS:
-                samples.append(seconds(step, calls, device))
+                samples.append(clock(step, calls, device))
     return timings
 
 
-def _first_samples(step: Step, device: torch.device) -> Timing:
+def _first_samples(step: Step, device: torch.device, clock: Clock) -> Timing:
     """Warm up and tell how many calls make a sample; a warm-up that has used up the budget is the one sample itself."""
-    first = seconds(step, 1, device)
+    first = clock(step, 1, device)
     if first >= BUDGET_SECONDS:
         return Timing([first], 1)
-    return Timing([], max(1, round(SAMPLE_SECONDS / max(seconds(step, 1, device), 1e-9))))
+    return Timing([], max(1, round(SAMPLE_SECONDS / max(clock(step, 1, device), 1e-9))))

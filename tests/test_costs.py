@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bench.__main__ import main
+from bench.contenders import LOSSES
 from bench.costs import counting, walls
 from bench.costs.counting import Pass, count, short_name, toolchain
 from bench.costs.inputs import Case
@@ -74,9 +75,28 @@ def test_no_pass_does_less_than_the_floor(dtype, classes):
     passes = count(case)
     assert set(passes) == {"count_positives", "forward", "backward"}
     for name, one in passes.items():
-        assert traffic_read(one.total) >= floor(case, name)["read"]
-        assert traffic_written(one.total) >= floor(case, name)["written"]
+        assert traffic_read(one.total) >= floor(case, [name])["read"]
+        assert traffic_written(one.total) >= floor(case, [name])["written"]
     assert all(time > least for time, least in zip(times(passes), floor_microseconds(case, passes), strict=True))
+
+
+@pytest.mark.parametrize("loss", ["alrp", "ap", "rank_sort"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("classes", [0, 7])
+def test_the_floor_of_a_step_is_the_one_that_times_are_compared_with(loss, dtype, classes):
+    case = Case(3000, 20, loss=loss, dtype=dtype, classes=classes)
+    of_passes = floor(case, ["count_positives", "forward", "backward"])
+    assert sum(of_passes.values()) == LOSSES[loss].labelled(case.draw()).floor_bytes
+
+
+@pytest.mark.parametrize("name", ["forward", "backward"])
+def test_committed_kernels_move_no_less_than_the_floor(name):
+    """Where N is large, too: the sorted form's backward pass reads no labels."""
+    committed = walls.committed()["costs"]
+    for case in walls.cases():
+        moved, least = walls.passes_of(committed[str(case)])[name].total, floor(case, [name])
+        assert traffic_read(moved) >= least["read"], case
+        assert traffic_written(moved) >= least["written"], case
 
 
 @emulated

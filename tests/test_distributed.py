@@ -157,6 +157,18 @@ def test_ranks_find_what_one_process_finds(pool, size, algorithm, name):
 
 @every_loss
 @every_algorithm
+@pytest.mark.parametrize("backend", [backend for backend in backends() if getattr(backend, "values", backend) != ("emulated",)])
+def test_processes_share_one_device(pool, backend, algorithm, name):
+    """Of a GPU, whose tensors gloo takes; processes have no emulated device in common."""
+
+    def run(size, problems):
+        return pool.run(size, evaluate_parts, name, backend, algorithm, problems)
+
+    check(run, 2, name, backend, algorithm, FEW)
+
+
+@every_loss
+@every_algorithm
 @pytest.mark.parametrize("backend", backends())
 def test_every_backend_counts_in_parts(backend, algorithm, name):
     def run(size, problems):

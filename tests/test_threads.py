@@ -1,5 +1,6 @@
 """Threads, torch's and Python's, and forks: the same bits whoever computes, and nobody waits for another."""
 
+import contextlib
 import itertools
 import os
 import signal
@@ -10,6 +11,7 @@ import traceback
 import pytest
 import torch
 from cases import Case, Labels
+from conftest import backends
 from implementations import LOSSES, Fast, continuous, evaluate
 
 import alrp_cuda
@@ -23,6 +25,8 @@ CASES = [
     Case((9000, 1100), Labels(torch.int64, 7), delta=0.5, scale="ties", dtype=torch.float64),
     Case((131_073, 300), Labels(torch.uint8), delta=0.0),
 ]
+# All that serve several calls at a time.
+CONCURRENT = [backend for backend in backends() if getattr(backend, "values", backend) != ("emulated",)]
 
 
 @pytest.fixture(autouse=True)
@@ -32,17 +36,17 @@ def _threads_as_before():
     torch.set_num_threads(before)
 
 
-def step(data, call, forward=None, backward=None):
+def step(data, call, forward=None, backward=None, put=torch.Tensor.detach):
     """Outputs and gradients of ``call(logits, targets, errors)``, each pass with its number of threads."""
-    leaves = [t.detach().clone().requires_grad_() for t in (data.logits, data.loc_errors)]
+    leaves = [put(t.detach()).clone().requires_grad_() for t in (data.logits, data.loc_errors)]
     if forward:
         torch.set_num_threads(forward)
-    result = call(leaves[0], data.targets, leaves[1])
+    result = call(leaves[0], put(data.targets), leaves[1])
     outputs = list(result) if isinstance(result, tuple) else [result]
     if backward:
         torch.set_num_threads(backward)
     grads = torch.autograd.grad(sum(o for o in outputs if o.requires_grad), leaves, allow_unused=True)
-    return [t.detach() for t in (*outputs, *grads) if t is not None]
+    return [t.detach().cpu() for t in (*outputs, *grads) if t is not None]
 
 
 def assert_same_bits(results):
@@ -53,15 +57,15 @@ def assert_same_bits(results):
             assert torch.equal(a.nan_to_num(7), b.nan_to_num(7))
 
 
-def calls(algorithm, options):
-    """Every function of the library on the CPU by name."""
-    losses = Fast("cpu", algorithm)
+def calls(algorithm, options, backend="cpu"):
+    """Every function of the library by name."""
+    losses = Fast(backend, algorithm)
 
     def named(loss):
         return lambda logits, targets, errors: loss(losses, logits, targets, errors, **options)
 
     def by_image(logits, targets, errors):
-        index = torch.arange(targets.numel()).reshape(targets.shape) * 3 // max(1, targets.numel())
+        index = torch.arange(targets.numel(), device=targets.device).reshape(targets.shape) * 3 // max(1, targets.numel())
         return losses.alrp_loss(logits, targets, errors, scope="image", image_index=index, **options)
 
     def own(logits, targets, errors):
@@ -84,25 +88,30 @@ def test_bits_do_not_depend_on_the_number_of_threads_of_either_pass(name, algori
 
 
 @pytest.mark.parametrize("algorithm", ["tiled", "sorted"])
-def test_calls_from_several_python_threads(algorithm):
-    data = [case.build() for case in CASES[:3]]
-    work = [(d, call) for d in data for call in calls(algorithm, d.options).values()]
-    want = [step(d, call) for d, call in work]
-    got: list = [None] * len(work)
+@pytest.mark.parametrize("backend", CONCURRENT)
+def test_calls_from_several_python_threads(backend, algorithm):
+    """On a GPU each thread has a stream of its own, and few and many positives ask for other amounts of shared memory."""
+    put, rounds = Fast(backend, algorithm).put, 10 if backend == "cuda" else 1
+    data = [case.build() for case in (*CASES[:3], Case((20_000, 100)), Case((20_000, 2000)))]
+    work = [(d, call) for d in data for call in calls(algorithm, d.options, backend).values()]
+    want = [step(d, call, put=put) for d, call in work]
+    got: list = [[] for _ in work]
     start = threading.Barrier(4)
 
     def worker(own):
         start.wait()
-        for k in own:
-            got[k] = step(*work[k])
+        with torch.cuda.stream(torch.cuda.Stream()) if backend == "cuda" else contextlib.nullcontext():
+            for k in own * rounds:
+                got[k].append(step(*work[k], put=put))
 
-    threads = [threading.Thread(target=worker, args=(range(k, len(work), 4),)) for k in range(4)]
+    threads = [threading.Thread(target=worker, args=([*range(k, len(work), 4)],)) for k in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    for a, b in zip(want, got, strict=True):
-        assert_same_bits([a, b])
+    for a, results in zip(want, got, strict=True):
+        assert len(results) == rounds
+        assert_same_bits([a, *results])
 
 
 def test_several_python_threads_share_their_tensors():

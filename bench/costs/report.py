@@ -73,7 +73,7 @@ def _counts(case: Case, figures: Figures) -> list[str]:
 
 
 def _floor(case: Case, names: list[str]) -> list[str]:
-    read, written = (sum(floor(case, name)[way] for name in names) / case.logits for way in ("read", "written"))
+    read, written = (least / case.logits for least in floor(case, names).values())
     return ["", "", _hundredths(read), _hundredths(written), "", "", ""]
 
 

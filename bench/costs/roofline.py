@@ -1,6 +1,6 @@
 """A time from counts: what a GPU would need at least if each kernel were held up by memory or by issue alone."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from .counting import SECTOR, Figures, Passes
@@ -39,7 +39,7 @@ GPUS = (
 FORMULA = f"""\
 a kernel: max(traffic / DRAM bandwidth, warp-instructions / (SMs x {SCHEDULERS} schedulers x clock)); all: the sum over kernels.
 traffic: {SECTOR} bytes for each sector a warp-instruction reads or writes, twice that for atomics: no cache is assumed.
-floor: each logit and label read once by each pass, each gradient written once, at DRAM bandwidth.
+floor: each logit read once by forward and once by backward, each gradient written once, each label read once, at DRAM bandwidth.
 Not in it: caches, latency, launches (a few us each), idle SMs of small grids, arithmetic units narrower than a warp (doubles
 run at 1/32 of float32's rate on T4, 1/64 on RTX 4090), and what ptxas makes of the PTX instructions that are counted."""
 
@@ -63,13 +63,14 @@ def times(passes: Passes) -> list[float]:
     return modelled(figures for one in passes.values() for figures in one.kernels.values())
 
 
-def floor(case: Case, name: str) -> Figures:
-    """Bytes that a pass must read and write at least: counting the positives reads labels only."""
-    read = case.label_bytes + (0 if name == "count_positives" else case.logit_bytes)
-    return {"read": read, "written": case.logit_bytes if name == "backward" else 0}
+def floor(case: Case, names: Collection[str]) -> Figures:
+    """Bytes that passes must read and write at least: labels once, since the first to read them can list the positives."""
+    labels = case.label_bytes if {"count_positives", "forward"} & {*names} else 0
+    logits = case.logit_bytes * len({"forward", "backward"} & {*names})
+    return {"read": labels + logits, "written": case.logit_bytes if "backward" in names else 0}
 
 
 def floor_microseconds(case: Case, passes: Passes) -> list[float]:
     """The floor of several passes on each of GPUS."""
-    traffic = sum(sum(floor(case, name).values()) for name in passes)
+    traffic = sum(floor(case, passes).values())
     return [gpu.microseconds(traffic, 0) for gpu in GPUS]
