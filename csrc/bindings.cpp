@@ -97,7 +97,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> call_ranking_loss(
     int64_t loss, double eps, const std::optional<c10::SymInt>& num_positives,
     const std::vector<c10::SymInt>& sizes, const std::vector<c10::SymInt>& counts) {
   auto [cls, loc, rank, precision, index, tables] =
-      op("alrp_cuda::ranking_loss", ranking_loss)
+      op<ranking_loss>("alrp_cuda::ranking_loss")
           .call(logits, targets, loc_errors, classes, background, continuous, delta, algorithm, backend, loss,
                 eps, num_positives, sizes, counts, /*want_error_gradient=*/false);
   return {cls, loc, rank, precision};

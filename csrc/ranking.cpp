@@ -7,7 +7,7 @@ namespace alrp {
 namespace {
 
 struct Workspace {
-  Sums sums;
+  Sums sums{};
   SortErrors sort{};
   void* scratch;
   size_t bytes;
@@ -28,34 +28,18 @@ struct Workspace {
   }
 };
 
-bool has_errors(Loss loss) { return loss == Loss::kALRP || loss == Loss::kALRPHard; }
+constexpr Spec kGivenErrors{Loss::kGiven, 0, {nullptr, Dtype::kFloat32}, {nullptr, Dtype::kFloat32}};
 
-// From the logits to N_FP.
-void count(Backend& backend, const Input& input, const Sums& sums, const Output& output, void* scratch) {
-  backend.positives(input, output.tables, sums.place, output.status, scratch);
-  backend.count(input, output.tables, sums.n_fp, output.status, scratch);
-}
+// A pass of one of our own losses: what it needs of `work`, and H(0).
+struct Pass {
+  Spec spec;
+  Sums sums;
 
-// From N_FP to the tables, for Loss::kGiven.
-void finish_given(Backend& backend, const Input& input, const Sums& sums, const Output& output) {
-  const Spec spec{Loss::kGiven, 0, {nullptr, Dtype::kFloat32}, {nullptr, Dtype::kFloat32}};
-  backend.pair_sums(input, spec, output.tables, sums);
-  backend.terms(input, spec, sums, output);
-}
-
-// From N_FP to losses and tables, for all other losses. `label_at` as Backend::sort_errors has it.
-void finish(Backend& backend, const Input& input, const Spec& given, const Sums& all, const SortErrors& sort,
-            const int64_t* label_at, const Output& output) {
-  Spec spec = given;
-  spec.tie = step(make_step(input.delta), 0, 0);
-  Sums sums = all;
-  if (!has_errors(spec.loss)) sums.s = nullptr;
-  backend.pair_sums(input, spec, output.tables, sums);
-  backend.terms(input, spec, sums, output);
-  if (spec.loss == Loss::kRankSort && input.p > 0) backend.sort_errors(input, spec, sort, label_at, output);
-  if (output.tables.error_gradient && spec.loss == Loss::kALRP)
-    backend.error_gradient(input, sums, output.tables);
-}
+  Pass(const Input& input, const Spec& given, const Workspace& work) : spec(given), sums(work.sums) {
+    spec.tie = step(make_step(input.delta), 0, 0);
+    if (spec.loss != Loss::kALRP && spec.loss != Loss::kALRPHard) sums.s = nullptr;
+  }
+};
 
 }  // namespace
 
@@ -64,17 +48,19 @@ size_t workspace_bytes(const Backend& backend, const Input& input) {
 }
 
 void forward(Backend& backend, const Input& input, const Spec& spec, const Output& output, void* workspace) {
-  const Workspace work(backend, input, workspace);
-  count(backend, input, work.sums, output, work.scratch);
-  finish(backend, input, spec, work.sums, work.sort, output.tables.index, output);
+  Workspace work(backend, input, workspace);
+  work.sort.label_at = output.tables.index;
+  const Pass pass(input, spec, work);
+  backend.find(input, output.tables, pass.sums.place, output.status, work.scratch);
+  backend.count(input, pass.spec, output.tables, pass.sums, output.status, work.scratch);
+  backend.finish(input, pass.spec, pass.sums, work.sort, output);
 }
 
-void sums(Backend& backend, const Input& input, const Sums& sums, double* norm, const Output& output,
-          void* workspace) {
+void sums(Backend& backend, const Input& input, const Sums& sums, const Output& output, void* workspace) {
   void* scratch = Workspace(backend, input, workspace).scratch;
-  count(backend, input, sums, output, scratch);
-  finish_given(backend, input, sums, output);
-  if (input.skew != 1) backend.norms(input, output.tables, norm, output.status, scratch);
+  backend.find(input, output.tables, sums.place, output.status, scratch);
+  backend.count(input, kGivenErrors, output.tables, sums, output.status, scratch);
+  backend.finish(input, kGivenErrors, sums, {}, output);
 }
 
 int64_t part_size(const Input& input) {
@@ -84,31 +70,23 @@ int64_t part_size(const Input& input) {
 
 void count_part(Backend& backend, const Input& input, const Tables& tables, Status* status, void* part,
                 void* workspace) {
-  void* scratch = Workspace(backend, input, workspace).scratch;
-  if (input.skew != 1) backend.norms(input, tables, static_cast<double*>(part) + input.p, status, scratch);
-  backend.count_part(input, tables, part, status, scratch);
+  backend.count_part(input, tables, part, status, Workspace(backend, input, workspace).scratch);
 }
 
 void forward_from_parts(Backend& backend, const Input& input, const Spec& spec, const int64_t* place,
                         const void* sum, const Output& output, void* workspace) {
-  const Workspace work(backend, input, workspace);
-  Sums sums = work.sums;
-  sums.place = const_cast<int64_t*>(place);
-  backend.count_from_parts(input, output.tables, sum, sums.n_fp, output.status);
-  finish(backend, input, spec, sums, work.sort, place, output);
+  Workspace work(backend, input, workspace);
+  work.sums.place = const_cast<int64_t*>(place);
+  work.sort.label_at = place;
+  const Pass pass(input, spec, work);
+  backend.count_from_parts(input, pass.spec, output.tables, sum, pass.sums, output.status);
+  backend.finish(input, pass.spec, pass.sums, work.sort, output);
 }
 
 void sums_from_parts(Backend& backend, const Input& input, const Sums& sums, const void* sum,
                      const Output& output) {
-  backend.count_from_parts(input, output.tables, sum, sums.n_fp, output.status);
-  finish_given(backend, input, sums, output);
-}
-
-void backward(Backend& backend, const Input& input, const Tables& tables, const Gradients& gradients,
-              void* workspace) {
-  if (gradients.logits.data)
-    backend.spread(input, tables, gradients, Workspace(backend, input, workspace).scratch);
-  backend.scatter(input, tables, gradients);
+  backend.count_from_parts(input, kGivenErrors, output.tables, sum, sums, output.status);
+  backend.finish(input, kGivenErrors, sums, {}, output);
 }
 
 }  // namespace alrp

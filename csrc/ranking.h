@@ -1,11 +1,10 @@
-// One ranking loss, from logits to gradients, over any backend: positives -> count -> pair sums -> terms ->
-// (sort errors) -> spread.
+// One ranking loss, from logits to gradients, over any backend: find -> count -> finish -> spread.
 //
 // Every loss here touches the negatives through the matrix H[i,j] = H(s_j - s_i) of P positives i and N
 // negatives j alone, and only by two products: count, H @ 1 = N_FP, and spread, H^T @ c. A backend computes
-// these two (by an Algorithm), the same products among the positives, and what is P-sized. Plain C++ without
-// torch: raw pointers, sizes and a workspace, so that the same code drives the extension and the tests'
-// emulated device.
+// these two (by an Algorithm), the same products among the positives, and the losses from the P sums. Plain
+// C++ without torch: raw pointers, sizes and a workspace, so that the same code drives the extension and the
+// tests' emulated device.
 #pragma once
 
 #include <cstddef>
@@ -96,19 +95,21 @@ struct Spec {
   double tie = 1;    // H(0), which forward fills in
 };
 
-// Sums of each positive, in the tables' order: rank+(i), N_FP(i), S_i; `place` is its position in flat order.
+// Sums of each positive, in the tables' order; `place` is its position in flat order.
 struct Sums {
   int64_t* place;
-  double* rank_pos;
-  double* n_fp;
-  double* s;  // null where the loss has no errors
+  double* rank_pos;  // rank+(i) = 1 + sum over k != i of H(x_ik)
+  double* n_fp;      // N_FP(i) = sum over negatives j of H(x_ij)
+  double* s;         // S_i = sum over k != i of E_k H(x_ik); null where the loss has no errors
+  double* norm;      // sum over negatives j of H(x_ij)^skew; null for a skew of 1
 };
 
-// Room for the sort errors of Rank & Sort, in the tables' order.
+// Rank & Sort: where labels come from, and room for its sort errors, in the tables' order.
 struct SortErrors {
-  double* label;  // (p) y(i)
-  double* error;  // (p) l_S(i)
-  double* share;  // (p) the factor of H(x_ik) in the gradient of a positive k of a lower label
+  const int64_t* label_at;  // (p) where in spec.labels the label of each positive lies, or -1
+  double* label;            // (p) y(i)
+  double* error;            // (p) l_S(i)
+  double* share;            // (p) the factor of H(x_ik) in the gradient of a positive k of a lower label
 };
 
 // The errors of Loss::kGiven. All pointers are the backend's own memory.
@@ -131,14 +132,12 @@ struct Gradients {
   Dtype incoming;
 };
 
-// The two products and what is P-sized, on one device. Calls are asynchronous where the device is. A backend
-// may do the work of a stage in a later one, as long as what the stages leave for the caller is there after
-// the last.
+// The stages of a pass on one device. Calls are asynchronous where the device is; those of one pass come in order, to one
+// object. Scratch is what scratch_bytes() says, shared by all of them.
 class Backend {
  public:
   virtual ~Backend() = default;
 
-  // Bytes of scratch that the calls below share; they run one after the other.
   virtual size_t scratch_bytes(const Input& input) const = 0;
 
   // Bytes of tables.device, a function of the input's sizes, dtypes and delta.
@@ -147,36 +146,29 @@ class Backend {
   // status.found and .invalid of the labels alone, for a caller who does not know p (input.p is not read).
   virtual void count_positives(const Input& input, Status* status, void* scratch) = 0;
 
-  // Finds the positives and sorts them: tables.index, tables.score, place; status.found, .invalid and .nan.
-  virtual void positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
-                         void* scratch) = 0;
+  // find: the positives, sorted: tables.index, tables.score, place; status.found, .invalid and .nan.
+  virtual void find(const Input& input, const Tables& tables, int64_t* place, Status* status,
+                    void* scratch) = 0;
 
-  // count: n_fp[i] = sum over negatives j of H(s_j - score[i]); status.nan.
-  virtual void count(const Input& input, const Tables& tables, double* n_fp, Status* status,
-                     void* scratch) = 0;
+  // count: all of `sums` but place, which is read, or that from which finish makes them; status.nan.
+  virtual void count(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums,
+                     Status* status, void* scratch) = 0;
 
   // count in two halves, for negatives that lie with several processes: each counts its own, the caller adds the
   // parts up element by element, and all go on from the same sums. `part` is as part_size() says. The first half
   // takes positives that are found and sorted (index, score; status.found == p) and begins with them.
   virtual void count_part(const Input& input, const Tables& tables, void* part, Status* status,
                           void* scratch) = 0;
-  virtual void count_from_parts(const Input& input, const Tables& tables, const void* sum, double* n_fp,
-                                Status* status) = 0;
+  virtual void count_from_parts(const Input& input, const Spec& spec, const Tables& tables, const void* sum,
+                                const Sums& sums, Status* status) = 0;
 
-  // rank_pos[i] = 1 + sum over k != i of H(x_ik); s[i] = sum over k != i of E_k H(x_ik).
-  virtual void pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) = 0;
+  // finish: losses, rank, precision, and the tables but for index and score.
+  virtual void finish(const Input& input, const Spec& spec, const Sums& sums, const SortErrors& sort,
+                      const Output& output) = 0;
 
-  // Losses, rank, precision; tables.share, .gradient, .poison; .error_gradient for the hard order.
-  virtual void terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) = 0;
-
-  // Rank & Sort: output.loc, and tables.error_gradient unless it is null. Pairs of positives alone, O(p^2).
-  // label_at[r]: where in spec.labels the label of the r-th positive lies, or -1.
-  virtual void sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
-                           const int64_t* label_at, const Output& output) = 0;
-
-  // norm[i] = sum over negatives j of H(s_j - score[i])^skew; status as count left it.
-  virtual void norms(const Input& input, const Tables& tables, double* norm, Status* status,
-                     void* scratch) = 0;
+  // spread: gradient of every negative j = grad_cls * sum over i of share[i] H(s_j - score[i]), of the positives as the
+  // tables have it, 0 for what is ignored; and the gradient of loc_errors.
+  virtual void spread(const Input& input, const Tables& tables, const Gradients& gradients) = 0;
 
   // tables.share and .gradient of errors that the caller brings, and what spread makes of them.
   virtual void drive(const Input& input, const Drive& drive, const Tables& tables) = 0;
@@ -185,17 +177,6 @@ class Backend {
   // out[k] = sum over i != k of weights[i] H(x_ik). Both in the order of the flat index, which `place` tells.
   virtual void pair_product(const Input& input, const Tables& tables, const int64_t* place,
                             const double* weights, bool transposed, double* out) = 0;
-
-  // tables.error_gradient of the smooth order: 1/P (1/rank(k) + sum over i != k of H(x_ik) / rank(i)).
-  virtual void error_gradient(const Input& input, const Sums& sums, const Tables& tables) = 0;
-
-  // spread: gradient of every negative j = grad_cls * sum over i of share[i] H(s_j - score[i]); 0 for the
-  // rest.
-  virtual void spread(const Input& input, const Tables& tables, const Gradients& gradients,
-                      void* scratch) = 0;
-
-  // Gradients of the positives' scores and of loc_errors.
-  virtual void scatter(const Input& input, const Tables& tables, const Gradients& gradients) = 0;
 };
 
 // The workspace of both passes, in bytes; the caller brings that much of the backend's memory, aligned to 256
@@ -206,9 +187,8 @@ size_t workspace_bytes(const Backend& backend, const Input& input);
 void forward(Backend& backend, const Input& input, const Spec& spec, const Output& output, void* workspace);
 
 // The sums of each positive for a loss of the caller's own: as forward with Loss::kGiven, but `sums` (without s)
-// and, for a skew other than 1, `norm` outlive the call. Gradients are 0 until drive().
-void sums(Backend& backend, const Input& input, const Sums& sums, double* norm, const Output& output,
-          void* workspace);
+// outlive the call. Gradients are 0 until drive().
+void sums(Backend& backend, const Input& input, const Sums& sums, const Output& output, void* workspace);
 
 // Elements of 8 bytes of what count leaves in one process, for others to be added to.
 //   sorted  int64: kBinWords (positions.h) for each of 2p + 1 bins, then status.nan: sums are those of one process
@@ -217,18 +197,14 @@ int64_t part_size(const Input& input);
 
 // forward and sums for positives that lie with several processes, in two halves. Every process brings all p positives
 // in tables.index (its own: their flat index in its logits; the others': -1) and .score, in one order, `place` in the
-// flat order of all of them, and a status of found == p; status.nan may be its own, for it is part of the sum. What is P-sized of `spec` has all positives too;
-// continuous labels are p, in flat order.
+// flat order of all of them, and a status of found == p; status.nan may be its own, for it is part of the sum. loc_errors and
+// labels of `spec` are those of all positives too, in flat order.
 void count_part(Backend& backend, const Input& input, const Tables& tables, Status* status, void* part,
                 void* workspace);
 void forward_from_parts(Backend& backend, const Input& input, const Spec& spec, const int64_t* place,
                         const void* sum, const Output& output, void* workspace);
-// `sums.place` is read. The norms are in `sum`.
+// `sums.place` is read.
 void sums_from_parts(Backend& backend, const Input& input, const Sums& sums, const void* sum,
                      const Output& output);
-
-// Gradients from the tables: one streaming read and write of the logits.
-void backward(Backend& backend, const Input& input, const Tables& tables, const Gradients& gradients,
-              void* workspace);
 
 }  // namespace alrp

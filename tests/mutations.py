@@ -181,7 +181,7 @@ REPORTS = {
     ),
     "status is not reset": Mutation(
         POSITIVES,
-        '  check(cudaMemsetAsync(status, 0, sizeof(Status), stream_), "memset of status");\n  if (input.n)\n',
+        '  check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");\n  if (input.n)\n',
         "  if (input.n)\n",
     ),
     "a wrong number of positives is not reported": Mutation(TERMS_HEADER, " || status.found != p ?", " ?", units=(TERMS,)),
@@ -191,8 +191,8 @@ REPORTS = {
     "ignored logits get no gradient": Mutation(TILED, "if (j < n) store(gradient", "if (j < n && negative) store(gradient"),
 }
 
-FIND, PREPARE, KNOTS, COUNT, SPREAD, FINISH = (
-    f"cuda/{name}.cu" for name in ("find", "prepare", "knots", "count", "spread", "finish")
+FIND, SORT, TABLES, COUNT, SPREAD, LOSSES = (
+    f"cuda/{name}.cu" for name in ("find", "sort_positives", "build_tables", "count", "spread", "compute_losses")
 )
 
 
@@ -234,37 +234,37 @@ SORTED = {
     "sorted: ignored labels are not reported": in_sorted(FIND, "any_ignored |= mark == Mark::kIgnored;", ""),
     "sorted: positives beyond the capacity are listed": in_sorted(FIND, "if (place < capacity)", "if (place >= 0)"),
     "sorted: positives stay in the bins": in_sorted(
-        KNOTS, "if (!plan.reads_labels) floats.take_out", "if (false) floats.take_out"
+        TABLES, "if (!plan.reads_labels) floats.take_out", "if (false) floats.take_out"
     ),
     "sorted: no barrier after a merge in warps": Mutation(
         BLOCK,
         "      if constexpr (kPairs) values[i] = value;\n    }\n    __syncthreads();",
         "      if constexpr (kPairs) values[i] = value;\n    }",
-        units=(PREPARE,),
+        units=(SORT,),
         algorithm="sorted",
     ),
-    "sorted: the positive's own weight is forgotten": in_sorted(FINISH, "+ (1 - self) * per_rank(i)", ""),
+    "sorted: the positive's own weight is forgotten": in_sorted(LOSSES, "+ (1 - self) * per_rank(i)", ""),
     "sorted: a run of sums forgets the warps before": Mutation(
-        BLOCK, "out[i] = scanned.before + out[i]", "out[i] = T() + out[i]", units=(FINISH,), algorithm="sorted"
+        BLOCK, "out[i] = scanned.before + out[i]", "out[i] = T() + out[i]", units=(LOSSES,), algorithm="sorted"
     ),
     "sorted: no barrier after sums are laid out": Mutation(
         BLOCK,
         "out[i] = scanned.before + out[i];\n  __syncthreads();",
         "out[i] = scanned.before + out[i];",
-        units=(FINISH,),
+        units=(LOSSES,),
         algorithm="sorted",
     ),
-    "sorted: ties of knots and positives are not passed": in_sorted(KNOTS, "x[k] + shift == own ?", "false ?"),
-    "sorted: a cell skips one knot too many": in_sorted(KNOTS, "      if (s.cell >= c) return;\n", ""),
+    "sorted: ties of knots and positives are not passed": in_sorted(TABLES, "x[k] + shift == own ?", "false ?"),
+    "sorted: a cell skips one knot too many": in_sorted(TABLES, "      if (s.cell >= c) return;\n", ""),
     "sorted: one block of knots too few": in_sorted(
-        KNOTS, "std::max(input.p, runs) + kKnotThreads - 1)", "std::max(input.p, runs))"
+        TABLES, "std::max(input.p, runs) + kKnotThreads - 1)", "std::max(input.p, runs))"
     ),
     "sorted: driven errors do not reach the tables": in_sorted(
-        TERMS, "  if (is_sorted_form(input)) sorted_drive(input, tables);\n", ""
+        "cuda/backend.cu", "  if (is_sorted_form(input)) sorted::drive(input, tables, stream_);\n", ""
     ),
-    "sorted: tables stay in positions": in_sorted(FINISH, "slope *= position.scale;", ""),
+    "sorted: tables stay in positions": in_sorted(LOSSES, "slope *= position.scale;", ""),
     "sorted: errors at the place of the score": in_sorted(
-        FINISH, "error_gradient[sums.place[i]] = spread", "error_gradient[i] = spread"
+        LOSSES, "error_gradient[sums.place[i]] = spread", "error_gradient[i] = spread"
     ),
 }
 
@@ -328,7 +328,7 @@ LAUNCHES = {
         TERMS, "terms_kernel<<<1, threads_for(input.p),", "terms_kernel<<<1, 2 * kOneBlock,"
     ),
     "the default stream": Mutation(
-        TILED, "sum_parts<<<grid_for(p), kThreads, 0, stream_>>>", "sum_parts<<<grid_for(p), kThreads>>>"
+        TILED, "sum_parts<<<grid_for(p), kThreads, 0, stream>>>", "sum_parts<<<grid_for(p), kThreads>>>"
     ),
     "workspace for half the partial sums": Mutation(
         TILED,

@@ -114,6 +114,15 @@ def test_every_cell_trains(detector, loss, tmp_path, capsys):
             torch.testing.assert_close(balance, torch.ones(ITERATIONS), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_every_loss_starts_from_the_same_weights(detector, loss):
+    model = DETECTORS[detector]()
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    LOSSES[loss](model, ITERATIONS)
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+
+
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_training_lowers_the_loss(detector):
     """On the same few canvases again and again."""

@@ -62,6 +62,13 @@ def test_rank_and_sort_waits_for_nothing():
         assert session.counters.host_syncs == session.counters.allocations == session.counters.copies == 0
 
 
+def test_limits_of_kernels_are_set_once_whatever_the_number_of_positives():
+    # Set before every launch to what it needs, another thread could lower them in between.
+    first = [passes("dense", 16_384, p) for p in (1, 500)]
+    later = [passes("dense", 16_384, p) for p in (100, 2000)]
+    assert all(session.counters.limits_set == 0 for both in later for session in both), first
+
+
 def at_target(regime, p, count):
     """``count(session)`` of both passes together, per logit, at TARGET logits."""
     small, large = (sum(count(session.counters) for session in passes(regime, n, p)) for n in (SMALL, LARGE))

@@ -1,6 +1,7 @@
 """The launches of csrc/cuda at sizes that no emulator runs through: their grids, and what lies beyond 2^31 elements."""
 
 import ctypes
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from emulated import SOURCES, EmulatedKernels, library
 from emulated.structures import Array, Gradients, Input, Labels, Output, Spec, Tables
 from emulator import EmulatorError, Module, Schedule, missing_requirement
+from mutations import Mutation
 from torch import Tensor
 
 from alrp_cuda import _C
@@ -45,7 +47,7 @@ def shapes(n: int, p: int, sources: tuple[Path, ...] = SOURCES) -> dict[str, tup
         output = Output(0, NOWHERE, NOWHERE, NOWHERE, NOWHERE, tables, status.data_ptr())
         gradients = Gradients(array, NOWHERE, array, NOWHERE)
         problems.append(lib.dll.alrp_forward(problem, Spec(0, 1e-5, array), output, workspace.data_ptr(), 1))
-        problems.append(lib.dll.alrp_backward(problem, tables, gradients, workspace.data_ptr(), 1))
+        problems.append(lib.dll.alrp_backward(problem, tables, gradients, 1))
     for problem in filter(None, problems):
         raise RuntimeError(problem.decode())
     return {name.rsplit("::", 1)[-1].partition("<")[0]: g.grid for name, g in s.launches if name.startswith("alrp::")}
@@ -180,6 +182,22 @@ def test_positives_beyond_two_to_the_31(sources):
     assert index.tolist() == [FAR + 5, 7]
     assert tables[:2].tolist() == [-1.5, 0.25]
     assert status.tolist() == [2, 0, 0]
+
+
+def test_scores_ascend_where_fewer_positives_are_found_than_told(sources):
+    logits, targets = torch.tensor([3.0, -1.0, 2.0]), torch.tensor([1, 0, 1])
+    kernels = EmulatedKernels(schedule=SCHEDULE, sources=sources)
+    *_, index, tables, status = kernels.forward(_C.Problem(logits, targets, layout(), DELTA, 1), 4, 2, None, False, 1e-5)
+    score = tables[-1 - 3 * 4 :][:4]
+    assert status.tolist() == [2, 0, 0]
+    assert index.tolist() == [2, 0, -1, -1]
+    assert score.tolist() == [2, 3, math.inf, math.inf]
+
+
+def test_labels_beyond_two_to_the_31_are_refused_where_cub_counts_in_32_bits():
+    mutation = Mutation("cuda/positives.cu", "CCCL_VERSION >= 2008000", "false")
+    with pytest.raises(RuntimeError, match=f"{FAR} labels take a build with CUDA 12.9 or newer"):
+        shapes(FAR, 1, mutation.sources())
 
 
 def test_beyond_the_end_is_noticed():

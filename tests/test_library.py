@@ -1,14 +1,19 @@
 """The operators as torch.library sees them, and the losses under torch.compile, torch.export, autocast and torch.func."""
 
+import subprocess
+from pathlib import Path
+
 import pytest
 import torch
 from torch._dynamo.utils import counters
 from torch.overrides import TorchFunctionMode
+from torch.utils import cpp_extension
 
 import alrp_cuda
 from alrp_cuda import ALRPLoss, Errors
 
 OPS = torch.ops.alrp_cuda
+ROOT = Path(__file__).parents[1]
 
 
 def draw(n=60, p=9, seed=0, dtype=torch.float32, classes=0):
@@ -60,6 +65,16 @@ class TestOpcheck:
         torch.library.opcheck(OPS.ranking_gradients.default, call, test_utils=first_order)
         for others in ((), (40,)):
             torch.library.opcheck(OPS.ranking_gradients.default, (*detached(call), *others))
+
+    def test_incoming_gradients_of_two_dtypes_are_refused(self):
+        *call, grad_cls, grad_loc, dtype = detached(call_of_gradients(*draw()))
+        with pytest.raises(TypeError, match="grad_cls and grad_loc must have one dtype, got Float and Double"):
+            OPS.ranking_gradients(*call, grad_cls, grad_loc.double(), dtype)
+
+    def test_operators_of_one_signature_are_told_apart(self):
+        command = [cpp_extension.get_cxx_compiler(), "-std=c++20", "-fsyntax-only", f"-I{ROOT / 'csrc'}"]
+        command += [f"-isystem{path}" for path in cpp_extension.include_paths()]
+        subprocess.run([*command, str(ROOT / "tests" / "native" / "one_signature.cpp")], check=True)
 
     @pytest.mark.parametrize("told", [9, None])
     @pytest.mark.parametrize("skew", [1.0, 2.0])

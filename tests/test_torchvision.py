@@ -5,6 +5,7 @@
 import copy
 import doctest
 import importlib
+import math
 import pickle
 import pkgutil
 from collections.abc import Collection, Iterable
@@ -510,7 +511,7 @@ def assert_detects(found: dict[str, Tensor], expected: list[tuple[float, int, li
 
 
 def test_ssd_scores_by_sigmoid():
-    model, (images, _) = ready("ssd", 1, 2)
+    model, (images, _) = ready("ssd", 1, 2, prior_probability=None)
     model.eval().score_thresh = 0.6
     outputs = []
     model.head.register_forward_hook(lambda module, args, output: outputs.append(output))
@@ -523,7 +524,7 @@ def test_ssd_scores_by_sigmoid():
 
 
 def test_box_head_scores_by_sigmoid():
-    model, (images, _) = ready("faster rcnn", 1, 2)
+    model, (images, _) = ready("faster rcnn", 1, 2, prior_probability=None)
     model.eval().roi_heads.score_thresh = 0.3
     with calls_of(model.roi_heads, "postprocess_detections") as calls:
         found = model(images)
@@ -546,6 +547,191 @@ def test_the_background_column_takes_no_part():
                 layer.bias.view(-1, CLASSES + 1)[:, 0] += 5.0
         torch.testing.assert_close(outputs[0][0], outputs[1][0], rtol=0, atol=0)
         assert all(torch.equal(a[key], b[key]) for a, b in zip(outputs[0][1], outputs[1][1], strict=True) for key in a)
+
+
+# --- the bias that class logits begin with ------------------------------------------------------------------------------
+
+
+def ssdlite() -> SSD:
+    torch.manual_seed(0)
+    return detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=CLASSES + 1)
+
+
+# Detectors whose class bias is as torchvision's initialisers leave it, the range of these, and the columns of an anchor.
+HEADS = {
+    "retinanet": (detectors.tiny_retinanet, -math.log(99), 0.0, CLASSES),
+    "fcos": (detectors.tiny_fcos, -math.log(99), 0.0, CLASSES),
+    "ssd": (detectors.tiny_ssd, 0.0, 0.0, CLASSES + 1),
+    "ssdlite": (ssdlite, 0.0, 0.0, CLASSES + 1),
+    "faster rcnn": (detectors.tiny_faster_rcnn, 0.0, 1 / 4, CLASSES + 1),  # of 16 features
+}
+
+
+def class_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers that put out the class logits, one a level where each has its own."""
+    if isinstance(model, FasterRCNN):
+        return [model.roi_heads.box_predictor.cls_score]
+    if isinstance(model, SSD):
+        return [list(level.modules())[-1] for level in model.head.classification_head.module_list]
+    return [model.head.classification_head.cls_logits]
+
+
+def class_biases(model: nn.Module) -> list[Tensor]:
+    return [layer.bias.detach().clone() for layer in class_layers(model)]
+
+
+def is_same(some: list[Tensor], others: list[Tensor]) -> bool:
+    """Bit by bit."""
+    return len(some) == len(others) and all(map(torch.equal, some, others))
+
+
+@pytest.mark.parametrize("builder", quick(["fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large"], STOCK))
+def test_few_scores_pass_the_threshold_at_first(builder):
+    passing = {}
+    for prior in (None, 0.01):
+        torch.manual_seed(0)
+        model = getattr(detection, builder)(weights=None, weights_backbone=None, num_classes=CLASSES + 1)
+        model = use_alrp(model, prior_probability=prior).eval()
+        with calls_of(owner_of_detections(model), "postprocess_detections") as calls:
+            model(batch(1, 1)[0])
+        outputs = calls[0][0]
+        logits = outputs["cls_logits"] if isinstance(outputs, dict) else outputs
+        passing[prior] = (logits[..., 1:].sigmoid() > 0.05).float().mean()  # Faster R-CNN's threshold
+    assert passing == {None: 1, 0.01: 0}
+
+
+def owner_of_detections(model: nn.Module) -> nn.Module:
+    return model.roi_heads if isinstance(model, FasterRCNN) else model
+
+
+@pytest.mark.parametrize("prior", [None, 0.01, 0.2])
+@pytest.mark.parametrize("name", HEADS)
+def test_only_the_ranked_class_bias_begins_at_the_prior(name, prior):
+    build, start, width, columns = HEADS[name]
+    before = build().state_dict()
+    model = build()
+    biases = {id(p): p for p in (layer.bias for layer in class_layers(model))}
+    use_alrp(model, **({} if prior == 0.01 else {"prior_probability": prior}))
+    assert [id(layer.bias) for layer in class_layers(model)] == list(biases), "an optimizer may hold them"
+    for key, parameter in model.named_parameters():
+        expected = before[key].clone()
+        if id(parameter) in biases:
+            assert ((expected - start).abs() <= width).all()
+            if prior is not None:
+                expected.view(-1, columns)[:, columns - CLASSES :] = -math.log((1 - prior) / prior)
+        assert torch.equal(parameter, expected), key
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("name", HEADS)
+def test_frozen_bias_of_any_dtype_begins_at_the_prior(name, dtype):
+    build, *_, columns = HEADS[name]
+    model = build().to(dtype).requires_grad_(False)
+    use_alrp(model, prior_probability=0.2)
+    for bias in class_biases(model):
+        ranked = bias.view(-1, columns)[:, columns - CLASSES :]
+        assert torch.equal(ranked, torch.full_like(ranked, -math.log(4)))
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_trained_bias_stays(name):
+    build, start, width, _ = HEADS[name]
+    model = build()
+    with torch.no_grad():
+        class_layers(model)[-1].bias[-1] = start - width - 1e-3  # one has left the initialiser's range
+    before = class_biases(model)
+    assert is_same(class_biases(use_alrp(model, prior_probability=0.2)), before)
+    assert is_same(class_biases(undo_alrp(model)), before)
+
+
+@pytest.mark.parametrize("prior", [None, 0.01])
+@pytest.mark.parametrize("name", HEADS)
+def test_second_call_leaves_the_bias(name, prior):
+    build = HEADS[name][0]
+    model = use_alrp(build(), prior_probability=prior)
+    model.load_state_dict(build().state_dict())  # in the initialiser's range
+    before = class_biases(model)
+    assert is_same(class_biases(use_alrp(model, loss="ap", prior_probability=0.2)), before)
+    after_undo = use_alrp(undo_alrp(model), prior_probability=0.2)
+    assert not is_same(class_biases(after_undo), before), "the first call again"
+
+
+def twice(model: nn.Module) -> nn.Module:
+    return use_alrp(model, loss="ap", prior_probability=0.3)
+
+
+@pytest.mark.parametrize("between", [nn.Module.train, twice, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+@pytest.mark.parametrize("name", HEADS)
+def test_undo_restores_the_bias(name, between):
+    build = HEADS[name][0]
+    model = between(use_alrp(build(), prior_probability=0.2))
+    before = class_biases(build())
+    assert not is_same(class_biases(model), before)
+    assert is_same(class_biases(undo_alrp(model)), before)
+    assert vars(model).keys() == vars(build()).keys(), "nothing is left behind"
+
+
+def test_undo_restores_the_bias_in_the_models_dtype():
+    model = use_alrp(detectors.tiny_faster_rcnn()).bfloat16()
+    assert is_same(class_biases(undo_alrp(model)), class_biases(detectors.tiny_faster_rcnn().bfloat16()))
+
+
+def test_undo_restores_a_layer_that_levels_share():
+    model = detectors.tiny_ssd()
+    levels = model.head.classification_head.module_list
+    levels[1] = levels[0]
+    before = class_biases(model)
+    assert is_same(class_biases(undo_alrp(use_alrp(model))), before)
+
+
+def trained(model: nn.Module) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    total(model(*batch(2, 3, first_label=1 if isinstance(model, FasterRCNN | SSD) else 0))).backward()
+    optimizer.step()
+
+
+def loaded(model: nn.Module) -> None:
+    model.load_state_dict({key: value + 1 for key, value in model.state_dict().items()})
+
+
+@pytest.mark.parametrize("change", [trained, loaded])
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_undo_keeps_a_bias_that_has_changed_since(name, change):
+    model = use_alrp(CASES[name][0]())
+    began = class_biases(model)
+    change(model)
+    before = class_biases(model)
+    assert not is_same(before, began)
+    assert is_same(class_biases(undo_alrp(model)), before)
+
+
+class OwnPredictor(nn.Module):
+    """A box predictor that torchvision does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes, self.boxes = nn.Linear(16, CLASSES + 1), nn.Linear(16, 4 * (CLASSES + 1))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.classes(x), self.boxes(x)
+
+
+def test_heads_without_a_known_bias_stay():
+    own = detectors.tiny_faster_rcnn()
+    own.roi_heads.box_predictor = OwnPredictor()
+    without = detectors.tiny_ssd()
+    without.head.classification_head.module_list[0].bias = None
+    replaced = detectors.tiny_fcos()
+    replaced.head.classification_head = nn.Identity()
+    headless = detectors.tiny_ssd()
+    headless.head = nn.Identity()
+    for model in (own, without, replaced, headless):
+        before = copy.deepcopy(model.state_dict())
+        after = undo_alrp(use_alrp(model, prior_probability=0.2)).state_dict()
+        assert all(torch.equal(after[key], before[key]) for key in before)
+    with torch.device("meta"):
+        assert use_alrp(detectors.tiny_ssd()).head.classification_head.module_list[0].bias.is_meta
 
 
 # --- what stays, and what can be undone ------------------------------------------------------------------------------
@@ -637,6 +823,10 @@ def test_wrong_models_are_named():
         (ValueError, "fcos", {"order": "soft"}, "order must be one of 'smooth', 'hard', got 'soft'"),
         (ValueError, "fcos", {"algorithm": "fast"}, "algorithm must be one of 'auto'"),
         (ValueError, "fcos", {"backend": "tpu"}, "backend must be one of 'auto'"),
+        (ValueError, "ssd", {"prior_probability": 0}, "prior_probability must lie between 0 and 1, got 0"),
+        (ValueError, "fcos", {"prior_probability": 1.0}, "prior_probability must lie between 0 and 1, got 1"),
+        (ValueError, "ssd", {"prior_probability": -0.1}, "prior_probability must be finite and >= 0, got -0.1"),
+        (TypeError, "ssd", {"prior_probability": "0.01"}, "prior_probability must be a number, got str"),
         (TypeError, "fcos", {"centerness": 1}, "centerness must be a bool, got int"),
         (ValueError, "fcos", {"assign": "atss"}, "assign must be left out for a FCOS, got 'atss'"),
         (ValueError, "retinanet", {"assign": "max_iou"}, "assign must be one of 'atss', got 'max_iou'"),

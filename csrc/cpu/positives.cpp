@@ -1,4 +1,4 @@
-// Finding and sorting the positives on the CPU.
+#include "positives.h"
 
 #include <algorithm>
 #include <bit>
@@ -8,7 +8,6 @@
 
 #include "../keys.h"
 #include "array.h"
-#include "backend.h"
 #include "blocks.h"
 #include "parallel.h"
 #include "sort.h"
@@ -109,11 +108,9 @@ Status summary(const std::vector<Found>& chunks) {
 
 }  // namespace
 
-void CpuBackend::count_positives(const Input& input, Status* status, void*) {
-  *status = summary(find(input, false));
-}
+void count_positives(const Input& input, Status* status) { *status = summary(find(input, false)); }
 
-void CpuBackend::positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void*) {
+void find_positives(const Input& input, const Tables& tables, int64_t* place, Status* status) {
   const std::vector<Found> chunks = find(input, true);
   *status = summary(chunks);
   // As many as there is room for; a wrong p is reported by status.

@@ -4,10 +4,10 @@
 
 #include "../losses.h"
 #include "array.h"
-#include "backend.h"
 #include "clones.h"
 #include "pairs.h"
 #include "parallel.h"
+#include "terms.h"
 
 namespace alrp::cpu {
 namespace {
@@ -49,8 +49,8 @@ void sum_shares(const double* score, const double* label, const double* share, i
 
 }  // namespace
 
-void CpuBackend::sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
-                             const int64_t* label_at, const Output& output) {
+void compute_sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
+                         const Output& output) {
   const Step h = make_step(input.delta);
   const int64_t p = input.p;
   const Tables& tables = output.tables;
@@ -58,7 +58,7 @@ void CpuBackend::sort_errors(const Input& input, const Spec& spec, const SortErr
   const double* score = tables.score;
   double* gradient = tables.error_gradient;
   for (int64_t r = 0; r < p; ++r)  // what was not found has any label: every result is NaN
-    errors.label[r] = label_at[r] >= 0 ? load(spec.labels, label_at[r]) : 0.0;
+    errors.label[r] = errors.label_at[r] >= 0 ? load(spec.labels, errors.label_at[r]) : 0.0;
   // Scores ascend, and H with them: columns below `begin` give a tile nothing.
   parallel_for(0, (p + kRowTile - 1) / kRowTile, grain(p * kRowTile), [&](int64_t from, int64_t to) {
     SortSums sums[kRowTile];

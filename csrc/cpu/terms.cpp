@@ -1,11 +1,11 @@
-// What is P-sized on the CPU: losses, errors and shares from the sums, and the positives' gradients.
+#include "terms.h"
+
 #include <algorithm>
 #include <limits>
 #include <vector>
 
 #include "../losses.h"
 #include "array.h"
-#include "backend.h"
 
 namespace alrp::cpu {
 namespace {
@@ -28,7 +28,7 @@ double normaliser(Loss loss, int64_t p) {
 
 }  // namespace
 
-void CpuBackend::terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) {
+void compute_terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) {
   const int64_t p = input.p;
   const Tables& tables = output.tables;
   const double z = normaliser(spec.loss, p);
@@ -87,7 +87,7 @@ void CpuBackend::terms(const Input& input, const Spec& spec, const Sums& sums, c
   store({output.loc, output.values}, 0, loc / z + poison);
 }
 
-void CpuBackend::drive(const Input& input, const Drive& drive, const Tables& tables) {
+void take_errors(const Input& input, const Drive& drive, const Tables& tables) {
   for (int64_t r = 0; r < input.p; ++r) {
     const double error = drive.errors[drive.place[r]], n_fp = drive.n_fp[r];
     tables.share[r] = share(error, n_fp, drive.norm[r], drive.eps, *drive.z);
@@ -95,7 +95,7 @@ void CpuBackend::drive(const Input& input, const Drive& drive, const Tables& tab
   }
 }
 
-void CpuBackend::scatter(const Input& input, const Tables& tables, const Gradients& gradients) {
+void write_positives(const Input& input, const Tables& tables, const Gradients& gradients) {
   if (gradients.logits.data) {
     const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
     const double sort =

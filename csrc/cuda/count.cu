@@ -1,8 +1,8 @@
 // count of the sorted form: one streaming pass over the logits.
-#include "backend.h"
+#include "stages.h"
 #include "stream.cuh"
 
-namespace alrp::cuda {
+namespace alrp::cuda::sorted {
 namespace {
 
 // Wide: one logit at a time, tables in global memory.
@@ -155,7 +155,7 @@ __device__ __forceinline__ void count_narrow(const Array& logits, const Labels& 
 // count: bins[m] += (1, position) for every negative in segment m that is not below all knots; for every
 // logit where plan.reads_labels is 0.
 //   logits, labels  n; read once (labels: if plan.reads_labels), four logits a load where pointers are aligned
-//   t               as prepare left it
+//   t               as sort_positives left it
 //   status          nan is raised if a negative is NaN
 //   launch          any grid of fewer than 2^32 logits a block, kBlock threads; kShared: t.shared_bytes() of
 //                   shared memory for the starts, the upper ends and the block's own bins, which are added
@@ -203,11 +203,11 @@ __global__ void __launch_bounds__(kBlock, 2)
 
 }  // namespace
 
-void CudaBackend::sorted_count(const Input& input, const Tables& tables, Status* status) {
+void count(const Input& input, const Tables& tables, Status* status, cudaStream_t stream) {
   launch_stream(
-      input, tables.device, stream_, "count_sorted",
+      input, tables.device, stream, "count_sorted",
       [](auto type, auto shared) { return &count_sorted<typename decltype(type)::type, shared.value>; },
       status);
 }
 
-}  // namespace alrp::cuda
+}  // namespace alrp::cuda::sorted

@@ -1,11 +1,11 @@
 // Finding the positives among the labels, as many as one block sorts.
 #include <algorithm>
 
-#include "backend.h"
 #include "launch.h"
 #include "sorted.cuh"
+#include "stages.h"
 
-namespace alrp::cuda {
+namespace alrp::cuda::sorted {
 namespace {
 
 constexpr int kBlocks = 4;   // an SM
@@ -84,19 +84,17 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 unsigned grid_of(int64_t items) {
-  int device = 0, multiprocessors = 1;
-  check(cudaGetDevice(&device), "device");
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device attribute");
-  return static_cast<unsigned>(std::clamp<int64_t>(blocks_for(items), 1, int64_t{kBlocks} * multiprocessors));
+  const int64_t most = int64_t{kBlocks} * current_device().multiprocessors;
+  return static_cast<unsigned>(std::clamp<int64_t>(blocks_for(items), 1, most));
 }
 
 }  // namespace
 
-void CudaBackend::find(const Input& input, int64_t* list, Status* status) {
+void list_positives(const Input& input, int64_t* list, Status* status, cudaStream_t stream) {
   const Labels& labels = input.labels;
   const int64_t n = input.n;
   const auto run = [&](auto* kernel, int64_t count, int64_t items) {
-    kernel<<<grid_of(items), kThreads, 0, stream_>>>(labels, count, list, input.p, status);
+    kernel<<<grid_of(items), kThreads, 0, stream>>>(labels, count, list, input.p, status);
     check_launch("find");
   };
   const int64_t threads = n * labels.bytes / (kVectors * 16);  // of which each has whole vectors
@@ -112,4 +110,4 @@ void CudaBackend::find(const Input& input, int64_t* list, Status* status) {
     run(find_labels<8>, n, threads);
 }
 
-}  // namespace alrp::cuda
+}  // namespace alrp::cuda::sorted

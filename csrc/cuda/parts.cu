@@ -1,9 +1,9 @@
 // The two halves of count, for negatives that lie with several processes: what goes out to be added up, and what comes
 // back.
 #include "array.cuh"
-#include "backend.h"
 #include "launch.h"
 #include "sorted.cuh"
+#include "stages.h"
 
 namespace alrp::cuda {
 namespace {
@@ -49,43 +49,43 @@ __global__ void unpack_bins(SortedTables t, const int64_t* words, Status* status
 // Of the tiled form: status.nan beside the sums. launch  1 thread
 __global__ void pack_nan(const Status* status, double* nan) { *nan = static_cast<double>(status->nan); }
 
-// n_fp from the sums of all processes, and status.nan. launch  at least max(1, p) threads
-__global__ void unpack_sums(const double* sums, const double* nan, int64_t p, double* n_fp, Status* status) {
+// n_fp and norm (unless it is null) from the sums of all processes, and status.nan.
+//   parts   part_size()
+//   launch  at least max(1, p) threads
+__global__ void unpack_sums(const double* parts, const double* nan, Sums sums, int64_t p, Status* status) {
   const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
   if (i == 0 && *nan != 0) raise(&status->nan);
-  if (i < p) n_fp[i] = sums[i];
+  if (i >= p) return;
+  sums.n_fp[i] = parts[i];
+  if (sums.norm) sums.norm[i] = parts[p + i];
 }
 
 }  // namespace
 
-void CudaBackend::count_part(const Input& input, const Tables& tables, void* part, Status* status,
-                             void* scratch) {
-  if (is_sorted_form(input)) {
-    lay_out(input, tables, status);
-    sorted_count(input, tables, status);
-    pack_bins<<<grid_for(2 * input.p + 1), kThreads, 0, stream_>>>(SortedTables(input, tables.device), status,
-                                                                   static_cast<int64_t*>(part));
-    check_launch("pack_bins");
-  } else {
-    auto* sums = static_cast<double*>(part);
-    tiled_count(input, tables, 1, sums, status, scratch);
-    pack_nan<<<1, 1, 0, stream_>>>(status, sums + part_size(input) - 1);
-    check_launch("pack_nan");
-  }
+void sorted::pack(const Input& input, const Tables& tables, const Status* status, int64_t* words,
+                  cudaStream_t stream) {
+  pack_bins<<<grid_for(2 * input.p + 1), kThreads, 0, stream>>>(SortedTables(input, tables.device), status,
+                                                                words);
+  check_launch("pack_bins");
 }
 
-void CudaBackend::count_from_parts(const Input& input, const Tables& tables, const void* sum, double* n_fp,
-                                   Status* status) {
-  if (is_sorted_form(input)) {
-    unpack_bins<<<grid_for(2 * input.p + 1), kThreads, 0, stream_>>>(
-        SortedTables(input, tables.device), static_cast<const int64_t*>(sum), status);
-    check_launch("unpack_bins");
-  } else {
-    const auto* sums = static_cast<const double*>(sum);
-    unpack_sums<<<grid_for(input.p + 1), kThreads, 0, stream_>>>(sums, sums + part_size(input) - 1, input.p,
-                                                                 n_fp, status);
-    check_launch("unpack_sums");
-  }
+void sorted::unpack(const Input& input, const Tables& tables, const int64_t* words, Status* status,
+                    cudaStream_t stream) {
+  unpack_bins<<<grid_for(2 * input.p + 1), kThreads, 0, stream>>>(SortedTables(input, tables.device), words,
+                                                                  status);
+  check_launch("unpack_bins");
+}
+
+void tiled::pack(const Input& input, const Status* status, double* sums, cudaStream_t stream) {
+  pack_nan<<<1, 1, 0, stream>>>(status, sums + part_size(input) - 1);
+  check_launch("pack_nan");
+}
+
+void tiled::unpack(const Input& input, const double* parts, const Sums& sums, Status* status,
+                   cudaStream_t stream) {
+  unpack_sums<<<grid_for(input.p + 1), kThreads, 0, stream>>>(parts, parts + part_size(input) - 1, sums,
+                                                              input.p, status);
+  check_launch("unpack_sums");
 }
 
 }  // namespace alrp::cuda

@@ -2,6 +2,7 @@
 // score.
 #include <thrust/iterator/counting_iterator.h>
 
+#include <climits>
 #include <cstddef>
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_select.cuh>
@@ -10,8 +11,8 @@
 #include "../arena.h"
 #include "../keys.h"
 #include "array.cuh"
-#include "backend.h"
 #include "launch.h"
+#include "stages.h"
 
 namespace alrp::cuda {
 namespace {
@@ -70,11 +71,18 @@ struct IndexSink {
   __device__ Slot operator*() const { return {*this, offset}; }
 };
 
+// DeviceSelect counts in 32 bits before CCCL 2.8, which is CUDA 12.9's.
+constexpr int64_t kMostLabels = CCCL_VERSION >= 2008000 ? INT64_MAX : INT_MAX;
+
 cudaError_t select(void* temp, size_t& bytes, const Input& input, int64_t* index, int64_t capacity,
                    Status* status, cudaStream_t stream) {
+  const int64_t labels = label_count(input.labels, input.n);
+  if (labels > kMostLabels)
+    throw std::runtime_error("alrp_cuda: " + std::to_string(labels) +
+                             " labels take a build with CUDA 12.9 or newer");
   return cub::DeviceSelect::If(temp, bytes, thrust::counting_iterator<int64_t>(0),
-                               IndexSink{input.labels, index, capacity, 0}, &status->found,
-                               label_count(input.labels, input.n), IsPositive{input.labels, status}, stream);
+                               IndexSink{input.labels, index, capacity, 0}, &status->found, labels,
+                               IsPositive{input.labels, status}, stream);
 }
 
 cudaError_t sort(void* temp, size_t& bytes, const uint64_t* keys, uint64_t* sorted, const int64_t* places,
@@ -142,39 +150,31 @@ __global__ void unpack_keys(const uint64_t* sorted, const int64_t* place, const 
 
 }  // namespace
 
-size_t CudaBackend::positives_scratch_bytes(const Input& input) const {
-  return Scratch(input, nullptr, stream_).bytes;
+size_t positives_scratch_bytes(const Input& input, cudaStream_t stream) {
+  return Scratch(input, nullptr, stream).bytes;
 }
 
-void CudaBackend::count_positives(const Input& input, Status* status, void* scratch) {
-  Scratch work(input, scratch, stream_);
-  check(cudaMemsetAsync(status, 0, sizeof(Status), stream_), "memset of status");
-  if (input.n) check(select(work.temp, work.temp_bytes, input, nullptr, 0, status, stream_), "DeviceSelect");
+void count_positives(const Input& input, Status* status, void* scratch, cudaStream_t stream) {
+  Scratch work(input, scratch, stream);
+  check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");
+  if (input.n) check(select(work.temp, work.temp_bytes, input, nullptr, 0, status, stream), "DeviceSelect");
 }
 
-void CudaBackend::positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
-                            void* scratch) {
-  if (is_sorted_form(input))
-    sorted_positives(input, tables, place, status, scratch);
-  else
-    sort_positives(input, tables, place, status, scratch);
-}
-
-void CudaBackend::sort_positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
-                                 void* scratch) {
-  Scratch work(input, scratch, stream_);
-  check(cudaMemsetAsync(status, 0, sizeof(Status), stream_), "memset of status");
+void find_positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
+                    cudaStream_t stream) {
+  Scratch work(input, scratch, stream);
+  check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");
   if (input.n)
-    check(select(work.temp, work.temp_bytes, input, work.flat, input.p, status, stream_), "DeviceSelect");
+    check(select(work.temp, work.temp_bytes, input, work.flat, input.p, status, stream), "DeviceSelect");
   if (input.p == 0) return;
   const unsigned blocks = grid_for(input.p);
-  make_keys<<<blocks, kThreads, 0, stream_>>>(input.logits, work.flat, input.p, work.keys, work.places,
-                                              status);
+  make_keys<<<blocks, kThreads, 0, stream>>>(input.logits, work.flat, input.p, work.keys, work.places,
+                                             status);
   check_launch("make_keys");
-  check(sort(work.temp, work.temp_bytes, work.keys, work.sorted, work.places, place, input, stream_),
+  check(sort(work.temp, work.temp_bytes, work.keys, work.sorted, work.places, place, input, stream),
         "DeviceRadixSort");
-  unpack_keys<<<blocks, kThreads, 0, stream_>>>(work.sorted, place, work.flat, input.p, status, tables.index,
-                                                tables.score);
+  unpack_keys<<<blocks, kThreads, 0, stream>>>(work.sorted, place, work.flat, input.p, status, tables.index,
+                                               tables.score);
   check_launch("unpack_keys");
 }
 

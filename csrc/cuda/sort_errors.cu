@@ -3,9 +3,9 @@
 
 #include "../losses.h"
 #include "array.cuh"
-#include "backend.h"
 #include "block.cuh"
 #include "launch.h"
+#include "stages.h"
 
 namespace alrp::cuda {
 namespace {
@@ -98,18 +98,18 @@ __global__ void __launch_bounds__(kBlock)
 
 }  // namespace
 
-void CudaBackend::sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
-                              const int64_t* label_at, const Output& output) {
+void compute_sort_errors(const Input& input, const Spec& spec, const SortErrors& errors, const Output& output,
+                         cudaStream_t stream) {
+  if (input.p == 0) return;
   const Step h = make_step(input.delta);
   const int64_t p = input.p;
   const Tables& tables = output.tables;
-  gather_labels<<<grid_for(p), kThreads, 0, stream_>>>(spec.labels, label_at, p, errors.label);
+  gather_labels<<<grid_for(p), kThreads, 0, stream>>>(spec.labels, errors.label_at, p, errors.label);
   check_launch("gather_labels");
   const unsigned blocks = grid_for((p + kRows - 1) / kRows * kThreads);
-  sum_sort_errors<<<blocks, kBlock, 0, stream_>>>(tables.score, errors, p, h, spec.eps,
-                                                  tables.error_gradient);
+  sum_sort_errors<<<blocks, kBlock, 0, stream>>>(tables.score, errors, p, h, spec.eps, tables.error_gradient);
   check_launch("sum_sort_errors");
-  spread_sort_errors<<<tables.error_gradient ? blocks : 1, kBlock, 0, stream_>>>(
+  spread_sort_errors<<<tables.error_gradient ? blocks : 1, kBlock, 0, stream>>>(
       tables.score, errors, p, h, tables.poison, tables.error_gradient, {output.loc, output.values});
   check_launch("spread_sort_errors");
 }

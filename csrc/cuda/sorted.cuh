@@ -6,6 +6,7 @@
 #include "../arena.h"
 #include "../positions.h"
 #include "../ranking.h"
+#include "device.h"
 
 namespace alrp::cuda {
 
@@ -50,7 +51,7 @@ __device__ __forceinline__ uint64_t shifted_zero() {
   return static_cast<uint64_t>(__double_as_longlong(kShift));
 }
 
-// What find leaves in status.invalid, until prepare makes it what Status says.
+// What find leaves in status.invalid, until sort_positives makes it what Status says.
 constexpr unsigned long long kInvalidLabel = 1, kIgnoredLabel = 2;
 
 // Two sums that are taken at once.
@@ -80,7 +81,7 @@ struct SortedTables {
   Cluster* clusters;  // (p), Wide
   float* upper;  // (2p + 1) upper end of each segment as a float, Narrow: smallest float at or above the knot
   void* starts;  // (cells + 1) knots in cells below, uint16 where the tables go to shared memory, else uint32
-  void* bins;    // (2p + 1) Bin; after finish, their prefix sums
+  void* bins;    // (2p + 1) Bin; after compute_losses, their prefix sums
   double* base;  // (2p + 1) gradient at the lower end of each segment (Narrow: at its float)
   double* slope;  // (2p + 1) and its slope, per unit of position (Narrow: of score)
   Pair* prefix;   // (p + 1) prefix sums of weights, of two sums at once
@@ -121,12 +122,7 @@ struct SortedTables {
 };
 
 // Whether a block of this device has that much dynamic shared memory, beside a little of its own.
-inline bool is_shareable(size_t bytes) {
-  int device = 0, limit = 0;
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
-  return bytes + 1024 <= static_cast<size_t>(limit);
-}
+inline bool is_shareable(size_t bytes) { return bytes + 1024 <= current_device().shared_per_block; }
 
 // Whether the tables go to shared memory; starts are 16 bits wide then.
 inline bool fits_shared(const SortedTables& tables) {

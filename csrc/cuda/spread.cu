@@ -1,8 +1,8 @@
 // spread of the sorted form: one streaming pass over the logits, which writes their gradients.
-#include "backend.h"
+#include "stages.h"
 #include "stream.cuh"
 
-namespace alrp::cuda {
+namespace alrp::cuda::sorted {
 namespace {
 
 // Where scores are wide, or weights do not go through prefix sums, or every gradient is NaN: one logit at a
@@ -128,7 +128,7 @@ __device__ __forceinline__ void spread_narrow(const Array& logits, const Labels&
 // spread: gradient[j] = grad_cls * sum over i of share[i] H(s_j - score[i]) for negatives j; 0 for what is
 // ignored; what scatter_gradients overwrites for positives.
 //   logits, labels  n, read once (labels: if plan.reads_labels); gradient written once, everywhere
-//   t, tables       as finish left them
+//   t, tables       as compute_losses left them
 //   launch          any grid, kBlock threads; kShared: t.shared_bytes() of shared memory for the starts and
 //                   the segments
 template <typename T, bool kShared>
@@ -137,7 +137,8 @@ __global__ void __launch_bounds__(kBlock, 2)
                   const void* grad_cls, Dtype incoming, Array gradient) {
   const Plan& plan = *t.plan;
   const double scale = load_scalar(grad_cls, incoming);
-  constexpr double kMost = 1e15;  // with shares below 1e15, and delta as prepare bounds it, slopes fit float
+  constexpr double kMost =
+      1e15;  // with shares below 1e15, and delta as sort_positives bounds it, slopes fit float
   if (plan.form != Form::kNarrow || *tables.poison != 0 || !plan.spreads || !(fabs(scale) < kMost)) {
     spread_rare(logits, labels, n, t, plan, delta, tables, scale, gradient);
     return;
@@ -161,11 +162,11 @@ __global__ void __launch_bounds__(kBlock, 2)
 
 }  // namespace
 
-void CudaBackend::sorted_spread(const Input& input, const Tables& tables, const Gradients& gradients) {
+void spread(const Input& input, const Tables& tables, const Gradients& gradients, cudaStream_t stream) {
   launch_stream(
-      input, tables.device, stream_, "spread_sorted",
+      input, tables.device, stream, "spread_sorted",
       [](auto type, auto shared) { return &spread_sorted<typename decltype(type)::type, shared.value>; },
       tables, gradients.grad_cls, gradients.incoming, gradients.logits);
 }
 
-}  // namespace alrp::cuda
+}  // namespace alrp::cuda::sorted

@@ -174,14 +174,9 @@ __device__ __forceinline__ int next_segment(const Records& records, const Index*
 // A grid that fills the device once, and no more blocks than tiles.
 template <typename Kernel>
 unsigned grid_of(Kernel* kernel, size_t shared, int64_t n) {
-  int device = 0, multiprocessors = 1, blocks = 1;
-  check(cudaGetDevice(&device), "device");
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "device attribute");
-  if (shared)
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-          "shared memory");
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kBlock, shared), "occupancy");
-  const int64_t most = std::max<int64_t>(int64_t{std::max(1, blocks)} * multiprocessors, n >> 31);
+  if (shared) allow_dynamic_shared(reinterpret_cast<const void*>(kernel));
+  const int blocks = resident_blocks(reinterpret_cast<const void*>(kernel), kBlock, shared);
+  const int64_t most = std::max<int64_t>(blocks, n >> 31);
   return static_cast<unsigned>(std::clamp<int64_t>((n + 4 * kTile - 1) / (4 * kTile), 1, most));
 }
 

@@ -1,6 +1,6 @@
 // What is P-sized: losses, errors and shares from the sums, and the positives' gradients.
-#include "backend.h"
 #include "launch.h"
+#include "stages.h"
 #include "terms.cuh"
 
 namespace alrp::cuda {
@@ -37,22 +37,22 @@ __global__ void scatter_gradients(Tables tables, Gradients gradients, int64_t p)
 
 }  // namespace
 
-void CudaBackend::terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) {
-  if (is_sorted_form(input)) return sorted_terms(input, spec, sums, output);
-  terms_kernel<<<1, threads_for(input.p), 0, stream_>>>(spec, sums, output, input.p);
+void tiled::compute_terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output,
+                          cudaStream_t stream) {
+  terms_kernel<<<1, threads_for(input.p), 0, stream>>>(spec, sums, output, input.p);
   check_launch("terms_kernel");
 }
 
-void CudaBackend::drive(const Input& input, const Drive& drive, const Tables& tables) {
+void take_errors(const Input& input, const Drive& drive, const Tables& tables, cudaStream_t stream) {
   if (input.p == 0) return;
-  drive_errors<<<grid_for(input.p), kThreads, 0, stream_>>>(drive, tables, input.p);
+  drive_errors<<<grid_for(input.p), kThreads, 0, stream>>>(drive, tables, input.p);
   check_launch("drive_errors");
-  if (is_sorted_form(input)) sorted_drive(input, tables);
 }
 
-void CudaBackend::scatter(const Input& input, const Tables& tables, const Gradients& gradients) {
+void write_positives(const Input& input, const Tables& tables, const Gradients& gradients,
+                     cudaStream_t stream) {
   if (input.p == 0) return;
-  scatter_gradients<<<grid_for(input.p), kThreads, 0, stream_>>>(tables, gradients, input.p);
+  scatter_gradients<<<grid_for(input.p), kThreads, 0, stream>>>(tables, gradients, input.p);
   check_launch("scatter_gradients");
 }
 

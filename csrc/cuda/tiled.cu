@@ -3,10 +3,11 @@
 #include <algorithm>
 
 #include "array.cuh"
-#include "backend.h"
 #include "launch.h"
+#include "stages.h"
 
 namespace alrp::cuda {
+namespace tiled {
 namespace {
 
 // Sums over parts must not depend on the device: the number of parts is a function of sizes alone.
@@ -165,72 +166,57 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace
 
-size_t CudaBackend::count_scratch_bytes(const Input& input) const {
+size_t scratch_bytes(const Input& input) {
   return static_cast<size_t>(part_count(input) * input.p) * sizeof(double);
 }
 
-size_t CudaBackend::scratch_bytes(const Input& input) const {
-  return std::max(positives_scratch_bytes(input),
-                  is_sorted_form(input) ? sorted_scratch_bytes(input) : count_scratch_bytes(input));
-}
-
-void CudaBackend::count(const Input& input, const Tables& tables, double* n_fp, Status* status,
-                        void* scratch) {
-  if (is_sorted_form(input)) return sorted_count(input, tables, status);
-  tiled_count(input, tables, 1, n_fp, status, scratch);
-}
-
-void CudaBackend::tiled_count(const Input& input, const Tables& tables, double skew, double* sums,
-                              Status* status, void* scratch) {
+void count(const Input& input, const Tables& tables, double skew, double* sums, Status* status, void* scratch,
+           cudaStream_t stream) {
   const int64_t p = input.p, parts = part_count(input);
   auto* partial = static_cast<double*>(scratch);
   const int64_t part_size = blocks_for((input.n + parts - 1) / parts) * kThreads;
   const dim3 grid(std::max(1u, grid_for(p)), static_cast<unsigned>(parts));
   auto* kernel = skew == 1 ? &count_tiled<false> : &count_tiled<true>;
-  kernel<<<grid, kThreads, 0, stream_>>>(input.logits, input.labels, input.n, tables.score, p,
-                                         make_step(input.delta), skew, part_size, partial, status);
+  kernel<<<grid, kThreads, 0, stream>>>(input.logits, input.labels, input.n, tables.score, p,
+                                        make_step(input.delta), skew, part_size, partial, status);
   check_launch("count_tiled");
   if (p == 0) return;
-  sum_parts<<<grid_for(p), kThreads, 0, stream_>>>(partial, parts, p, sums);
+  sum_parts<<<grid_for(p), kThreads, 0, stream>>>(partial, parts, p, sums);
   check_launch("sum_parts");
 }
 
-void CudaBackend::pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums) {
-  if (input.p == 0 || is_sorted_form(input)) return;  // sorted: part of terms
-  sum_pairs<<<grid_for(input.p), kThreads, 0, stream_>>>(tables.score, sums.place, spec.loc_errors, input.p,
-                                                         make_step(input.delta), sums.rank_pos, sums.s);
+void pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums,
+               cudaStream_t stream) {
+  if (input.p == 0) return;
+  sum_pairs<<<grid_for(input.p), kThreads, 0, stream>>>(tables.score, sums.place, spec.loc_errors, input.p,
+                                                        make_step(input.delta), sums.rank_pos, sums.s);
   check_launch("sum_pairs");
 }
 
-void CudaBackend::norms(const Input& input, const Tables& tables, double* norm, Status* status,
-                        void* scratch) {
-  tiled_count(input, tables, input.skew, norm, status, scratch);
-}
-
-void CudaBackend::pair_product(const Input& input, const Tables& tables, const int64_t* place,
-                               const double* weights, bool transposed, double* out) {
+void error_gradient(const Input& input, const Sums& sums, const Tables& tables, cudaStream_t stream) {
   if (input.p == 0) return;
-  pair_product_kernel<<<grid_for(input.p), kThreads, 0, stream_>>>(
-      tables.score, place, weights, input.p, make_step(input.delta), transposed ? -1.0 : 1.0, out);
-  check_launch("pair_product_kernel");
-}
-
-void CudaBackend::error_gradient(const Input& input, const Sums& sums, const Tables& tables) {
-  if (input.p == 0 || is_sorted_form(input)) return;  // sorted: part of terms
-  spread_errors<<<grid_for(input.p), kThreads, 0, stream_>>>(tables.score, sums.place, sums.rank_pos,
-                                                             sums.n_fp, input.p, make_step(input.delta),
-                                                             tables.poison, tables.error_gradient);
+  spread_errors<<<grid_for(input.p), kThreads, 0, stream>>>(tables.score, sums.place, sums.rank_pos,
+                                                            sums.n_fp, input.p, make_step(input.delta),
+                                                            tables.poison, tables.error_gradient);
   check_launch("spread_errors");
 }
 
-void CudaBackend::spread(const Input& input, const Tables& tables, const Gradients& gradients, void*) {
-  if (input.n == 0) return;
-  if (is_sorted_form(input)) return sorted_spread(input, tables, gradients);
+void spread(const Input& input, const Tables& tables, const Gradients& gradients, cudaStream_t stream) {
   auto* kernel = input.skew == 1 ? &spread_tiled<false> : &spread_tiled<true>;
-  kernel<<<grid_for(input.n), kThreads, 0, stream_>>>(
+  kernel<<<grid_for(input.n), kThreads, 0, stream>>>(
       input.logits, input.labels, input.n, tables.score, tables.share, input.p, make_step(input.delta),
       input.skew, tables.poison, gradients.grad_cls, gradients.incoming, gradients.logits);
   check_launch("spread_tiled");
+}
+
+}  // namespace tiled
+
+void pair_product(const Input& input, const Tables& tables, const int64_t* place, const double* weights,
+                  bool transposed, double* out, cudaStream_t stream) {
+  if (input.p == 0) return;
+  tiled::pair_product_kernel<<<grid_for(input.p), kThreads, 0, stream>>>(
+      tables.score, place, weights, input.p, make_step(input.delta), transposed ? -1.0 : 1.0, out);
+  check_launch("pair_product_kernel");
 }
 
 }  // namespace alrp::cuda

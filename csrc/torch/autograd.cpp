@@ -60,7 +60,7 @@ struct Options {
 GradientsResult gradients(const Options& o, const at::Tensor& logits, const at::Tensor& targets,
                           const at::Tensor& index, at::TensorList tables, const OptionalTensor& grad_cls,
                           const OptionalTensor& grad_loc, at::ScalarType errors_dtype) {
-  return op("alrp_cuda::ranking_gradients", ranking_gradients)
+  return op<ranking_gradients>("alrp_cuda::ranking_gradients")
       .call(logits, targets, o.classes, o.background, o.continuous, o.delta, o.algorithm, o.backend, o.skew,
             o.sizes, o.counts, index, tables, grad_cls, grad_loc, errors_dtype, o.others);
 }
@@ -73,7 +73,7 @@ class RankingLoss : public Function<RankingLoss> {
                                bool want_error_gradient) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     auto [cls, loc, rank, precision, index, tables] =
-        op("alrp_cuda::ranking_loss", ranking_loss)
+        op<ranking_loss>("alrp_cuda::ranking_loss")
             .call(logits, targets, loc_errors, o.classes, o.background, o.continuous, o.delta, o.algorithm,
                   o.backend, loss, eps, num_positives, o.sizes, o.counts, want_error_gradient);
     variable_list saved{logits, targets, index};
@@ -184,7 +184,7 @@ class ErrorDriven : public Function<ErrorDriven> {
     ctx->save_for_backward({logits, targets, index, tables});
     o.save(ctx);
     ctx->saved_data["dtype"] = static_cast<int64_t>(value.scalar_type());
-    return op("alrp_cuda::error_driven", error_driven)
+    return op<error_driven>("alrp_cuda::error_driven")
         .call(logits, value, targets, o.classes, o.background, o.delta, o.algorithm, o.backend, o.skew, index,
               tables, o.others);
   }
@@ -239,7 +239,7 @@ class PairProduct : public Function<PairProduct> {
   static at::Tensor multiply(const Options& o, const at::Tensor& logits, const at::Tensor& targets,
                              const at::Tensor& index, const at::Tensor& tables, const at::Tensor& place,
                              const at::Tensor& weights, bool transposed) {
-    return op("alrp_cuda::pair_product", pair_product)
+    return op<pair_product>("alrp_cuda::pair_product")
         .call(logits, targets, o.classes, o.background, o.delta, o.algorithm, o.backend, index, tables, place,
               weights, transposed, o.others);
   }

@@ -217,8 +217,7 @@ void NativeKernels::backward(const Problem& problem, const at::Tensor& index, co
       gradients.grad_loc = grad_loc->const_data_ptr();
     }
   }
-  const at::Tensor workspace = workspace_of(*backend, input, problem.logits);
-  alrp::backward(*backend, input, known, gradients, workspace.data_ptr());
+  backend->spread(input, known, gradients);
 }
 
 SumsResult NativeKernels::sums(const Problem& problem, int64_t num_positives) const {
@@ -235,8 +234,8 @@ SumsResult NativeKernels::sums(const Problem& problem, int64_t num_positives) co
   const at::Tensor unused = at::empty({2 * p + 2}, doubles);  // the losses, ranks and precisions
   auto *spare = unused.data_ptr<double>(), *rows = sums.data_ptr<double>();
   const at::Tensor workspace = workspace_of(*backend, input, logits);
-  alrp::sums(*backend, input, {place.data_ptr<int64_t>(), rows + p, rows + 2 * p, nullptr},
-             rows + (sums.size(0) - 1) * p,
+  double* norm = problem.skew == 1 ? nullptr : rows + 3 * p;
+  alrp::sums(*backend, input, {place.data_ptr<int64_t>(), rows + p, rows + 2 * p, nullptr, norm},
              {Dtype::kFloat64, spare, spare + 1, spare + 2, spare + 2 + p,
               tables_of(*backend, input, index, tables), reinterpret_cast<Status*>(status.data_ptr())},
              workspace.data_ptr());
@@ -287,8 +286,7 @@ PositivesResult NativeKernels::find_positives(const Problem& problem, int64_t nu
   Tables tables{};
   tables.index = index.data_ptr<int64_t>();
   tables.score = score.data_ptr<double>();
-  backend->positives(input, tables, place.data_ptr<int64_t>(), status_of(status, logits),
-                     workspace.data_ptr());
+  backend->find(input, tables, place.data_ptr<int64_t>(), status_of(status, logits), workspace.data_ptr());
   return {place, score, index, status};
 }
 
@@ -352,12 +350,12 @@ at::Tensor NativeKernels::sums_from_parts(const Problem& problem, const at::Tens
   const at::Tensor unused = at::empty({2 * p + 2}, doubles);  // the losses, ranks and precisions
   auto *spare = unused.data_ptr<double>(), *rows = sums.data_ptr<double>();
   const auto backend = backend_of(logits);
-  alrp::sums_from_parts(*backend, input, {place_of(place, p), rows + p, rows + 2 * p, nullptr},
+  double* norm = problem.skew == 1 ? nullptr : rows + 3 * p;
+  alrp::sums_from_parts(*backend, input, {place_of(place, p), rows + p, rows + 2 * p, nullptr, norm},
                         sum_of(sum, input, logits),
                         {Dtype::kFloat64, spare, spare + 1, spare + 2, spare + 2 + p,
                          tables_of(*backend, input, index, tables), status_of(status, logits)});
   sums[0].copy_(tables.narrow(0, device_size(*backend, input), p));
-  if (problem.skew != 1) sums[3].copy_(sum.narrow(0, p, p));
   return sums;
 }
 

@@ -170,6 +170,9 @@ GradientsResult ranking_gradients(const at::Tensor& logits, const at::Tensor& ta
   const Kernels& kernels = kernels_of(backend);
   const Problem whole =
       problem_of(logits, targets, {classes, background, continuous}, delta, algorithm, skew, others);
+  TORCH_CHECK_TYPE(!grad_cls || !grad_loc || grad_cls->scalar_type() == grad_loc->scalar_type(),
+                   "grad_cls and grad_loc must have one dtype, got ", grad_cls->scalar_type(), " and ",
+                   grad_loc->scalar_type());
   const OptionalTensor cls = contiguous(grad_cls), loc = contiguous(grad_loc);
   OptionalTensor grad_logits, grad_errors;
   if (cls) grad_logits = at::empty(logits.sizes(), logits.options());

@@ -23,10 +23,11 @@ using LossResult =
     std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, std::vector<at::Tensor>>;
 using GradientsResult = std::tuple<at::Tensor, at::Tensor>;
 
-// The operator of that name, of the function's signature. It runs below autograd or above it as the thread's guards say, and
+// The operator of that name, which `function` implements. It runs below autograd or above it as the thread's guards say, and
 // tracers see the call.
-template <typename Signature>
-const c10::TypedOperatorHandle<Signature>& op(const char* name, Signature*) {
+template <auto* function>
+const auto& op(const char* name) {
+  using Signature = std::remove_pointer_t<decltype(function)>;
   static const auto handle =
       c10::Dispatcher::singleton().findSchemaOrThrow(name, "").template typed<Signature>();
   return handle;

@@ -168,7 +168,6 @@ class EmulatedKernels(_C.Kernels):
             for name, tensor in {"grad of logits": grad_logits, "grad of loc_errors": grad_loc_errors}.items():
                 if tensor is not None:
                     s.register(poison(tensor), name=name)
-            workspace = self._workspace(s, call)
             second = None if grad_loc is None else grad_loc.data_ptr()
             gradients = Gradients(
                 Array.of(grad_logits),
@@ -179,7 +178,7 @@ class EmulatedKernels(_C.Kernels):
                 0 if incoming is None else DTYPES.index(incoming.dtype),
             )
             own = Tables.of(index, tables, self._device_size(call))
-            self._check(self.library.dll.alrp_backward(call, own, gradients, workspace.data_ptr(), STREAM))
+            self._check(self.library.dll.alrp_backward(call, own, gradients, STREAM))
 
     def sums(self, problem: _C.Problem, num_positives: int) -> tuple[Tensor, ...]:
         p = num_positives
@@ -195,8 +194,7 @@ class EmulatedKernels(_C.Kernels):
             workspace = self._workspace(s, call)
             spare = [unused.data_ptr() + 8 * offset for offset in (0, 1, 2, 2 + p)]
             output = Output(DTYPES.index(torch.float64), *spare, Tables.of(index, tables, device), status.data_ptr())
-            own = Sums(place.data_ptr(), sums[1].data_ptr(), sums[2].data_ptr(), None)
-            self._check(self.library.dll.alrp_sums(call, own, sums[-1].data_ptr(), output, workspace.data_ptr(), STREAM))
+            self._check(self.library.dll.alrp_sums(call, Sums.of(place, sums), output, workspace.data_ptr(), STREAM))
         sums[0] = tables[device : device + p]
         return sums, place, index, tables, status
 
@@ -323,11 +321,8 @@ class EmulatedKernels(_C.Kernels):
                 s.register(tensor, writable=False, name=name)
             spare = [unused.data_ptr() + 8 * offset for offset in (0, 1, 2, 2 + p)]
             output = Output(DTYPES.index(torch.float64), *spare, Tables.of(index, tables, device), status.data_ptr())
-            own = Sums(place.data_ptr(), sums[1].data_ptr(), sums[2].data_ptr(), None)
-            self._check(self.library.dll.alrp_sums_from_parts(call, own, sum.data_ptr(), output, STREAM))
+            self._check(self.library.dll.alrp_sums_from_parts(call, Sums.of(place, sums), sum.data_ptr(), output, STREAM))
         sums[0] = tables[device : device + p]
-        if problem.skew != 1:
-            sums[3] = sum[p : 2 * p]
         return sums
 
     def count_positives(self, problem: _C.Problem) -> Tensor:

@@ -42,11 +42,11 @@ const char* alrp_forward(const alrp::Input* input, const alrp::Spec* spec, const
   });
 }
 
-const char* alrp_sums(const alrp::Input* input, const alrp::Sums* sums, double* norm,
-                      const alrp::Output* output, void* workspace, cudaStream_t stream) {
+const char* alrp_sums(const alrp::Input* input, const alrp::Sums* sums, const alrp::Output* output,
+                      void* workspace, cudaStream_t stream) {
   return guarded([&] {
     alrp::cuda::CudaBackend backend(stream);
-    alrp::sums(backend, *input, *sums, norm, *output, workspace);
+    alrp::sums(backend, *input, *sums, *output, workspace);
   });
 }
 
@@ -64,8 +64,7 @@ const char* alrp_pair_product(const alrp::Input* input, const alrp::Tables* tabl
 
 const char* alrp_find_positives(const alrp::Input* input, const alrp::Tables* tables, int64_t* place,
                                 alrp::Status* status, void* workspace, cudaStream_t stream) {
-  return guarded(
-      [&] { alrp::cuda::CudaBackend(stream).positives(*input, *tables, place, status, workspace); });
+  return guarded([&] { alrp::cuda::CudaBackend(stream).find(*input, *tables, place, status, workspace); });
 }
 
 const char* alrp_part_size(const alrp::Input* input, int64_t* size) {
@@ -98,11 +97,8 @@ const char* alrp_sums_from_parts(const alrp::Input* input, const alrp::Sums* sum
 }
 
 const char* alrp_backward(const alrp::Input* input, const alrp::Tables* tables,
-                          const alrp::Gradients* gradients, void* workspace, cudaStream_t stream) {
-  return guarded([&] {
-    alrp::cuda::CudaBackend backend(stream);
-    alrp::backward(backend, *input, *tables, *gradients, workspace);
-  });
+                          const alrp::Gradients* gradients, cudaStream_t stream) {
+  return guarded([&] { alrp::cuda::CudaBackend(stream).spread(*input, *tables, *gradients); });
 }
 
 const char* alrp_count_positives(const alrp::Input* input, alrp::Status* status, void* workspace,

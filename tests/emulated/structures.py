@@ -98,7 +98,12 @@ class Gradients(Structure):
 
 
 class Sums(Structure):
-    _fields_ = [(name, c_void_p) for name in ("place", "rank_pos", "n_fp", "s")]
+    _fields_ = [(name, c_void_p) for name in ("place", "rank_pos", "n_fp", "s", "norm")]
+
+    @classmethod
+    def of(cls, place: torch.Tensor, sums: torch.Tensor) -> "Sums":
+        """``sums``: score, rank_pos, n_fp and, for a skew, norm."""
+        return cls(place.data_ptr(), sums[1].data_ptr(), sums[2].data_ptr(), None, sums[3].data_ptr() if len(sums) == 4 else None)
 
 
 class Drive(Structure):
@@ -111,7 +116,7 @@ def declare(dll: ctypes.CDLL) -> None:
         "alrp_workspace_bytes": [POINTER(Input), POINTER(ctypes.c_size_t)],
         "alrp_table_bytes": [POINTER(Input), POINTER(ctypes.c_size_t)],
         "alrp_forward": [POINTER(Input), POINTER(Spec), POINTER(Output), c_void_p, c_void_p],
-        "alrp_sums": [POINTER(Input), POINTER(Sums), c_void_p, POINTER(Output), c_void_p, c_void_p],
+        "alrp_sums": [POINTER(Input), POINTER(Sums), POINTER(Output), c_void_p, c_void_p],
         "alrp_drive": [POINTER(Input), POINTER(Drive), POINTER(Tables), c_void_p],
         "alrp_pair_product": [POINTER(Input), POINTER(Tables), c_void_p, c_void_p, c_int32, c_void_p, c_void_p],
         "alrp_find_positives": [POINTER(Input), POINTER(Tables), c_void_p, c_void_p, c_void_p, c_void_p],
@@ -119,7 +124,7 @@ def declare(dll: ctypes.CDLL) -> None:
         "alrp_count_part": [POINTER(Input), POINTER(Tables), c_void_p, c_void_p, c_void_p, c_void_p],
         "alrp_forward_from_parts": [POINTER(Input), POINTER(Spec), c_void_p, c_void_p, POINTER(Output), c_void_p, c_void_p],
         "alrp_sums_from_parts": [POINTER(Input), POINTER(Sums), c_void_p, POINTER(Output), c_void_p],
-        "alrp_backward": [POINTER(Input), POINTER(Tables), POINTER(Gradients), c_void_p, c_void_p],
+        "alrp_backward": [POINTER(Input), POINTER(Tables), POINTER(Gradients), c_void_p],
         "alrp_count_positives": [POINTER(Input), c_void_p, c_void_p, c_void_p],
     }
     for name, arguments in signatures.items():

@@ -43,6 +43,8 @@ class Counters:
     memsets: int = 0
     memset_bytes: int = 0
     allocations: int = 0
+    queries: int = 0  # of attributes of the device and of kernels, and of occupancy
+    limits_set: int = 0  # on what kernels may take
 
     def add(self, other: Counters) -> None:
         """Sums; of contention and residency the greatest."""

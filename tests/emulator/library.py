@@ -47,7 +47,7 @@ class _MemoryRow(ctypes.Structure):
     ]
 
 
-_API_COUNTERS = ("host_syncs", "copies", "copied_bytes", "memsets", "memset_bytes", "allocations")
+_API_COUNTERS = ("host_syncs", "copies", "copied_bytes", "memsets", "memset_bytes", "allocations", "queries", "limits_set")
 
 
 class _ApiCounters(ctypes.Structure):

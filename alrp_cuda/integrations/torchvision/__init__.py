@@ -25,8 +25,9 @@ from ...inputs import check_choice, check_flag, check_number
 from ..errors import check_tau, giou_errors, iou_errors, paired_iou
 from . import faster_rcnn, fcos, retinanet, ssd
 from .assign import atss
+from .prior import check_prior, focal_class_bias, restore_bias, set_prior
 from .ranking import RankingLoss
-from .replacement import apply_replacements, restore
+from .replacement import apply_replacements, is_replaced, restore
 
 __all__ = ["atss", "giou_errors", "iou_errors", "paired_iou", "undo_alrp", "use_alrp"]
 
@@ -45,6 +46,7 @@ def use_alrp(
     centerness: bool = False,
     rpn_tau: float | None = None,
     rpn_weight: float | None = None,
+    prior_probability: float | None = 0.01,
     delta: float | None = None,
     order: str = "smooth",
     algorithm: str = "auto",
@@ -56,9 +58,10 @@ def use_alrp(
 
         L = L_cls + w L_loc,   L_cls = 1/P sum N_FP(i) / rank(i),   L_loc = 1/P sum (E_i + S_i) / rank(i)    (Eq. 11)
 
-    where E comes of the decoded boxes. Only this instance changes: parameters, the names of the losses, copying and pickling
-    stay as they were, and so do the keys of its state_dict but with ``balance="self"``. Calling it again replaces the settings;
-    :func:`undo_alrp` brings torchvision's losses back. Pass the model before it is wrapped, as by DistributedDataParallel.
+    where E comes of the decoded boxes. Only this instance changes: parameters (but a bias that nobody has trained, see below),
+    the names of the losses, copying and pickling stay as they were, and so do the keys of its state_dict but with
+    ``balance="self"``. Calling it again replaces the settings; :func:`undo_alrp` brings torchvision's losses back. Pass the model
+    before it is wrapped, as by DistributedDataParallel.
 
     What is ranked, and how evaluation scores:
 
@@ -78,7 +81,19 @@ def use_alrp(
     sigmoid. Weights that were trained with a softmax need training before their scores mean anything again.
 
     A ranking fixes the order of scores, not their level: no score needs to pass the model's ``score_thresh`` for the loss to be
-    small. Lower it where detections are missing.
+    small. Lower it where detections are missing, and raise it where too many pass: torchvision's is 0.05 for RetinaNet and
+    Faster R-CNN, but 0.01 for SSD and 0.001 for SSDlite.
+
+    The level stays about where the bias of the class logits begins. RetinaNet and FCOS begin at scores of 0.01; heads made for
+    a softmax would begin at 0.5, where every score passes the threshold. So ``prior_probability`` p sets their bias to
+    -log((1 - p) / p), of the ranked columns alone, where nobody has trained it. The RPN's stays, since its proposals are the
+    best by order.
+
+    - *Weights loaded before* this call: a trained bias has left the range of torchvision's initialiser and stays. That range is
+      0 for SSD and SSDlite, +-1/sqrt(features) for Faster R-CNN, -log(99) for RetinaNet and FCOS. One logit outside it is enough.
+    - *Weights loaded afterwards* replace the bias like any parameter.
+    - *Calling it again* never sets the bias. :func:`undo_alrp` ends that.
+    - Class heads of another make keep theirs. Change a head before this call.
 
     Args:
         model: a RetinaNet, FCOS, SSD or FasterRCNN of ``torchvision.models.detection``, with any backbone.
@@ -96,6 +111,7 @@ def use_alrp(
         centerness: train and use the centre-ness of FCOS as torchvision does.
         rpn_tau: tau of Faster R-CNN's RPN; None for 0.7, as in the published code.
         rpn_weight: what both losses of Faster R-CNN's RPN are multiplied by, >= 0; None for 0.20, as in the paper.
+        prior_probability: the score, between 0 and 1, that each class begins with if its bias is untrained; None leaves it alone.
         delta: half the width of the step function's ramp, in logits, >= 0; None for 1 or, with "rank_sort", 0.5.
         order: "smooth" or "hard", see :func:`alrp_cuda.alrp_loss`; only with "alrp".
         algorithm: see :func:`alrp_cuda.alrp_loss`.
@@ -114,6 +130,9 @@ def use_alrp(
         >>> model = use_alrp(model, balance="self", epoch_length=1000)
         >>> [name for name in model.state_dict() if "balance" in name]
         ['head.ranking.balance.weight', 'head.ranking.balance.sums', 'head.ranking.balance.iteration']
+        >>> model = torchvision.models.detection.ssdlite320_mobilenet_v3_large(weights_backbone=None, num_classes=3)
+        >>> use_alrp(model, prior_probability=0.02).head.classification_head.module_list[0][1].bias.view(-1, 3)[0].sigmoid()
+        tensor([0.5000, 0.0200, 0.0200], grad_fn=<SigmoidBackward0>)
     """
     settings: dict[str, Any] = {
         "loss": loss,
@@ -127,32 +146,38 @@ def use_alrp(
         "backend": backend,
     }
     make = partial(_make_loss, model, settings)
+    if prior_probability is not None:
+        prior_probability = check_prior("prior_probability", prior_probability)
     check_flag("centerness", centerness)
     if assign is not None:
         check_choice("assign", assign, ("atss",))
     others = {"assign": assign, "centerness": centerness or None, "rpn_tau": rpn_tau, "rpn_weight": rpn_weight}
     if isinstance(model, RetinaNet):
         _refuse(model, others, "assign")
-        replaced = retinanet.replacements(model, make, assign)
+        replaced, bias = retinanet.replacements(model, make, assign), focal_class_bias(model)
     elif isinstance(model, FCOS):
         _refuse(model, others, "centerness")
-        replaced = fcos.replacements(model, make, centerness)
+        replaced, bias = fcos.replacements(model, make, centerness), focal_class_bias(model)
     elif isinstance(model, SSD):
         _refuse(model, others)
-        replaced = ssd.replacements(model, make)
+        replaced, bias = ssd.replacements(model, make), ssd.class_bias(model)
     elif isinstance(model, FasterRCNN):
         _refuse(model, others, "rpn_tau", "rpn_weight")
         rpn_tau = faster_rcnn.RPN_TAU if rpn_tau is None else check_tau("rpn_tau", rpn_tau)
         rpn_weight = faster_rcnn.RPN_WEIGHT if rpn_weight is None else check_number("rpn_weight", rpn_weight)
-        replaced = faster_rcnn.replacements(model, make, rpn_tau, rpn_weight)
+        replaced, bias = faster_rcnn.replacements(model, make, rpn_tau, rpn_weight), faster_rcnn.class_bias(model)
     else:
         raise TypeError(f"model must be a torchvision RetinaNet, FCOS, SSD or FasterRCNN, got {type(model).__name__}")
+    if prior_probability is not None and not is_replaced(model):
+        set_prior(model, bias, prior_probability)
     apply_replacements(model, replaced)
     return model
 
 
 def undo_alrp(model: M) -> M:
-    """Bring back the losses, and the evaluation, that the model had before :func:`use_alrp`.
+    """Bring back the losses, the evaluation and the untrained class bias that the model had before :func:`use_alrp`.
+
+    The bias comes back bit by bit, but only if it is as :func:`use_alrp` left it: what was trained or loaded since then stays.
 
     Args:
         model: what was given to :func:`use_alrp`, or a copy of it. Any other model stays as it is.
@@ -167,6 +192,7 @@ def undo_alrp(model: M) -> M:
         (True, False)
     """
     restore(model)
+    restore_bias(model)
     return model
 
 

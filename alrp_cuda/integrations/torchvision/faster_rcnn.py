@@ -1,10 +1,11 @@
 """Faster R-CNN: a ranking of all anchors for the RPN, and one of all proposals and classes for the box head."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.roi_heads import RoIHeads
@@ -12,6 +13,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from .codes import code_loss
 from .positives import at_least_float32
+from .prior import ClassBias
 from .ranking import RankingLoss
 from .replacement import MakeLoss, Replacement
 from .scores import postprocess, sigmoid_as_softmax
@@ -105,6 +107,18 @@ class BoxHeadDetections:
         logits = sigmoid_as_softmax(class_logits)
         boxes, scores, labels = postprocess(self.heads, classes, logits, box_regression, proposals, image_shapes)
         return boxes, [score * classes for score in scores], labels
+
+
+def class_bias(model: FasterRCNN) -> ClassBias | None:
+    """That of the box head. None for a predictor of another make.
+
+    The RPN's stays: its proposals are the best by order, and some builds drop those with an objectness below 0.05.
+    """
+    layer = getattr(model.roi_heads.box_predictor, "cls_score", None)
+    if not isinstance(layer, nn.Linear):
+        return None
+    reach = 1 / math.sqrt(layer.in_features)  # of nn.Linear's own initialiser
+    return ClassBias([layer], -reach, reach, layer.out_features, background=1)
 
 
 def replacements(model: FasterRCNN, make_loss: MakeLoss, rpn_tau: float, rpn_weight: float) -> list[Replacement]:

@@ -45,6 +45,11 @@ def apply_replacements(model: nn.Module, replacements: list[Replacement]) -> Non
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, ignored)  # type: ignore[no-untyped-call]
 
 
+def is_replaced(model: nn.Module) -> bool:
+    """Whether :func:`apply_replacements` was the last to be called."""
+    return _DONE in vars(model)
+
+
 def restore(model: nn.Module) -> None:
     """Take out what :func:`apply_replacements` put in; nothing, where there is nothing."""
     for module, name in model.__dict__.pop(_DONE, []):

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
-from torchvision.models.detection.ssd import SSD
+from torchvision.models.detection.ssd import SSD, SSDScoringHead
 
 from .codes import code_loss
 from .positives import gather_positives
+from .prior import ClassBias
 from .ranking import RankingLoss
 from .replacement import MakeLoss, Replacement
 from .scores import postprocess, sigmoid_as_softmax
@@ -50,6 +51,15 @@ class SSDDetections:
         outputs = {**head_outputs, "cls_logits": sigmoid_as_softmax(logits)}
         detections: list[dict[str, Tensor]] = postprocess(self.model, classes, outputs, image_anchors, image_shapes)
         return [{**detected, "scores": detected["scores"] * classes} for detected in detections]
+
+
+def class_bias(model: SSD) -> ClassBias | None:
+    """A level ends in a convolution, alone or, in SSDlite, in a sequence. None for a head of another make."""
+    head = getattr(model.head, "classification_head", None)
+    if not isinstance(head, SSDScoringHead):
+        return None
+    layers = [list(level.modules())[-1] for level in head.module_list]
+    return ClassBias(layers, 0.0, 0.0, head.num_columns, background=1)
 
 
 def replacements(model: SSD, make_loss: MakeLoss) -> list[Replacement]:

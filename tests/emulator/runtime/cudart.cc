@@ -36,7 +36,7 @@ struct MemoryRow {
 };
 
 struct ApiCounters {
-  uint64_t host_syncs, copies, copied_bytes, memsets, memset_bytes, allocations;
+  uint64_t host_syncs, copies, copied_bytes, memsets, memset_bytes, allocations, queries, limits_set;
 };
 
 struct KernelFacts {
@@ -322,6 +322,7 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* fu
                 config->stream);
 }
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribute, int value) {
+  state().counters.limits_set++;
   if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
   if (value < 0 || value + (int)facts_of(function).static_shared > shared_optin_bytes())
     return returned(cudaErrorInvalidValue);
@@ -329,6 +330,7 @@ cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute attribu
   return cudaSuccess;
 }
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a, const void* function) {
+  state().counters.queries++;
   if (!state().functions.count(function)) return returned(cudaErrorInvalidDeviceFunction);
   const KernelFacts facts = facts_of(function);
   *a = {};
@@ -341,6 +343,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a, const void* function) {
 }
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, const void* function,
                                                                    int threads, size_t shared, unsigned) {
+  state().counters.queries++;
   if (threads < 1) return returned(cudaErrorInvalidValue);
   const size_t used = shared + facts_of(function).static_shared;
   const int by_threads = 1024 / threads;
@@ -537,6 +540,7 @@ cudaError_t cudaRuntimeGetVersion(int* version) {
   return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  state().counters.queries++;
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount:
       *value = state().multiprocessors;

@@ -4,12 +4,12 @@
 #include "../arena.h"
 #include "../keys.h"
 #include "array.cuh"
-#include "backend.h"
 #include "block.cuh"
 #include "launch.h"
 #include "sorted.cuh"
+#include "stages.h"
 
-namespace alrp::cuda {
+namespace alrp::cuda::sorted {
 namespace {
 
 constexpr int64_t kMostInBlock = 8192;  // positives that one block sorts
@@ -84,7 +84,7 @@ __device__ Found sort_in_block(const Array& logits, int64_t* list, uint64_t* key
     place[r] = at;
     tables.index[r] = at < listed ? list[at] : -1;
     const uint64_t plain = !packed ? key : (key >> 63 ? key & ~kRoom : key | kRoom);
-    tables.score[r] = at < listed ? score_of(plain) : 0.0;
+    tables.score[r] = at < listed ? score_of(plain) : HUGE_VAL;  // scores have to ascend
   }
   if (any_nan) raise(&status->nan);
   return {!__syncthreads_or(any_nan) && found == p && !(flags & kInvalidLabel), (flags & kIgnoredLabel) != 0};
@@ -138,7 +138,7 @@ __device__ int64_t lay_clusters(Wide wide, const double* score, int p, double de
   return count;
 }
 
-// prepare: sorts the positives that find listed, and decides the form.
+// sort_positives: sorts the positives that find listed, and decides the form.
 //   in       list (status.found of them), logits; where `sorted`, tables.index, .score and place are done
 //   out      tables.index, .score, place; the plan but for its cells, positions, clusters, empty bins; status.nan
 //   status   in: found, and invalid as find left it (where `sorted`: as Status has it); out: as Status has it
@@ -146,8 +146,9 @@ __device__ int64_t lay_clusters(Wide wide, const double* score, int p, double de
 //            12 size bytes
 //   launch   one block of threads_for(p) threads; O(p log^2 p) work
 __global__ void __launch_bounds__(kOneBlock, 1)
-    prepare(Array logits, int64_t n, double delta, bool sorted, int64_t* list, uint64_t* keys,
-            uint32_t* values, int size, Tables tables, int64_t* place, Status* status, SortedTables to) {
+    sort_positives(Array logits, int64_t n, double delta, bool sorted, int64_t* list, uint64_t* keys,
+                   uint32_t* values, int size, Tables tables, int64_t* place, Status* status,
+                   SortedTables to) {
   extern __shared__ uint64_t pairs[];
   const int p = static_cast<int>(to.p);
   Found found{true, true};
@@ -191,43 +192,40 @@ __global__ void __launch_bounds__(kOneBlock, 1)
 
 }  // namespace
 
-size_t CudaBackend::table_bytes(const Input& input) const {
-  return is_sorted_form(input) ? SortedTables(input, nullptr).bytes : 0;
-}
+size_t table_bytes(const Input& input) { return SortedTables(input, nullptr).bytes; }
 
-size_t CudaBackend::sorted_scratch_bytes(const Input& input) const { return Scratch(input, nullptr).bytes; }
+size_t scratch_bytes(const Input& input) { return Scratch(input, nullptr).bytes; }
 
-void CudaBackend::sorted_positives(const Input& input, const Tables& tables, int64_t* place, Status* status,
-                                   void* scratch) {
+void find(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
+          cudaStream_t stream) {
   const SortedTables to(input, tables.device);
   const bool in_block = input.p <= kMostInBlock;
   const Scratch work(input, scratch);
   int64_t size = 0;
   size_t shared = 0;
   if (in_block) {
-    check(cudaMemsetAsync(status, 0, sizeof(Status), stream_), "memset of status");
-    find(input, work.flat, status);
+    check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");
+    list_positives(input, work.flat, status, stream);
     size = padded(input.p);
     shared = is_shareable(size * kPairBytes) ? size * kPairBytes : 0;
-    check(
-        cudaFuncSetAttribute(prepare, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
-        "shared memory");
+    allow_dynamic_shared(reinterpret_cast<const void*>(sort_positives));
   } else {
-    sort_positives(input, tables, place, status, scratch);
+    find_positives(input, tables, place, status, scratch, stream);
   }
-  prepare<<<1, threads_for(input.p), shared, stream_>>>(input.logits, counted(input), input.delta, !in_block,
-                                                        work.flat, shared ? nullptr : work.keys, work.values,
-                                                        static_cast<int>(size), tables, place, status, to);
-  check_launch("prepare");
-  lay_knots(input, tables);
+  sort_positives<<<1, threads_for(input.p), shared, stream>>>(
+      input.logits, counted(input), input.delta, !in_block, work.flat, shared ? nullptr : work.keys,
+      work.values, static_cast<int>(size), tables, place, status, to);
+  check_launch("sort_positives");
+  build(input, tables, stream);
 }
 
-void CudaBackend::lay_out(const Input& input, const Tables& tables, Status* status) {
+void lay_out(const Input& input, const Tables& tables, Status* status, cudaStream_t stream) {
   const SortedTables to(input, tables.device);
-  prepare<<<1, threads_for(input.p), 0, stream_>>>(input.logits, counted(input), input.delta, true, nullptr,
-                                                   nullptr, nullptr, 0, tables, nullptr, status, to);
-  check_launch("prepare");
-  lay_knots(input, tables);
+  sort_positives<<<1, threads_for(input.p), 0, stream>>>(input.logits, counted(input), input.delta, true,
+                                                         nullptr, nullptr, nullptr, 0, tables, nullptr,
+                                                         status, to);
+  check_launch("sort_positives");
+  build(input, tables, stream);
 }
 
-}  // namespace alrp::cuda
+}  // namespace alrp::cuda::sorted

@@ -1,11 +1,11 @@
 // The second stage of the sorted form: the knots of the positives, laid out.
 #include <algorithm>
 
-#include "backend.h"
 #include "launch.h"
 #include "sorted.cuh"
+#include "stages.h"
 
-namespace alrp::cuda {
+namespace alrp::cuda::sorted {
 namespace {
 
 constexpr int kKnotThreads = 128;  // few, so that many multiprocessors share the searches
@@ -175,16 +175,16 @@ class Floats {
   int cells_;
 };
 
-// What the rows of blocks of lay_knots do.
+// What the rows of blocks of build_tables do.
 enum Task : unsigned { kKnots, kRanks, kTakeOut, kCells, kTasks };
 
-// lay_knots: knots, begun, left, right, below and within of all positives; with Narrow positions also the upper ends
+// build_tables: knots, begun, left, right, below and within of all positives; with Narrow positions also the upper ends
 // and the cells over them, and what the positives add to the bins, taken out of them, unless some label is ignored.
-//   in       the plan, positions and bins as prepare left them
+//   in       the plan, positions and bins as sort_positives left them
 //   launch   kTasks rows of blocks of kKnotThreads, each of max(p, most_cells / Floats::kRun + 1) threads; no block
 //            waits for another: a thread searches the sorted positions for what it lays. O(p log p) work
 __global__ void __launch_bounds__(kKnotThreads)
-    lay_knots_kernel(double delta, bool short_starts, const double* score, SortedTables to) {
+    build_tables(double delta, bool short_starts, const double* score, SortedTables to) {
   const Plan& plan = *to.plan;
   const int i = static_cast<int>(blockIdx.x * kKnotThreads + threadIdx.x), p = static_cast<int>(to.p);
   const unsigned task = blockIdx.y;
@@ -214,13 +214,13 @@ __global__ void __launch_bounds__(kKnotThreads)
 
 }  // namespace
 
-void CudaBackend::lay_knots(const Input& input, const Tables& tables) {
+void build(const Input& input, const Tables& tables, cudaStream_t stream) {
   const SortedTables to(input, tables.device);
   const int64_t runs = to.most_cells / Floats::kRun + 1;
   const auto columns = static_cast<unsigned>((std::max(input.p, runs) + kKnotThreads - 1) / kKnotThreads);
-  lay_knots_kernel<<<dim3(columns, kTasks), kKnotThreads, 0, stream_>>>(input.delta, fits_shared(to),
-                                                                        tables.score, to);
-  check_launch("lay_knots");
+  build_tables<<<dim3(columns, kTasks), kKnotThreads, 0, stream>>>(input.delta, fits_shared(to), tables.score,
+                                                                   to);
+  check_launch("build_tables");
 }
 
-}  // namespace alrp::cuda
+}  // namespace alrp::cuda::sorted

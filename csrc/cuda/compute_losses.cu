@@ -2,13 +2,13 @@
 // tables of spread.
 #include <type_traits>
 
-#include "backend.h"
 #include "block.cuh"
 #include "launch.h"
 #include "sorted.cuh"
+#include "stages.h"
 #include "terms.cuh"
 
-namespace alrp::cuda {
+namespace alrp::cuda::sorted {
 namespace {
 
 // n_fp of every positive from the bins, which become their prefix sums.
@@ -166,13 +166,13 @@ __device__ void finish_by(const Position& position, const SortedTables& t, doubl
               tables.poison);
 }
 
-// finish: from the bins to losses and the tables that backward reads.
-//   in       all of SortedTables as prepare and count left it; tables.score; place
+// compute_losses: from the bins to losses and the tables that backward reads.
+//   in       all of SortedTables as sort_positives and count left it; tables.score; place
 //   out      all of Output but index and score; sums; base, slope and plan.spreads
 //   launch   one block of threads_for(p) threads; O(p) work
 //   exact    scans in a fixed order: the same bits on every device
 __global__ void __launch_bounds__(kOneBlock, 1)
-    finish(SortedTables t, double delta, Spec spec, Sums sums, Output output) {
+    compute_losses(SortedTables t, double delta, Spec spec, Sums sums, Output output) {
   const int p = static_cast<int>(t.p);
   const Form form = t.plan->form;
   if (form == Form::kNarrow) {
@@ -193,7 +193,7 @@ __global__ void __launch_bounds__(kOneBlock, 1)
   }
 }
 
-// The tables of spread once more, of shares that came after finish.
+// The tables of spread once more, of shares that came after compute_losses.
 //   out      base, slope and plan.spreads
 //   launch   one block of threads_for(p) threads; O(p) work
 __global__ void __launch_bounds__(kOneBlock, 1)
@@ -209,16 +209,17 @@ __global__ void __launch_bounds__(kOneBlock, 1)
 
 }  // namespace
 
-void CudaBackend::sorted_drive(const Input& input, const Tables& tables) {
-  drive_spread<<<1, threads_for(input.p), 0, stream_>>>(SortedTables(input, tables.device), input.delta,
-                                                        tables.share);
+void drive(const Input& input, const Tables& tables, cudaStream_t stream) {
+  drive_spread<<<1, threads_for(input.p), 0, stream>>>(SortedTables(input, tables.device), input.delta,
+                                                       tables.share);
   check_launch("drive_spread");
 }
 
-void CudaBackend::sorted_terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output) {
-  finish<<<1, threads_for(input.p), 0, stream_>>>(SortedTables(input, output.tables.device), input.delta,
-                                                  spec, sums, output);
-  check_launch("finish");
+void finish(const Input& input, const Spec& spec, const Sums& sums, const Output& output,
+            cudaStream_t stream) {
+  compute_losses<<<1, threads_for(input.p), 0, stream>>>(SortedTables(input, output.tables.device),
+                                                         input.delta, spec, sums, output);
+  check_launch("compute_losses");
 }
 
-}  // namespace alrp::cuda
+}  // namespace alrp::cuda::sorted

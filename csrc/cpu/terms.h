@@ -1,0 +1,21 @@
+// From the sums of the positives to losses, tables and their gradients, on the CPU.
+#pragma once
+
+#include "../ranking.h"
+
+namespace alrp::cpu {
+
+// Losses, rank, precision; tables.share, .gradient, .poison; .error_gradient for the hard order.
+void compute_terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output);
+
+// Rank & Sort: output.loc, and tables.error_gradient unless it is null. Pairs of positives alone, O(p^2).
+void compute_sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
+                         const Output& output);
+
+// tables.share and .gradient of errors that the caller brings.
+void take_errors(const Input& input, const Drive& drive, const Tables& tables);
+
+// Gradients of the positives' scores and of loc_errors.
+void write_positives(const Input& input, const Tables& tables, const Gradients& gradients);
+
+}  // namespace alrp::cpu

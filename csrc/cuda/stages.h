@@ -1,0 +1,83 @@
+// The launches that stages are made of, by file.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include "../ranking.h"
+
+namespace alrp::cuda {
+
+// positives.cu: finding them and sorting them by CUB, as many as there are.
+size_t positives_scratch_bytes(const Input& input, cudaStream_t stream);
+void count_positives(const Input& input, Status* status, void* scratch, cudaStream_t stream);
+void find_positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
+                    cudaStream_t stream);
+
+// The sorted form, with p > 0 positives. It makes sums in `finish`, from the bins that `count` leaves in its tables.
+namespace sorted {
+
+// find.cu: flat indices of at most p positives, in any order; status.found, and flags in .invalid.
+void list_positives(const Input& input, int64_t* list, Status* status, cudaStream_t stream);
+
+// sort_positives.cu. lay_out is find for positives that are found and sorted.
+size_t table_bytes(const Input& input);
+size_t scratch_bytes(const Input& input);
+void find(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
+          cudaStream_t stream);
+void lay_out(const Input& input, const Tables& tables, Status* status, cudaStream_t stream);
+
+void build(const Input& input, const Tables& tables, cudaStream_t stream);  // build_tables.cu
+
+void count(const Input& input, const Tables& tables, Status* status, cudaStream_t stream);  // count.cu
+
+// parts.cu: the bins as words, and back.
+void pack(const Input& input, const Tables& tables, const Status* status, int64_t* words,
+          cudaStream_t stream);
+void unpack(const Input& input, const Tables& tables, const int64_t* words, Status* status,
+            cudaStream_t stream);
+
+// compute_losses.cu
+void finish(const Input& input, const Spec& spec, const Sums& sums, const Output& output,
+            cudaStream_t stream);
+void drive(const Input& input, const Tables& tables, cudaStream_t stream);
+
+void spread(const Input& input, const Tables& tables, const Gradients& gradients,
+            cudaStream_t stream);  // spread.cu
+
+}  // namespace sorted
+
+// The tiled form.
+namespace tiled {
+
+// tiled.cu. count: sums over the negatives of H^skew.
+size_t scratch_bytes(const Input& input);
+void count(const Input& input, const Tables& tables, double skew, double* sums, Status* status, void* scratch,
+           cudaStream_t stream);
+void pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums,
+               cudaStream_t stream);
+void error_gradient(const Input& input, const Sums& sums, const Tables& tables, cudaStream_t stream);
+void spread(const Input& input, const Tables& tables, const Gradients& gradients, cudaStream_t stream);
+
+// parts.cu: status.nan beside the sums, and back.
+void pack(const Input& input, const Status* status, double* sums, cudaStream_t stream);
+void unpack(const Input& input, const double* parts, const Sums& sums, Status* status, cudaStream_t stream);
+
+void compute_terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output,
+                   cudaStream_t stream);  // terms.cu
+
+}  // namespace tiled
+
+// Either form. terms.cu: errors that the caller brings; gradients of the positives' scores and of loc_errors.
+void take_errors(const Input& input, const Drive& drive, const Tables& tables, cudaStream_t stream);
+void write_positives(const Input& input, const Tables& tables, const Gradients& gradients,
+                     cudaStream_t stream);
+
+// sort_errors.cu: Rank & Sort's output.loc, and tables.error_gradient unless it is null. Pairs of positives, O(p^2).
+void compute_sort_errors(const Input& input, const Spec& spec, const SortErrors& errors, const Output& output,
+                         cudaStream_t stream);
+
+// tiled.cu: as Backend has it.
+void pair_product(const Input& input, const Tables& tables, const int64_t* place, const double* weights,
+                  bool transposed, double* out, cudaStream_t stream);
+
+}  // namespace alrp::cuda
