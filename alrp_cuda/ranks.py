@@ -109,7 +109,7 @@ def _scalar(z: Any, like: Tensor) -> Tensor:
             raise ValueError(f"z of error_fn must have one element, on {like.device}, got shape {tuple(z.shape)} on {z.device}")
         return z.reshape(()).to(torch.float64)
     if z is None:
-        return torch.full((), torch.sym_max(like.numel(), 1), dtype=torch.float64, device=like.device)
+        return torch.full((), like.numel(), dtype=torch.float64, device=like.device).clamp_(min=1)
     number = check_number("z of error_fn", z)
     if number == 0:
         raise ValueError("z of error_fn must be > 0, got 0")

@@ -35,8 +35,8 @@ def load(name):
     if name.startswith("alrp_cuda.integrations."):
         pytest.importorskip("torchvision")
     if name.startswith("alrp_cuda.integrations.mmdet"):
-        importlib.import_module("mmcv_operators").provide()  # before MMCV is imported, as test_mmdet.py needs it
         pytest.importorskip("mmdet")
+        importlib.import_module("mmcv_operators").provide()  # before MMCV is imported, as test_mmdet.py needs it
     return importlib.import_module(name)
 
 
