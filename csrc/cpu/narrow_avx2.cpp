@@ -1,4 +1,5 @@
 // The streaming loops in AVX2: vectors of eight. Gathers are slower here than loads one by one.
+#include "ahead.h"
 #include "loops.h"
 
 #ifdef ALRP_AVX2
@@ -71,7 +72,10 @@ class Later {
 template <int64_t kCount>
 class Pairs {
  public:
-  ALRP_INLINE explicit Pairs(const void* from) { std::memcpy(pairs_, from, sizeof(pairs_)); }
+  // One by one: copied at once, they would go through memory once more.
+  ALRP_INLINE explicit Pairs(const uint32_t* from) {
+    for (int64_t k = 0; k < kCount / 2; ++k) std::memcpy(pairs_ + k, from + 2 * k, sizeof(uint64_t));
+  }
 
   ALRP_INLINE uint32_t operator[](int64_t k) const {
     return static_cast<uint32_t>(k % 2 ? pairs_[k / 2] >> 32 : pairs_[k / 2]);
@@ -102,11 +106,15 @@ ALRP_AVX2 bool select_as(const float* scores, const Mark* marks, int64_t size, c
   const __m256 below = _mm256_set1_ps(range.below), lowest = _mm256_set1_ps(range.lowest),
                highest = _mm256_set1_ps(range.highest);
   auto* const keeps = reinterpret_cast<uint8_t*>(out->keep);
+  out->ahead_scores = scores + kBlock;
+  out->ahead_marks = marks + kBlock;
+  const Ahead next(*out);
   __m256 nan = _mm256_setzero_ps();
   __m256i kept = _mm256_setzero_si256();  // minus how many, where in place
   int64_t m = 0;
   const auto visit = [&](int64_t k, const float* score,
                          const Mark* mark) ALRP_AVX2 __attribute__((always_inline)) {
+    if (!kInPlace && k % kLanes == 0) next.fetch(k);
     const __m256 s = _mm256_loadu_ps(score);
     const __m256 negative = _mm256_castsi256_ps(_mm256_cmpeq_epi32(widened(mark), _mm256_setzero_si256()));
     nan = _mm256_or_ps(nan, _mm256_and_ps(negative, _mm256_cmp_ps(s, s, _CMP_UNORD_Q)));
@@ -139,6 +147,8 @@ ALRP_AVX2 bool select_as(const float* scores, const Mark* marks, int64_t size, c
     for (const int32_t count : counts) m -= count;
   } else {
     _mm256_storeu_ps(out->score + m, below);
+    out->ahead_scores = out->score;  // fetched above: the loops over few scores would not get far
+    out->ahead_marks = marks;
   }
   out->size = kInPlace ? size : m;
   out->matter = m;
@@ -175,8 +185,10 @@ void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow&
     return Terms{_mm256_unpacklo_epi64(at, one), _mm256_unpackhi_epi64(at, one)};
   };
   int64_t k = 0;
+  const Ahead next(selected);
   for (; k + kEight <= size; k += kEight) {
-    const Pairs<kEight> segments(segment + k);
+    if (k % kLanes == 0) next.fetch(k);
+    const Pairs<kEight> segments(reinterpret_cast<const uint32_t*>(segment) + k);
 #pragma GCC unroll 2
     for (int64_t i = 0; i < kEight; i += 4) {
       const auto [even, odd] = terms(k + i);
@@ -264,6 +276,7 @@ ALRP_AVX2
 void ValueTable::look_up_avx2(const Selected& selected, float* value) const {
   const float* const score = selected.score;
   const int64_t size = selected.size;
+  const Ahead next(selected);
   // The bytes before each one's record: as the cell of Cells::place, for powers of two multiply without rounding.
   alignas(64) uint32_t offset[kBlock + kLanes];
   const __m256 scale = _mm256_set1_ps(std::ldexp(cells_.scale, 4 - cells_.shift)),
@@ -279,6 +292,7 @@ void ValueTable::look_up_avx2(const Selected& selected, float* value) const {
   const __m256 per_step = _mm256_set1_ps(per_step_);
   Later rare;
   for (int64_t k = 0; k < size; k += kEight) {
+    if (k % kLanes == 0) next.fetch(k);
     const Pairs<kEight> at(offset + k);
     const __m256 a = halves(records, at[0], at[4]), b = halves(records, at[1], at[5]),
                  c = halves(records, at[2], at[6]), d = halves(records, at[3], at[7]);

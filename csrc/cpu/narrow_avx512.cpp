@@ -1,4 +1,5 @@
 // The streaming loops in AVX-512: vectors of sixteen.
+#include "ahead.h"
 #include "loops.h"
 
 #ifdef ALRP_AVX512
@@ -66,26 +67,6 @@ class Pairs {
 
  private:
   uint64_t pairs_[kLanes / 2];
-};
-
-// Fetches the next block's scores and marks while the loops over this one compute. Spread out over them: at once, they would
-// hold up the loads that the loops wait for.
-class Ahead {
- public:
-  explicit Ahead(const Selected& selected) : scores_(selected.ahead_scores), marks_(selected.ahead_marks) {}
-
-  // What lies at k, a multiple of kLanes. Into the second-level cache: the hardware looks no further ahead than a page.
-  // Inlined by force: GCC takes a function that only fetches for one without effects, and drops calls of it.
-  ALRP_AVX512 __attribute__((always_inline)) void fetch(int64_t k) const {
-    _mm_prefetch(reinterpret_cast<const char*>(scores_ + k), _MM_HINT_T1);
-    if (k % kLine == 0) _mm_prefetch(reinterpret_cast<const char*>(marks_ + k), _MM_HINT_T1);
-  }
-
- private:
-  static constexpr int64_t kLine = 64;  // marks in a line of the cache
-
-  const float* scores_;
-  const Mark* marks_;
 };
 
 // As Ends::search.

@@ -8,6 +8,7 @@
 #include "array.h"
 #include "blocks.h"
 #include "cells.h"
+#include "halves.h"
 #include "knots.h"
 #include "loops.h"
 #include "narrow.h"
@@ -69,12 +70,10 @@ class NarrowBlocks {
     with_dtype(input_.logits.dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
       const T* from = static_cast<const T*>(input_.logits.data) + buffer->begin;
-      const float* scores = buffer->scores;
-      if constexpr (std::is_same_v<T, float>)
-        scores = from;
-      else
-        std::transform(from, from + buffer->size, buffer->scores, [](T s) { return static_cast<float>(s); });
-      buffer->nan |= loops().select(scores, buffer->marks, buffer->size, range_, &selected);
+      if constexpr (!std::is_same_v<T, double>) {  // which have wide positions
+        const float* scores = without_halves(from, buffer->size, buffer->scores);
+        buffer->nan |= loops().select(scores, buffer->marks, buffer->size, range_, &selected);
+      }
     });
   }
 
@@ -130,10 +129,9 @@ class NarrowBlocks {
       if constexpr (std::is_same_v<T, float>) {
         const bool stream = streams_ && reinterpret_cast<uintptr_t>(out) % 64 == 0;
         loops().write_values(selected, buffer->value, buffer->size, stream, out);
-      } else {
+      } else if constexpr (sizeof(T) == 2) {
         loops().write_values(selected, buffer->value, buffer->size, false, buffer->scores);
-        std::transform(buffer->scores, buffer->scores + buffer->size, out,
-                       [](float g) { return narrow<T>(g); });
+        from_floats(buffer->scores, buffer->size, out);
       }
     }
 
