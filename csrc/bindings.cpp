@@ -2,6 +2,7 @@
 // Python needs: the operator that every step calls, messages, build facts, and the steps of a ranking over several processes.
 #include <torch/csrc/utils/pybind.h>
 
+#include "cpu/level.h"
 #include "torch/kernels.h"
 #include "torch/native.h"
 #include "torch/operators.h"
@@ -116,6 +117,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   m.attr("built_backends") = py::make_tuple("cpu");
 #endif
   m.attr("cuda_architectures") = ALRP_ARCHS;
+  m.attr("cpu_capability") = alrp::cpu::name_of(alrp::cpu::level());
 
   py::class_<alrp::TargetLayout>(m, "TargetLayout")
       .def(py::init<int64_t, int64_t, bool>(), py::arg("classes"), py::arg("background"),

@@ -1,8 +1,9 @@
-"""The loops that csrc/cpu has twice, in AVX-512 and portable: the same bits, and what positions.h says they must be."""
+"""The loops that csrc/cpu has for each level of CPU: the same bits, and what positions.h says they must be."""
 
 import ctypes
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,23 +11,24 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CPU = ROOT / "csrc" / "cpu"
-SOURCES = [CPU / "cells.cpp", CPU / "narrow.cpp", CPU / "narrow_avx512.cpp", ROOT / "tests" / "native" / "vector_forms.cpp"]
+SOURCES = [*(CPU / f"{name}.cpp" for name in ("level", "cells", "narrow", "narrow_avx2", "narrow_avx512"))]
+SOURCES += [ROOT / "tests" / "native" / "vector_forms.cpp"]
 COMPILER = shutil.which("c++") or shutil.which("g++")
 NEGATIVE, POSITIVE, IGNORED = 0, 1, 2
 
 
-def build(directory, *flags):
-    path = directory / f"forms{''.join(flags)}.so"
-    command = [COMPILER, "-std=c++20", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-shared", "-fPIC", *flags]
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    path = tmp_path_factory.mktemp("forms") / "forms.so"
+    command = [COMPILER, "-std=c++20", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-shared", "-fPIC"]
     subprocess.run([*command, f"-I{ROOT / 'csrc'}", f"-I{CPU}", *map(str, SOURCES), "-o", str(path)], check=True)
     return ctypes.CDLL(str(path))
 
 
 @pytest.fixture(scope="module")
-def forms(tmp_path_factory):
-    """(this CPU's form, the portable form)."""
-    directory = tmp_path_factory.mktemp("forms")
-    return build(directory), build(directory, "-DALRP_PORTABLE")
+def forms(library):
+    """A form for each level that this CPU has, the portable one first."""
+    return [partial(library.run_block, level) for level in range(library.highest_level() + 1)]
 
 
 def array(values, dtype):
@@ -39,7 +41,7 @@ def run(form, positives, shares, delta, scores, marks, in_place):
     gradient = np.full(len(scores), np.nan, np.float32)
     inputs = [array(positives, np.float64), array(shares, np.float64), array(scores, np.float32), array(marks, np.int8)]
     pointer = [a.ctypes.data_as(ctypes.c_void_p) for a in (*inputs, counts, sums, gradient)]
-    segments = form.run_block(
+    segments = form(
         *pointer[:2], len(positives), ctypes.c_double(delta), *pointer[2:4], len(scores), int(in_place), *pointer[4:]
     )
     return counts, sums, gradient, segments < 0
@@ -64,11 +66,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("delta", [1.0, 1e-3, 30.0])
-@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 1000, 1023, 1024])
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 15, 16, 17, 1000, 1023, 1024])
 @pytest.mark.parametrize("case", CASES)
-def test_both_forms_give_the_same_bits_and_the_right_gradient(forms, case, size, delta):
+def test_all_forms_give_the_same_bits_and_the_right_gradient(library, forms, case, size, delta):
     rng = np.random.default_rng(size)
-    assert size <= forms[0].block_size()
+    assert size <= library.block_size()
     positives, scores = CASES[case](rng, size)
     positives = np.sort(positives.astype(np.float32)).astype(np.float64)
     scores = scores.astype(np.float32)
@@ -96,7 +98,3 @@ def test_a_nan_negative_is_seen_and_no_other(forms, in_place):
         marks_with = marks.copy()
         marks_with[29] = NEGATIVE
         assert run(form, [0.5], [1.0], 1.0, scores, marks_with, in_place)[3]
-
-
-def test_the_portable_form_has_no_vector_form(forms):
-    assert not forms[1].is_vector_form()

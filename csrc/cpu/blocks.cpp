@@ -4,14 +4,14 @@
 
 #include "array.h"
 #include "clones.h"
+#include "halves.h"
 
 namespace alrp::cpu {
 namespace {
 
 // flat_mark of a run of labels of one width, in a form that compilers turn into vector instructions.
 template <typename Bits>
-[[gnu::always_inline]] inline void flat_marks(const Labels& labels, int64_t begin, int64_t size,
-                                              Mark* marks) {
+ALRP_LOOP void flat_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks) {
   const Bits* bits = static_cast<const Bits*>(labels.data) + begin;
   const auto least = static_cast<Bits>(labels.least), span = static_cast<Bits>(labels.span),
              infinity = static_cast<Bits>(labels.infinity);
@@ -27,8 +27,7 @@ template <typename Bits>
   }
 }
 
-ALRP_CLONES
-void read_flat_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks) {
+ALRP_LOOP void read_flat_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks) {
   switch (labels.bytes) {
     case 1:
       return flat_marks<uint8_t>(labels, begin, size, marks);
@@ -63,7 +62,7 @@ void read_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks) 
   if (labels.classes)
     read_row_marks(labels, begin, size, marks);
   else
-    read_flat_marks(labels, begin, size, marks);
+    by_level<read_flat_marks>(labels, begin, size, marks);
 }
 
 void read_block(const Input& input, int64_t b, Block* block) {
@@ -71,12 +70,14 @@ void read_block(const Input& input, int64_t b, Block* block) {
   block->size = std::min(kBlock, input.n - block->begin);
   read_marks(input.labels, block->begin, block->size, block->marks);
   with_dtype(input.logits.dtype, [&](auto* type) {
-    const auto* scores = static_cast<decltype(type)>(input.logits.data) + block->begin;
+    float floats[kBlock];
+    const auto* scores =
+        without_halves(static_cast<decltype(type)>(input.logits.data) + block->begin, block->size, floats);
     int64_t m = 0;
     bool nan = false;
     for (int64_t k = 0; k < block->size; ++k) {  // without branches: the count advances or it does not
       const bool negative = block->marks[k] == Mark::kNegative;
-      const double score = widen(scores[k]);
+      const double score = scores[k];
       block->negatives[m] = score;
       block->columns[m] = static_cast<int16_t>(k);
       m += negative;

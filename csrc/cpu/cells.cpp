@@ -6,8 +6,7 @@
 #include <cmath>
 #include <limits>
 
-#include "avx512.h"
-#include "narrow.h"
+#include "loops.h"
 
 namespace alrp::cpu {
 namespace {
@@ -130,11 +129,8 @@ void SegmentTable::look_up_portable(const float* score, int64_t size, int32_t* s
   }
 }
 
-void SegmentTable::look_up(const float* score, int64_t size, int32_t* segment) const {
-#ifdef ALRP_AVX512
-  if (has_avx512()) return look_up_avx512(score, size, segment);
-#endif
-  look_up_portable(score, size, segment);
+void SegmentTable::look_up(const float* score, int64_t size, int32_t* segment, const Loops& loops) const {
+  (this->*loops.look_up_segments)(score, size, segment);
 }
 
 ValueTable::ValueTable(const std::vector<float>& ends, const Cells& cells, const Knots<int64_t>& knots,
@@ -185,11 +181,8 @@ void ValueTable::look_up_portable(const Selected& selected, float* value) const 
   }
 }
 
-void ValueTable::look_up(const Selected& selected, float* value) const {
-#ifdef ALRP_AVX512
-  if (has_avx512()) return look_up_avx512(selected, value);
-#endif
-  look_up_portable(selected, value);
+void ValueTable::look_up(const Selected& selected, float* value, const Loops& loops) const {
+  (this->*loops.look_up_values)(selected, value);
 }
 
 }  // namespace alrp::cpu

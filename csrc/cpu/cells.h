@@ -13,6 +13,7 @@
 
 namespace alrp::cpu {
 
+struct Loops;     // loops.h
 struct Selected;  // narrow.h
 
 // Arrays of scores are read and written whole vectors at a time: up to kLanes - 1 more than were asked for.
@@ -69,11 +70,14 @@ class SegmentTable {
  public:
   SegmentTable(const std::vector<float>& ends, const Cells& cells);
 
-  // Segment m has m ends at or below its scores.
-  void look_up(const float* score, int64_t size, int32_t* segment) const;
+  // Segment m has m ends at or below its scores. By one of the loops below.
+  void look_up(const float* score, int64_t size, int32_t* segment, const Loops& loops) const;
 
  private:
+  friend struct Loops;
+
   void look_up_portable(const float* score, int64_t size, int32_t* segment) const;
+  void look_up_avx2(const float* score, int64_t size, int32_t* segment) const;
   void look_up_avx512(const float* score, int64_t size, int32_t* segment) const;
 
   Cells cells_;
@@ -92,9 +96,11 @@ class ValueTable {
              const Narrow& position, const Spread<int64_t>& spread, double scale);
 
   // value[k] = scale times the spread at the k-th selected score.
-  void look_up(const Selected& selected, float* value) const;
+  void look_up(const Selected& selected, float* value, const Loops& loops) const;
 
  private:
+  friend struct Loops;
+
   // Of each segment: base + slope (score - end) / (2 delta), from the end that it begins with. Slopes are per step, not
   // per unit of score: a small gradient must not fall among float's subnormal numbers.
   struct Lines {
@@ -110,6 +116,7 @@ class ValueTable {
   };
 
   void look_up_portable(const Selected& selected, float* value) const;
+  void look_up_avx2(const Selected& selected, float* value) const;
   void look_up_avx512(const Selected& selected, float* value) const;
 
   float on_line(int32_t segment, float score) const {

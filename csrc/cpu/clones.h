@@ -1,10 +1,41 @@
-// One build serves every x86-64 CPU: the loader picks the version of a marked function that the CPU can run.
-// Sanitizers instrument the function that picks, which runs before they are set up.
+// Loops that compilers turn into vector instructions by themselves: one source, compiled for each level of CPU.
 #pragma once
 
-#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__SANITIZE_THREAD__) && \
-    !defined(__SANITIZE_ADDRESS__)
-#define ALRP_CLONES __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define ALRP_CLONES
+#include "level.h"
+
+// Of a loop for by_level(): it has to be compiled as part of the version that calls it.
+#define ALRP_LOOP [[gnu::always_inline]] inline
+
+namespace alrp::cpu {
+namespace detail {
+
+#ifdef ALRP_AVX2
+template <auto kLoop, typename... Arguments>
+__attribute__((target("avx2"))) void run_avx2(Arguments... arguments) {
+  kLoop(arguments...);
+}
+
+template <auto kLoop, typename... Arguments>
+__attribute__((target("avx512f"))) void run_avx512(Arguments... arguments) {
+  kLoop(arguments...);
+}
 #endif
+
+}  // namespace detail
+
+// kLoop(arguments...), an ALRP_LOOP, by its version for level().
+template <auto kLoop, typename... Arguments>
+void by_level(Arguments... arguments) {
+  switch (level()) {
+#ifdef ALRP_AVX2
+    case Level::kAvx512:
+      return detail::run_avx512<kLoop>(arguments...);
+    case Level::kAvx2:
+      return detail::run_avx2<kLoop>(arguments...);
+#endif
+    default:
+      return kLoop(arguments...);
+  }
+}
+
+}  // namespace alrp::cpu

@@ -1,15 +1,13 @@
+// The streaming loops in plain C++, for every CPU; the table of each level's.
 #include "narrow.h"
 
 #include <algorithm>
 
-#include "avx512.h"
-#include "clones.h"
-#include "narrow_avx512.h"
+#include "loops.h"
 
 namespace alrp::cpu {
 namespace {
 
-ALRP_CLONES
 bool select_in_place(const float* scores, const Mark* marks, int64_t size, const Range& range,
                      Selected* out) {
   int32_t matter = 0, nan = 0;
@@ -41,20 +39,12 @@ bool select_dense(const float* scores, const Mark* marks, int64_t size, const Ra
   return nan;
 }
 
-}  // namespace
-
 bool select(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out) {
-#ifdef ALRP_AVX512
-  if (has_avx512()) return select_avx512(scores, marks, size, range, out);
-#endif
   return (out->in_place ? select_in_place : select_dense)(scores, marks, size, range, out);
 }
 
 void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow& position,
                  Bin<Narrow::Sum>* bins) {
-#ifdef ALRP_AVX512
-  if (has_avx512()) return add_to_bins_avx512(selected, segment, position, bins);
-#endif
   for (int64_t k = 0; k < selected.size; ++k) {
     Bin<Narrow::Sum>& bin = bins[segment[k]];
     bin.positions += static_cast<Narrow::Sum>(position.of(selected.score[k]));
@@ -62,10 +52,7 @@ void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow&
   }
 }
 
-void write_values(const Selected& selected, const float* value, int64_t size, bool stream, float* out) {
-#ifdef ALRP_AVX512
-  if (has_avx512()) return write_values_avx512(selected, value, size, stream, out);
-#endif
+void write_values(const Selected& selected, const float* value, int64_t size, bool, float* out) {
   if (selected.in_place) {
     std::copy(value, value + size, out);
     return;
@@ -78,10 +65,27 @@ void write_values(const Selected& selected, const float* value, int64_t size, bo
   }
 }
 
-void fence() {
-#ifdef ALRP_AVX512
-  if (has_avx512()) fence_avx512();
+void fence() {}
+
+}  // namespace
+
+constinit const Loops Loops::portable{
+    cpu::select,       &SegmentTable::look_up_portable,
+    cpu::add_to_bins,  &ValueTable::look_up_portable,
+    cpu::write_values, cpu::fence,
+};
+
+const Loops& Loops::of(Level level) {
+  switch (level) {
+#ifdef ALRP_AVX2
+    case Level::kAvx512:
+      return avx512;
+    case Level::kAvx2:
+      return avx2;
 #endif
+    default:
+      return portable;
+  }
 }
 
 }  // namespace alrp::cpu

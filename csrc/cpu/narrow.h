@@ -1,5 +1,5 @@
-// The streaming loops of the sorted algorithm on narrow positions, over blocks of float scores: select those
-// that matter, add them to bins, and bring what was found for them back to their places.
+// What the streaming loops of the sorted algorithm on narrow positions (loops.h) pass on, over blocks of float scores: those
+// that matter.
 #pragma once
 
 #include <cstdint>
@@ -28,20 +28,5 @@ struct Selected {
   const float* ahead_scores;
   const Mark* ahead_marks;
 };
-
-// Sets all of `out` but in_place, which is read. Returns whether a negative is NaN. Negatives have marks of
-// 0.
-bool select(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out);
-
-// Adds the position of each selected score to the bin of its segment.
-void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow& position,
-                 Bin<Narrow::Sum>* bins);
-
-// What `value` has for the selected scores, in their places among `size`; 0 for the rest. `stream` writes
-// past the caches: out is aligned to 64 bytes, and fence() follows.
-void write_values(const Selected& selected, const float* value, int64_t size, bool stream, float* out);
-
-// Makes what was streamed visible to other threads.
-void fence();
 
 }  // namespace alrp::cpu

@@ -1,4 +1,6 @@
-#include "narrow_avx512.h"
+// The streaming loops in AVX-512: vectors of sixteen.
+#include "ahead.h"
+#include "loops.h"
 
 #ifdef ALRP_AVX512
 
@@ -67,26 +69,6 @@ class Pairs {
   uint64_t pairs_[kLanes / 2];
 };
 
-// Fetches the next block's scores and marks while the loops over this one compute. Spread out over them: at once, they would
-// hold up the loads that the loops wait for.
-class Ahead {
- public:
-  explicit Ahead(const Selected& selected) : scores_(selected.ahead_scores), marks_(selected.ahead_marks) {}
-
-  // What lies at k, a multiple of kLanes. Into the second-level cache: the hardware looks no further ahead than a page.
-  // Inlined by force: GCC takes a function that only fetches for one without effects, and drops calls of it.
-  ALRP_AVX512 __attribute__((always_inline)) void fetch(int64_t k) const {
-    _mm_prefetch(reinterpret_cast<const char*>(scores_ + k), _MM_HINT_T1);
-    if (k % kLine == 0) _mm_prefetch(reinterpret_cast<const char*>(marks_ + k), _MM_HINT_T1);
-  }
-
- private:
-  static constexpr int64_t kLine = 64;  // marks in a line of the cache
-
-  const float* scores_;
-  const Mark* marks_;
-};
-
 // As Ends::search.
 ALRP_AVX512
 inline int32_t search(const Ends& ends, int32_t known, float score) {
@@ -103,10 +85,8 @@ inline __m512i places(const Cells& cells, __m512 score) {
                          _mm512_set1_epi32(1));
 }
 
-}  // namespace
-
 ALRP_AVX512
-bool select_avx512(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out) {
+bool select(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out) {
   const __m512 below = _mm512_set1_ps(range.below), lowest = _mm512_set1_ps(range.lowest),
                highest = _mm512_set1_ps(range.highest);
   const bool in_place = out->in_place;  // not to be read again after what the loop stores
@@ -146,33 +126,8 @@ bool select_avx512(const float* scores, const Mark* marks, int64_t size, const R
 }
 
 ALRP_AVX512
-void SegmentTable::look_up_avx512(const float* score, int64_t size, int32_t* segment) const {
-  // Not to be read again in the loop, where a load at the place in its page that a store has just gone to waits for it.
-  const Cells cells = cells_;
-  const uint32_t* const entries = entries_.get();
-  // A gather into zeros, which compilers would leave out if they knew the mask, does not wait for what the register held.
-  __mmask16 all = 0xffff;
-  asm("" : "+k"(all));
-  const __m512i mask = _mm512_set1_epi32((1 << cells_.shift) - 1);
-  const __m128i shift = _mm_cvtsi32_si128(cells_.shift);
-  Later rare;
-  for (int64_t k = 0; k < size; k += kLanes) {
-    const __m512i place = places(cells, _mm512_loadu_ps(score + k));
-    const __m512i entry =
-        _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), all, _mm512_srl_epi32(place, shift), entries, 4);
-    const __m512i sum = _mm512_add_epi32(_mm512_and_si512(place, mask), entry);
-    _mm512_storeu_si512(segment + k, _mm512_srl_epi32(sum, shift));
-    rare.note(k, static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask)));
-  }
-  const auto several = static_cast<int32_t>(0x80000000u >> cells_.shift);
-  rare.visit(size, [&](int64_t k) ALRP_AVX512 __attribute__((always_inline)) {
-    segment[k] = search(ends_, std::max(0, (segment[k] & ~several) - 1), score[k]);
-  });
-}
-
-ALRP_AVX512
-void add_to_bins_avx512(const Selected& selected, const int32_t* segment, const Narrow& position,
-                        Bin<Narrow::Sum>* bins) {
+void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow& position,
+                 Bin<Narrow::Sum>* bins) {
   const float* const score = selected.score;
   const int64_t size = selected.size;
   const Ahead next(selected);
@@ -213,8 +168,6 @@ void add_to_bins_avx512(const Selected& selected, const int32_t* segment, const 
   }
 }
 
-namespace {
-
 // Four records of 16 bytes, a quarter each, by their offsets in bytes. Loads; gathers are slower.
 ALRP_AVX512
 inline __m512 quarters(const char* records, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
@@ -237,7 +190,54 @@ inline __m512 high(__m512 a, __m512 b) {
   return _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b)));
 }
 
+ALRP_AVX512
+void write_values(const Selected& selected, const float* value, int64_t size, bool stream, float* out) {
+  for (int64_t k = 0; k < size; k += kLanes) {
+    __m512 values;
+    if (selected.in_place) {
+      values = _mm512_loadu_ps(value + k);
+    } else {
+      const unsigned keep = selected.keep[k / kLanes];
+      values = _mm512_maskz_expand_ps(static_cast<__mmask16>(keep), _mm512_loadu_ps(value));
+      value += std::popcount(keep);
+    }
+    if (size - k < kLanes)
+      _mm512_mask_storeu_ps(out + k, first(size - k), values);
+    else if (stream)
+      _mm512_stream_ps(out + k, values);
+    else
+      _mm512_storeu_ps(out + k, values);
+  }
+}
+
+void fence() { _mm_sfence(); }
+
 }  // namespace
+
+ALRP_AVX512
+void SegmentTable::look_up_avx512(const float* score, int64_t size, int32_t* segment) const {
+  // Not to be read again in the loop, where a load at the place in its page that a store has just gone to waits for it.
+  const Cells cells = cells_;
+  const uint32_t* const entries = entries_.get();
+  // A gather into zeros, which compilers would leave out if they knew the mask, does not wait for what the register held.
+  __mmask16 all = 0xffff;
+  asm("" : "+k"(all));
+  const __m512i mask = _mm512_set1_epi32((1 << cells_.shift) - 1);
+  const __m128i shift = _mm_cvtsi32_si128(cells_.shift);
+  Later rare;
+  for (int64_t k = 0; k < size; k += kLanes) {
+    const __m512i place = places(cells, _mm512_loadu_ps(score + k));
+    const __m512i entry =
+        _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), all, _mm512_srl_epi32(place, shift), entries, 4);
+    const __m512i sum = _mm512_add_epi32(_mm512_and_si512(place, mask), entry);
+    _mm512_storeu_si512(segment + k, _mm512_srl_epi32(sum, shift));
+    rare.note(k, static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask)));
+  }
+  const auto several = static_cast<int32_t>(0x80000000u >> cells_.shift);
+  rare.visit(size, [&](int64_t k) ALRP_AVX512 __attribute__((always_inline)) {
+    segment[k] = search(ends_, std::max(0, (segment[k] & ~several) - 1), score[k]);
+  });
+}
 
 ALRP_AVX512
 void ValueTable::look_up_avx512(const Selected& selected, float* value) const {
@@ -281,28 +281,11 @@ void ValueTable::look_up_avx512(const Selected& selected, float* value) const {
   });
 }
 
-ALRP_AVX512
-void write_values_avx512(const Selected& selected, const float* value, int64_t size, bool stream,
-                         float* out) {
-  for (int64_t k = 0; k < size; k += kLanes) {
-    __m512 values;
-    if (selected.in_place) {
-      values = _mm512_loadu_ps(value + k);
-    } else {
-      const unsigned keep = selected.keep[k / kLanes];
-      values = _mm512_maskz_expand_ps(static_cast<__mmask16>(keep), _mm512_loadu_ps(value));
-      value += std::popcount(keep);
-    }
-    if (size - k < kLanes)
-      _mm512_mask_storeu_ps(out + k, first(size - k), values);
-    else if (stream)
-      _mm512_stream_ps(out + k, values);
-    else
-      _mm512_storeu_ps(out + k, values);
-  }
-}
-
-void fence_avx512() { _mm_sfence(); }
+constinit const Loops Loops::avx512{
+    cpu::select,       &SegmentTable::look_up_avx512,
+    cpu::add_to_bins,  &ValueTable::look_up_avx512,
+    cpu::write_values, cpu::fence,
+};
 
 }  // namespace alrp::cpu
 

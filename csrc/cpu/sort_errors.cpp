@@ -13,9 +13,8 @@ namespace alrp::cpu {
 namespace {
 
 // The sums of `size` positives from `first` on, at most kRowTile, over the p - begin positives from `begin` on.
-ALRP_CLONES
-void sum_tile(const double* score, const double* label, int64_t first, int64_t size, int64_t begin, int64_t p,
-              Step h, SortSums* sums) {
+ALRP_LOOP void sum_tile(const double* score, const double* label, int64_t first, int64_t size, int64_t begin,
+                        int64_t p, Step h, SortSums* sums) {
   double rows[kRowTile] = {}, labels[kRowTile] = {}, above[kRowTile] = {}, below[kRowTile] = {},
          above_distance[kRowTile] = {}, below_distance[kRowTile] = {};
   std::copy(score + first, score + first + size, rows);
@@ -33,9 +32,8 @@ void sum_tile(const double* score, const double* label, int64_t first, int64_t s
 }
 
 // What the positives i < end of a higher label send each of `size` positives from `first` on, at most kRowTile.
-ALRP_CLONES
-void sum_shares(const double* score, const double* label, const double* share, int64_t first, int64_t size,
-                int64_t end, Step h, double* sums) {
+ALRP_LOOP void sum_shares(const double* score, const double* label, const double* share, int64_t first,
+                          int64_t size, int64_t end, Step h, double* sums) {
   double columns[kRowTile] = {}, labels[kRowTile] = {}, acc[kRowTile] = {};
   std::copy(score + first, score + first + size, columns);
   std::copy(label + first, label + first + size, labels);
@@ -66,7 +64,7 @@ void compute_sort_errors(const Input& input, const Spec& spec, const SortErrors&
       const int64_t first = t * kRowTile, size = std::min<int64_t>(kRowTile, p - first);
       const double* begin = std::partition_point(
           score, score + first, [&](double column) { return step(h, column, score[first]) == 0; });
-      sum_tile(score, errors.label, first, size, begin - score, p, h, sums);
+      by_level<sum_tile>(score, errors.label, first, size, begin - score, p, h, sums);
       for (int64_t i = 0; i < size; ++i) {
         const int64_t r = first + i;
         errors.error[r] = sort_error(sums[i]);
@@ -87,7 +85,7 @@ void compute_sort_errors(const Input& input, const Spec& spec, const SortErrors&
       const double* end = std::partition_point(score + first, score + p,
                                                [&](double row) { return step(h, highest, row) > 0; });
       double sums[kRowTile];
-      sum_shares(score, errors.label, errors.share, first, size, end - score, h, sums);
+      by_level<sum_shares>(score, errors.label, errors.share, first, size, end - score, h, sums);
       for (int64_t k = 0; k < size; ++k) gradient[first + k] += sums[k];
     }
   });

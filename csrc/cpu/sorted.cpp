@@ -8,7 +8,9 @@
 #include "array.h"
 #include "blocks.h"
 #include "cells.h"
+#include "halves.h"
 #include "knots.h"
+#include "loops.h"
 #include "narrow.h"
 #include "parallel.h"
 #include "positions.h"
@@ -68,12 +70,10 @@ class NarrowBlocks {
     with_dtype(input_.logits.dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
       const T* from = static_cast<const T*>(input_.logits.data) + buffer->begin;
-      const float* scores = buffer->scores;
-      if constexpr (std::is_same_v<T, float>)
-        scores = from;
-      else
-        std::transform(from, from + buffer->size, buffer->scores, [](T s) { return static_cast<float>(s); });
-      buffer->nan |= select(scores, buffer->marks, buffer->size, range_, &selected);
+      if constexpr (!std::is_same_v<T, double>) {  // which have wide positions
+        const float* scores = without_halves(from, buffer->size, buffer->scores);
+        buffer->nan |= loops().select(scores, buffer->marks, buffer->size, range_, &selected);
+      }
     });
   }
 
@@ -84,8 +84,8 @@ class NarrowBlocks {
 
     void count(Buffer* buffer, Bin<Narrow::Sum>* bins) const {
       const Selected& selected = buffer->selected;
-      table_.look_up(selected.score, selected.size, buffer->segment);
-      add_to_bins(selected, buffer->segment, position_, bins);
+      table_.look_up(selected.score, selected.size, buffer->segment, loops());
+      loops().add_to_bins(selected, buffer->segment, position_, bins);
     }
 
     // How many knots lie at or below each of the positives.
@@ -98,7 +98,7 @@ class NarrowBlocks {
         std::transform(score + begin, score + begin + size, scores,
                        [](double s) { return static_cast<float>(s); });
         std::fill(scores + size, scores + size + kLanes, scores[0]);
-        table_.look_up(scores, size, segments.data() + begin);
+        table_.look_up(scores, size, segments.data() + begin, loops());
       }
       segments.resize(p);
       const std::vector<int64_t>& knots = knots_.at;
@@ -125,14 +125,13 @@ class NarrowBlocks {
     template <typename T>
     void write(Buffer* buffer, T* out) const {
       const Selected& selected = buffer->selected;
-      table_.look_up(selected, buffer->value);
+      table_.look_up(selected, buffer->value, loops());
       if constexpr (std::is_same_v<T, float>) {
         const bool stream = streams_ && reinterpret_cast<uintptr_t>(out) % 64 == 0;
-        write_values(selected, buffer->value, buffer->size, stream, out);
-      } else {
-        write_values(selected, buffer->value, buffer->size, false, buffer->scores);
-        std::transform(buffer->scores, buffer->scores + buffer->size, out,
-                       [](float g) { return narrow<T>(g); });
+        loops().write_values(selected, buffer->value, buffer->size, stream, out);
+      } else if constexpr (sizeof(T) == 2) {
+        loops().write_values(selected, buffer->value, buffer->size, false, buffer->scores);
+        from_floats(buffer->scores, buffer->size, out);
       }
     }
 
@@ -452,7 +451,7 @@ void spread_sorted(const Input& input, const Tables& tables, const Gradients& gr
             }
           }
         });
-        fence();
+        loops().fence();
       });
     });
   });

@@ -1,11 +1,9 @@
-// One block through the streaming loops of csrc/cpu, for Python: built once with the vector forms and once
-// without.
+// One block through the streaming loops of csrc/cpu, by those of any level, for Python.
 #include <algorithm>
 #include <cstring>
 #include <vector>
 
-#include "avx512.h"
-#include "narrow.h"
+#include "loops.h"
 
 using namespace alrp;
 using namespace alrp::cpu;
@@ -14,19 +12,17 @@ extern "C" {
 
 int block_size() { return static_cast<int>(kBlock); }
 
-int is_vector_form() {
-#ifdef ALRP_AVX512
-  return has_avx512();
-#else
-  return 0;
-#endif
-}
+// The highest that this CPU has and ALRP_CPU_CAPABILITY allows.
+int highest_level() { return static_cast<int>(level()); }
+
+const char* level_name(int level) { return name_of(static_cast<Level>(level)); }
 
 // `positives` ascend. Writes what the forward pass adds to the bins of `segments` segments (there is room for
 // 2 p + 1), and the gradient; returns the number of segments, or minus that if a negative is NaN.
-int run_block(const double* positives, const double* shares, int p, double delta, const float* scores,
-              const int8_t* marks, int size, int in_place, uint64_t* counts, uint64_t* sums,
-              float* gradient) {
+int run_block(int level, const double* positives, const double* shares, int p, double delta,
+              const float* scores, const int8_t* marks, int size, int in_place, uint64_t* counts,
+              uint64_t* sums, float* gradient) {
+  const Loops& loops = Loops::of(static_cast<Level>(level));
   const Narrow position = Narrow::make(positives[0], size, delta);
   std::vector<int64_t> at(p);
   std::transform(positives, positives + p, at.begin(), [&](double s) { return position.of(s); });
@@ -38,13 +34,13 @@ int run_block(const double* positives, const double* shares, int p, double delta
   selected.in_place = in_place != 0;
   // Loops may look ahead and past the end, but not use what they see there.
   std::vector<float> padded(scores, scores + size);
-  const bool nan = select(padded.data(), reinterpret_cast<const Mark*>(marks), size,
-                          {cells.below, ends.front(), ends.back()}, &selected);
+  const bool nan = loops.select(padded.data(), reinterpret_cast<const Mark*>(marks), size,
+                                {cells.below, ends.front(), ends.back()}, &selected);
 
   std::vector<int32_t> segment(selected.size + kLanes);
-  SegmentTable(ends, cells).look_up(selected.score, selected.size, segment.data());
+  SegmentTable(ends, cells).look_up(selected.score, selected.size, segment.data(), loops);
   std::vector<Bin<Narrow::Sum>> bins(knots.segments(), {0, 0});
-  add_to_bins(selected, segment.data(), position, bins.data());
+  loops.add_to_bins(selected, segment.data(), position, bins.data());
   for (int64_t m = 1; m + 1 < knots.segments(); ++m) {  // what is read: neither below all knots nor above
     counts[m] = bins[m].count;
     sums[m] = bins[m].positions;
@@ -52,10 +48,10 @@ int run_block(const double* positives, const double* shares, int p, double delta
 
   std::vector<float> value(2 * kBlock);
   const Spread spread(knots, shares);
-  ValueTable(ends, cells, knots, position, spread, 1.0).look_up(selected, value.data());
+  ValueTable(ends, cells, knots, position, spread, 1.0).look_up(selected, value.data(), loops);
   const auto aligned = reinterpret_cast<uintptr_t>(gradient) % 64 == 0;
-  write_values(selected, value.data(), size, aligned, gradient);
-  fence();
+  loops.write_values(selected, value.data(), size, aligned, gradient);
+  loops.fence();
   return static_cast<int>(nan ? -knots.segments() : knots.segments());
 }
 }
