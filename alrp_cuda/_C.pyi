@@ -5,6 +5,7 @@ from torch import Tensor
 
 built_backends: tuple[str, ...]
 cuda_architectures: str
+cpu_capability: str  # default, avx2 or avx512: the level that the CPU has, or ALRP_CPU_CAPABILITY caps
 
 class TargetLayout:
     def __init__(self, classes: int, background: int, continuous: bool = False) -> None: ...

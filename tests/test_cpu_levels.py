@@ -4,14 +4,12 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 import alrp_cuda
 
 LEVELS = ("default", "avx2", "avx512")
 
-# Prints a digest of losses and gradients: of every kind of logit, of labels of one, two, four and eight bytes and of class indices,
-# by both algorithms. Lengths are no multiples of a vector's.
+# Prints a digest of losses and gradients: of every kind of logit, of labels of one, two, four and eight bytes and of class
+# indices, by both algorithms. Lengths are no multiples of a vector's.
 DIGEST = """
 import hashlib
 import torch
@@ -30,7 +28,7 @@ errors = torch.rand(n, generator=generator)
 for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16):
     for label in (torch.int8, torch.int16, torch.int32, torch.int64, torch.float32, None):
         for algorithm in ("sorted", "tiled"):
-            logits = scores.to(dtype).requires_grad_()
+            logits = scores.clone().to(dtype).requires_grad_()
             targets = index if label is None else labels.to(label)
             x = logits.view(-1, classes) if label is None else logits
             count = int((targets < classes).sum() if label is None else (targets > 0).sum())

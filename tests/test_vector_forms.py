@@ -41,9 +41,7 @@ def run(form, positives, shares, delta, scores, marks, in_place):
     gradient = np.full(len(scores), np.nan, np.float32)
     inputs = [array(positives, np.float64), array(shares, np.float64), array(scores, np.float32), array(marks, np.int8)]
     pointer = [a.ctypes.data_as(ctypes.c_void_p) for a in (*inputs, counts, sums, gradient)]
-    segments = form(
-        *pointer[:2], len(positives), ctypes.c_double(delta), *pointer[2:4], len(scores), int(in_place), *pointer[4:]
-    )
+    segments = form(*pointer[:2], len(positives), ctypes.c_double(delta), *pointer[2:4], len(scores), int(in_place), *pointer[4:])
     return counts, sums, gradient, segments < 0
 
 

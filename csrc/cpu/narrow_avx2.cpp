@@ -21,7 +21,8 @@ constexpr int64_t kEight = 8;
 
 // Where lanes go, by the mask of those that are kept: eight bytes each, for vpermps.
 struct Moves {
-  // compress: the k-th is which lane comes k-th; expand: the k-th is which value comes to lane k, its sign bit set where none does.
+  // compress: the k-th is which lane comes k-th. expand: the k-th is which value comes to lane k; its sign bit is set where none
+  // does.
   alignas(64) std::array<std::array<int8_t, kEight>, 256> compress{}, expand{};
 
   constexpr Moves() {
