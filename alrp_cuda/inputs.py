@@ -137,13 +137,18 @@ def check_scope(scope: str, image_index: Tensor | None, logits: Tensor, targets:
         raise ValueError(f"image_index must have shape {' or '.join(map(str, shapes))}, one index per anchor, got {shape}")
 
 
+def is_finite(number: float) -> bool:
+    """math.isfinite, in comparisons: torch.compile can follow those of a symbolic number."""
+    return -math.inf < number < math.inf
+
+
 def check_number(name: str, value: object) -> float:
     """Raise unless ``value`` is a real, finite number >= 0 (``delta``, ``eps``); return it as a float."""
     # float first: what an abstract class is asked goes through a cache of its own.
     if isinstance(value, bool) or not isinstance(value, (float, numbers.Real)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     number = float(value)
-    if not math.isfinite(number) or number < 0:
+    if not is_finite(number) or number < 0:
         raise ValueError(f"{name} must be finite and >= 0, got {value}")
     return number
 

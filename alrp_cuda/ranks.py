@@ -1,6 +1,5 @@
 """What the framework shows to a loss of the caller's own and what it takes from it; shared with the reference."""
 
-import math
 import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .inputs import FLOATING, check_number, check_tensor
+from .inputs import FLOATING, check_number, check_tensor, is_finite
 
 
 class Ranks(NamedTuple):
@@ -132,7 +131,7 @@ def ask(error_fn: ErrorFunction, ranks: Ranks) -> tuple[Tensor, Tensor, Tensor]:
     target: Any = result.target
     if isinstance(target, Tensor):
         target = _vector("target of error_fn", target, ranks.n_fp).detach()
-    elif isinstance(target, bool) or not isinstance(target, numbers.Real) or not math.isfinite(target):
+    elif isinstance(target, bool) or not isinstance(target, numbers.Real) or not is_finite(float(target)):
         raise TypeError(f"target of error_fn must be a (P,) tensor or a finite number, got {target!r}")
     errors: Tensor = value.detach() - target
     return loss, errors, z.detach()

@@ -1,6 +1,7 @@
 """The operators as torch.library sees them, and the losses under torch.compile, torch.export, autocast and torch.func."""
 
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -120,42 +121,42 @@ def alrp(logits, targets, errors, **options):
     return out.cls + 2 * out.loc
 
 
-def rank_sort(logits, targets, errors):
-    out = alrp_cuda.rank_sort_loss(logits, targets.to(logits.dtype))
+def rank_sort(logits, targets, errors, **options):
+    out = alrp_cuda.rank_sort_loss(logits, targets.to(logits.dtype), **options)
     return out.rank + 2 * out.sort
 
 
-def told_ap(logits, targets, errors):
-    return alrp_cuda.ap_loss(logits, targets, num_positives=errors.shape[0])
+def told_ap(logits, targets, errors, **options):
+    return alrp_cuda.ap_loss(logits, targets, num_positives=errors.shape[0], **options)
 
 
-def framework(logits, targets, errors):
-    return alrp_cuda.error_driven_loss(logits, targets, lambda ranks: Errors(ranks.n_fp / ranks.rank))
+def framework(logits, targets, errors, **options):
+    return alrp_cuda.error_driven_loss(logits, targets, lambda ranks: Errors(ranks.n_fp / ranks.rank), **options)
 
 
-def framework_with_extras(logits, targets, errors):
+def framework_with_extras(logits, targets, errors, **options):
     def error_fn(ranks):
         return Errors((ranks.n_fp + ranks.extras + ranks.extra_sums) / ranks.rank)
 
-    return alrp_cuda.error_driven_loss(logits, targets, error_fn, extras=errors)
+    return alrp_cuda.error_driven_loss(logits, targets, error_fn, extras=errors, **options)
 
 
-def rows(logits, targets, errors):
+def rows(logits, targets, errors, **options):
     """Class indices; the positives are the first class."""
     classes = torch.where(targets == 1, 0, 1)
     table = torch.stack([logits, logits - 1], 1)
-    return alrp(table, classes, errors, background=1)
+    return alrp(table, classes, errors, background=1, **options)
 
 
 FUNCTIONS = {
     "alrp": alrp,
-    "alrp_hard": lambda *a: alrp(*a, order="hard"),
-    "alrp_tiled": lambda *a: alrp(*a, algorithm="tiled"),
+    "alrp_hard": lambda *a, **o: alrp(*a, order="hard", **o),
+    "alrp_tiled": lambda *a, **o: alrp(*a, algorithm="tiled", **o),
     "alrp_rows": rows,
-    "ap": lambda logits, targets, errors: alrp_cuda.ap_loss(logits, targets),
-    "ap_interpolated": lambda logits, targets, errors: alrp_cuda.ap_loss(logits, targets, interpolate=True),
+    "ap": lambda logits, targets, errors, **o: alrp_cuda.ap_loss(logits, targets, **o),
+    "ap_interpolated": lambda logits, targets, errors, **o: alrp_cuda.ap_loss(logits, targets, interpolate=True, **o),
     "ap_told": told_ap,
-    "ndcg": lambda logits, targets, errors: alrp_cuda.ndcg_loss(logits, targets),
+    "ndcg": lambda logits, targets, errors, **o: alrp_cuda.ndcg_loss(logits, targets, **o),
     "rank_sort": rank_sort,
     "framework": framework,
     "framework_with_extras": framework_with_extras,
@@ -201,14 +202,127 @@ def test_compiled_gives_the_numbers_of_eager(name):
     assert graphs() <= (2 if name in NOT_TOLD else 5)
 
 
-@pytest.mark.parametrize("name", ["alrp", "framework"])
-def test_inductor(name):
+SIZES = ((60, 9), (60, 7), (80, 9), (70, 12))
+every_dynamic = pytest.mark.parametrize("dynamic", [None, True, False], ids="dynamic={}".format)
+
+
+def assert_compiles(function, dynamic, told):
+    """That it gives the numbers of eager for several sizes, by so many graphs.
+
+    dynamic=True: one. None: one for the first size, for any P where a length tells it, for any N. False: one for each size.
+    """
+    fast = compiled(function, backend="aot_eager", dynamic=dynamic)
+    sizes = SIZES[::2] if dynamic is False else SIZES
+    assert_same(fast, function, *sizes)
+    assert graphs() == {True: 1, None: 2 + told, False: len(sizes)}[dynamic]
+
+
+@every_dynamic
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_loss_compiles_for_many_sizes(name, dynamic):
+    """Options given and left out. With dynamic=True, what is left out is a symbol too: a default is read from the function."""
+
+    def both(*tensors):
+        return FUNCTIONS[name](*tensors) + FUNCTIONS[name](*tensors, delta=0.7, eps=0.5)
+
+    assert_compiles(both, dynamic, name not in NOT_TOLD)
+
+
+MODULES = {
+    "alrp": ALRPLoss,
+    "alrp weighed": partial(ALRPLoss, balance=3.0),
+    "ap": alrp_cuda.APLoss,
+    "ndcg": alrp_cuda.NDCGLoss,
+    "rank_sort": alrp_cuda.RankSortLoss,
+}
+
+
+@every_dynamic
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_compiles_for_many_sizes(name, dynamic):
+    losses = MODULES[name](), MODULES[name](delta=0.7)
+    told = name.startswith("alrp")
+
+    def both(logits, targets, errors):
+        labels = targets.to(logits.dtype) if name == "rank_sort" else targets
+        first, second = (loss(logits, labels, errors) if told else loss(logits, labels) for loss in losses)
+        return first + second if isinstance(first, torch.Tensor) else first[0] + 2 * first[1] + second[0] + 2 * second[1]
+
+    assert_compiles(both, dynamic, told)
+
+
+@pytest.mark.parametrize("dynamic", [None, True], ids="dynamic={}".format)
+@pytest.mark.parametrize("argument", ["delta", "eps"])
+@pytest.mark.parametrize("name", ["alrp", "rank_sort", "framework"])
+def test_a_number_may_be_an_argument_of_compiled_code(name, argument, dynamic):
+    """Even as a symbol it is never that of another call. The operators take a number: there is a graph for each value."""
+
+    def function(number):
+        return lambda *tensors: FUNCTIONS[name](*tensors, **{argument: number})
+
+    def step(logits, targets, errors, number):
+        return FUNCTIONS[name](logits, targets, errors, **{argument: number})
+
+    fast = compiled(step, backend="aot_eager", dynamic=dynamic)
+    values = 0.7, 0.25, 2
+    for _ in range(2):
+        for number in values:
+            assert_same(lambda *tensors, number=number: fast(*tensors, number), function(number), (60, 9))
+        assert graphs() == len(values)
+    if dynamic:  # nor does a value ask for a graph of its own for each size
+        for number in values:
+            assert_same(lambda *tensors, number=number: fast(*tensors, number), function(number), *SIZES)
+        assert graphs() == len(values)
+
+
+def test_the_target_and_z_of_a_callers_loss_may_be_symbols():
+    def step(logits, targets, errors, number):
+        def error_fn(ranks):
+            return Errors(ranks.n_fp / ranks.rank, target=-number / 100, z=number)
+
+        return alrp_cuda.error_driven_loss(logits, targets, error_fn)
+
+    fast = compiled(step, backend="aot_eager", dynamic=True)
+    for number in (0.7, 3.0):
+        assert_same(lambda *a, number=number: fast(*a, number), lambda *a, number=number: step(*a, number), (60, 9), (80, 7))
+
+
+@pytest.mark.parametrize("number", [-1.0, float("inf"), float("nan")])
+def test_a_number_out_of_range_raises_in_compiled_code(number):
+    torch._dynamo.reset()
+    fast = torch.compile(alrp_cuda.ap_loss, backend="aot_eager", dynamic=True)
+    logits, targets, _ = draw()
+    fast(logits, targets, delta=0.7)
+    with pytest.raises(ValueError, match=f"delta must be finite and >= 0, got {number}"):
+        fast(logits, targets, delta=number)
+
+
+def test_numbers_of_classes_and_positives_may_be_symbols():
+    """Of these the operators take the number of positives as a symbol, and there is a graph for each number of classes."""
+
+    def step(table, classes, background, count):
+        return alrp_cuda.ap_loss(table, classes, background=background, num_positives=count)
+
+    fast = compiled(step, backend="aot_eager", dynamic=True)
+    for n, p in ((60, 9), (80, 12), (80, 9)):
+        for width in (3, 4):
+            table = torch.randn(n, width, generator=torch.Generator().manual_seed(n), requires_grad=True)
+            classes = torch.full((n,), width - 1)
+            classes[:p] = 1
+            fast_value, value = (function(table, classes, width - 1, p) for function in (fast, step))
+            assert torch.equal(fast_value, value)
+            assert torch.equal(*(torch.autograd.grad(v, table)[0] for v in (fast_value, value)))
+        assert graphs() == 2
+
+
+@pytest.mark.parametrize(("name", "dynamic"), [("alrp", None), ("alrp", True), ("framework", None)])
+def test_inductor(name, dynamic):
     function = FUNCTIONS[name]
 
     def doubled(logits, *rest):  # exactly, by whatever code
         return function(2 * logits, *rest)
 
-    assert_same(compiled(doubled), doubled, (60, 9), (60, 7))
+    assert_same(compiled(doubled, dynamic=dynamic), doubled, (60, 9), (60, 7))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
