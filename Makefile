@@ -10,7 +10,7 @@ TEST_NATIVE := $(shell find tests -name "*.cpp" -o -name "*.cc" -o -name "*.h" -
 export TORCH_CUDA_ARCH_LIST ?= 7.5 8.0 9.0+PTX
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# The other supported torch, and where it is tried; see test-torch.
+# Another supported torch than that of requirements.txt, and where it is tried; see test-torch.
 TORCH ?= 2.13.0
 OTHER := .other/$(notdir $(PYTHON))-torch-$(TORCH)
 OTHER_PYTHON := $(CURDIR)/$(OTHER)/venv/bin/python
