@@ -80,7 +80,7 @@ class Measurement:
                 f"{over}/{under}": {"at most": bound, "met": self.is_met(over, under)}
                 for (over, under), bound in bounds_of(self.loss, self.case).items()
             },
-            "replayed_median_ms": {name: self.milliseconds(name, alone=True) for name in (*self.replays, "floor")},
+            "replayed_median_ms": {name: self.milliseconds(name, alone=True) for name in (*WAITING_FOR_NOTHING, "floor")},
             "peak_bytes": {name: self.peaks.get(name) for name in CONTENDERS},
             "samples_ms": {name: [s * 1e3 for s in timing.samples] for name, timing in self.timings.items()},
             "calls_per_sample": {name: timing.calls for name, timing in self.timings.items()},
