@@ -80,7 +80,8 @@ def measure_case(options: Namespace, case: Case, progress: Progress, bar: TaskID
     problem = case.draw()
     measurements = []
     for name in options.losses:
-        measurements.append(measure(name, case, problem, options.algorithm, options.repeat, tell))
+        how = options.algorithm, options.repeat, tell, options.call_seconds
+        measurements.append(measure(name, case, problem, *how))
         progress.advance(bar)
     return measurements
 

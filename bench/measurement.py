@@ -10,7 +10,7 @@ from .agreement import Comparison, check
 from .cases import Case, Problem
 from .contenders import CONTENDERS, LOSSES, WAITING_FOR_NOTHING, make_steps
 from .goals import bounds_of, goal_of
-from .limits import affordable
+from .limits import CALL_SECONDS, affordable
 from .memory import peak_bytes
 from .timing import Timing, interleaved, replayed
 
@@ -91,7 +91,15 @@ class Measurement:
         }
 
 
-def measure(name: str, case: Case, problem: Problem, algorithm: str, repeat: int, tell: Callable[[str], None]) -> Measurement:
+def measure(
+    name: str,
+    case: Case,
+    problem: Problem,
+    algorithm: str,
+    repeat: int,
+    tell: Callable[[str], None],
+    call_seconds: float = CALL_SECONDS,
+) -> Measurement:
     """Check the loss of that name, then measure everyone who can be; ``tell`` hears of each stage.
 
     Raises:
@@ -100,7 +108,7 @@ def measure(name: str, case: Case, problem: Problem, algorithm: str, repeat: int
     loss = LOSSES[name]
     problem = loss.labelled(problem)
     tell("checking")
-    contenders = affordable(loss, case, problem)
+    contenders = affordable(loss, case, problem, call_seconds)
     comparisons = check(loss, case, problem, algorithm, loop="loop" in contenders)
     disagreements = [f"{loss.title}, {line}" for comparison in comparisons for line in comparison.disagreements]
     if disagreements:

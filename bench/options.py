@@ -9,6 +9,7 @@ from alrp_cuda.ops import ALGORITHMS
 
 from .cases import DTYPES, REGIMES
 from .contenders import LOSSES
+from .limits import CALL_SECONDS
 
 # What a grid takes where it is not told.
 GRID = {"logits": [10**4, 10**5, 10**6], "positives": [50, 500], "regime": "dense", "classes": 0}
@@ -40,6 +41,13 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda", "emulated"), default="cpu", help="default: cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of the logits; default: float32")
     parser.add_argument("--repeat", type=count, default=51, metavar="R", help="samples of each at most; default: 51")
+    parser.add_argument(
+        "--call-seconds",
+        type=float,
+        default=CALL_SECONDS,
+        metavar="S",
+        help=f"leave out the loop and our tiled form where a call takes longer; default: {CALL_SECONDS:g}",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every sample there")
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw times there: against N and P, or case by case")
     cases = parser.add_argument_group("cases", "every N with every P that fits; on the emulated device 1e5 and 50")

@@ -665,9 +665,12 @@ def test_after_the_warm_up_freed_memory_is_kept():
     assert max(warm) < 10
 
 
-def test_a_slow_step_is_called_once_and_a_quick_one_in_every_round(monkeypatch):
-    monkeypatch.setattr(timing, "seconds", lambda step, calls, device: step() or (3.0 if step is slow else 0.1))
+def test_a_slow_step_is_called_once_and_a_quick_one_in_every_round():
     called = []
+
+    def clock(step, calls, device):
+        step()
+        return 3.0 if step is slow else 0.1
 
     def slow():
         called.append("slow")
@@ -675,7 +678,7 @@ def test_a_slow_step_is_called_once_and_a_quick_one_in_every_round(monkeypatch):
     def quick():
         called.append("quick")
 
-    timings = timing.interleaved({"slow": slow, "quick": quick}, 4, CPU)
+    timings = timing.interleaved({"slow": slow, "quick": quick}, 4, CPU, clock)
     assert timings["slow"].samples == [3.0]
     assert timings["quick"].samples == [0.1] * 4
     assert called == ["slow", *["quick"] * 6]
@@ -698,9 +701,8 @@ class Probed:
 @pytest.mark.parametrize(("allowance", "fits"), [(1011, True), (991, False)])
 def test_slow_contenders_are_told_from_a_few_positives(classes, allowance, fits, monkeypatch):
     probed = Probed(monkeypatch)
-    monkeypatch.setattr(limits, "CALL_SECONDS", allowance * 1.01)  # 100 positives see each other: 1% more
     case = Case(10_000, 100, "dense", torch.float32, CPU, classes)
-    names = affordable(LOSSES["alrp"], case, case.draw())
+    names = affordable(LOSSES["alrp"], case, case.draw(), allowance * 1.01)  # 100 positives see each other: 1% more
     assert ("loop" in names) == ("tiled" in names) == fits
     assert {"ours", "focal", "compiled focal", "reference", "copy"} <= set(names)
     assert probed.positives[::2] == [1, 1]
@@ -718,11 +720,19 @@ def test_focal_loss_stays_out_where_it_would_take_too_much_memory(monkeypatch):
     assert "focal" not in affordable(LOSSES["alrp"], case, problem)
 
 
-def test_goals_leave_out_none_of_their_ratios(tiny_goals, monkeypatch):
-    monkeypatch.setattr(limits, "CALL_SECONDS", 0.0)
+def test_goals_leave_out_none_of_their_ratios(tiny_goals):
     case = tiny_goals[0].case
-    assert affordable(LOSSES["alrp"], case, case.draw()) == ["ours", "focal", "compiled focal", "reference", "copy"]
+    assert affordable(LOSSES["alrp"], case, case.draw(), 0.0) == ["ours", "focal", "compiled focal", "reference", "copy"]
     assert all(goal.case.logits * 4 * limits.FOCAL_TENSORS <= limits.FOCAL_BYTES for goal in GOALS)
+
+
+def test_slow_contenders_may_be_left_out_by_an_option(tmp_path):
+    path = tmp_path / "cells.json"
+    assert main([*TINY, "--call-seconds", "1e-9", "--json", str(path)]) == 0
+    for cell in json.loads(path.read_text())["cells"]:
+        times = cell["median_ms"]
+        assert times["loop"] is times["tiled"] is None
+        assert None not in (times["ours"], times["focal"], times["copy"])
 
 
 def test_tensors_of_a_case_are_gone_before_the_next_is_drawn(monkeypatch, capsys):

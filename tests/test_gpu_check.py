@@ -137,14 +137,15 @@ def test_the_benchmark_spans_the_sizes_by_options_that_it_has():
     assert all("cuda" in step.command for step in steps.benchmark())
 
 
-def test_a_step_of_the_benchmark_runs_where_the_cpu_stands_in(tmp_path):
+def test_a_step_of_the_benchmark_runs_where_the_cpu_stands_in():
     step = next(step for step in steps.benchmark("cpu") if "bfloat16" in step.command)
-    sizes = {"1e6": "300", "1e8": "1e3", "500": "3", "2000": "20"}
-    command = (*(sizes.get(word, word) for word in step.command), "--repeat", "2")
-    outcome = run(Step(step.name, command, table=True), "unused", 120)
+    sizes = {"1e6": ["300"], "1e8": [], "500": ["3"], "2000": []}
+    command = [word for given in step.command for word in sizes.get(given, [given])]
+    step = replace(step, command=(*command, "--repeat", "2"), environment={"TORCH_COMPILE_DISABLE": "1"})
+    outcome = run(step, "unused", 120)
     assert outcome.status == 0
-    said = report.section(Step(step.name, command, table=True), Ended(outcome))
-    assert any(line.startswith("| regime | N | P | ours |") for line in map(" ".join, map(str.split, said)))
+    said = [" ".join(line.split()) for line in report.section(step, Ended(outcome))]
+    assert any(line.startswith("| regime | N | P | ours |") for line in said)
 
 
 # ---- the report
