@@ -69,13 +69,12 @@ class Later {
   alignas(64) uint8_t lanes_[kBlock / kEight + kEight];
 };
 
-// Numbers of 32 bits in memory, read two at a time.
-template <int64_t kCount>
+// Eight numbers of 32 bits in memory, read two at a time.
 class Pairs {
  public:
   // One by one: copied at once, they would go through memory once more.
   ALRP_INLINE explicit Pairs(const uint32_t* from) {
-    for (int64_t k = 0; k < kCount / 2; ++k) std::memcpy(pairs_ + k, from + 2 * k, sizeof(uint64_t));
+    for (int64_t k = 0; k < kEight / 2; ++k) std::memcpy(pairs_ + k, from + 2 * k, sizeof(uint64_t));
   }
 
   ALRP_INLINE uint32_t operator[](int64_t k) const {
@@ -83,7 +82,7 @@ class Pairs {
   }
 
  private:
-  uint64_t pairs_[kCount / 2];
+  uint64_t pairs_[kEight / 2];
 };
 
 // As Ends::search.
@@ -189,7 +188,7 @@ void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow&
   const Ahead next(selected);
   for (; k + kEight <= size; k += kEight) {
     if (k % kLanes == 0) next.fetch(k);
-    const Pairs<kEight> segments(reinterpret_cast<const uint32_t*>(segment) + k);
+    const Pairs segments(reinterpret_cast<const uint32_t*>(segment) + k);
 #pragma GCC unroll 2
     for (int64_t i = 0; i < kEight; i += 4) {
       const auto [even, odd] = terms(k + i);
@@ -257,7 +256,7 @@ void SegmentTable::look_up_avx2(const float* score, int64_t size, int32_t* segme
   Later rare;
   for (int64_t k = 0; k < size; k += kEight) {
     const __m256i place = places(cells, _mm256_loadu_ps(score + k));
-    const Pairs<kEight> at(cell + k);
+    const Pairs at(cell + k);
     const auto entry_of = [&](int64_t i) ALRP_AVX2
         __attribute__((always_inline)) { return static_cast<int32_t>(entries[at[i]]); };
     const __m256i entry = _mm256_setr_epi32(entry_of(0), entry_of(1), entry_of(2), entry_of(3), entry_of(4),
@@ -294,7 +293,7 @@ void ValueTable::look_up_avx2(const Selected& selected, float* value) const {
   Later rare;
   for (int64_t k = 0; k < size; k += kEight) {
     if (k % kLanes == 0) next.fetch(k);
-    const Pairs<kEight> at(offset + k);
+    const Pairs at(offset + k);
     const __m256 a = halves(records, at[0], at[4]), b = halves(records, at[1], at[5]),
                  c = halves(records, at[2], at[6]), d = halves(records, at[3], at[7]);
     const __m256 ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);
