@@ -1,4 +1,4 @@
-"""Weights between the tasks that act on gradients alone, and the one that finds itself (sec. 4.2 of the aLRP paper)."""
+"""The weight of the boxes that finds itself (sec. 4.2 of the aLRP paper)."""
 
 import numbers
 from collections.abc import Callable
@@ -9,37 +9,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .inputs import FLOATING, check_number, check_tensor
-
-
-def scale_gradient(value: Tensor, weight: Tensor | float) -> Tensor:
-    """``value``, whose gradient is multiplied by ``weight``.
-
-    Args:
-        value: any shape, floating dtype.
-        weight: a number, or a scalar tensor on the device of ``value``; is no longer changed once it is given here.
-
-    Example:
-        >>> import torch
-        >>> from alrp_cuda.balance import scale_gradient
-        >>> x = torch.tensor(3.0, requires_grad=True)
-        >>> y = scale_gradient(x, 2.0)
-        >>> y.backward()
-        >>> y.item(), x.grad.item()
-        (3.0, 2.0)
-    """
-    return _ScaleGradient.apply(value, torch.as_tensor(weight, dtype=value.dtype))  # type: ignore[no-any-return]
-
-
-class _ScaleGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (weight,) = ctx.saved_tensors
-        return grad * weight, None
+from .scale import scale_gradient
 
 
 class SelfBalance(nn.Module):
@@ -52,8 +22,9 @@ class SelfBalance(nn.Module):
     step that a gradient scaler skips) is left out of the means; one without positives adds 0 to both, which changes nothing.
 
     An iteration makes no host synchronisation. All state is in buffers, so a ``state_dict`` resumes exactly, also in
-    mid-epoch. Under torch.distributed each rank adds up its own losses and the sums are reduced at the end of an epoch, so
-    that every rank has the same weight: then every rank must end its epochs together, and save its own state in mid-epoch.
+    mid-epoch. Under torch.distributed each rank adds up its own losses and the sums are reduced at the end of an
+    epoch, so that every rank has the same weight: then every rank must end its epochs together, and save its own state in
+    mid-epoch. Buffers are written in place, so that a captured CUDA graph sees the new weight on replay; see docs/cuda-graphs.md.
     Keep the module out of DistributedDataParallel, or set ``broadcast_buffers=False``: it would replace the other ranks' sums by
     those of rank 0.
 
@@ -122,7 +93,10 @@ class SelfBalance(nn.Module):
                 raise ValueError(f"{name} must be a scalar, got shape {tuple(value.shape)}")
             if value.device != self.weight.device:
                 raise ValueError(f"{name} must be on the device of the module, {self.weight.device}, got {value.device}")
-        balanced = scale_gradient(loc, self.weight.to(loc.dtype, copy=True))  # a copy: loading a state writes into it
+        # The weight of this iteration is kept for its backward pass: the buffer may change before. It lies in one tensor with
+        # what is returned, for torch.compile makes a copy that only the backward pass reads there, from the buffer.
+        value, weight = torch.stack((loc, self.weight.to(loc.dtype))).unbind()
+        balanced = scale_gradient(value, weight.detach())
         if self.training and torch.is_grad_enabled():
             self._count(cls.detach(), loc.detach())
         return cls, balanced
@@ -154,6 +128,11 @@ class SelfBalance(nn.Module):
 
     def _count_on_host(self) -> None:
         """End the epoch, by the host's count: all ranks enter the collective together, and none asks its device each time."""
+        if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # type: ignore[no-untyped-call]
+            raise ValueError(
+                "epoch_length must be None where a step of several ranks is captured in a CUDA graph, which the host does not "
+                f"count (call end_epoch() between replays), got {self.epoch_length}"
+            )
         if self._host_iteration is None:
             self._host_iteration = int(self.iteration) - 1
         self._host_iteration += 1
@@ -164,8 +143,8 @@ class SelfBalance(nn.Module):
     def _turn(self, ends: Tensor) -> None:
         """Begin the next epoch where ``ends``, a scalar bool tensor, is true."""
         cls, loc = self.sums.unbind()
-        # A new tensor: torch.compile may read the weight again in the backward pass of an iteration that came before.
-        self.weight = torch.where(ends & (loc > 0), (cls + loc) / loc, self.weight)
+        # In place: a captured CUDA graph reads the weight where it lay.
+        self.weight.copy_(torch.where(ends & (loc > 0), (cls + loc) / loc, self.weight))
         self.sums.masked_fill_(ends, 0)
         self.iteration.masked_fill_(ends, 0)
 

@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from .balance import SelfBalance, scale_gradient
+from .balance import SelfBalance
 from .distributed.channel import check_group
 from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
 from .inputs import ORDERS, SCOPES, check_background, check_choice, check_flag, check_number
 from .ops import ALGORITHMS, backends
 from .outputs import ALRPOutput, RankSortOutput
+from .scale import scale_gradient
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...balance import SelfBalance, scale_gradient
+from ...balance import SelfBalance
 from ...inputs import check_choice, check_number
 from ...losses import ALRPLoss, APLoss, RankSortLoss
+from ...scale import scale_gradient
 from ..errors import ERRORS, check_tau, paired_iou
 
 RANKINGS = {"alrp": ALRPLoss, "ap": APLoss, "rank_sort": RankSortLoss}
