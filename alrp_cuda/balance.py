@@ -2,14 +2,18 @@
 
 import numbers
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .distributed.channel import check_group, uncompiled
 from .inputs import FLOATING, check_number, check_tensor
 from .scale import scale_gradient
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class SelfBalance(nn.Module):
@@ -22,7 +26,7 @@ class SelfBalance(nn.Module):
     step that a gradient scaler skips) is left out of the means; one without positives adds 0 to both, which changes nothing.
 
     An iteration makes no host synchronisation. All state is in buffers, so a ``state_dict`` resumes exactly, also in
-    mid-epoch. Under torch.distributed each rank adds up its own losses and the sums are reduced at the end of an
+    mid-epoch. Under torch.distributed each rank adds up its own losses and the sums are reduced over ``group`` at the end of an
     epoch, so that every rank has the same weight: then every rank must end its epochs together, and save its own state in
     mid-epoch. Buffers are written in place, so that a captured CUDA graph sees the new weight on replay; see docs/cuda-graphs.md.
     Keep the module out of DistributedDataParallel, or set ``broadcast_buffers=False``: it would replace the other ranks' sums by
@@ -31,6 +35,7 @@ class SelfBalance(nn.Module):
     Args:
         epoch_length: iterations of an epoch, >= 1; None: :meth:`end_epoch` tells.
         initial: the weight in the first epoch; finite, >= 0.
+        group: the :class:`torch.distributed.ProcessGroup` of the ranks that train; None: all ranks, if there are several.
 
     Attributes:
         weight: scalar float64 buffer, the weight of this epoch.
@@ -38,7 +43,7 @@ class SelfBalance(nn.Module):
         iteration: scalar int64 buffer, iterations in this epoch so far.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type or out of range.
+        TypeError, ValueError: an argument of the wrong type or out of range, or a group that this rank cannot use.
 
     Example:
         >>> import torch, alrp_cuda
@@ -58,7 +63,7 @@ class SelfBalance(nn.Module):
     sums: Tensor
     iteration: Tensor
 
-    def __init__(self, epoch_length: int | None = None, *, initial: float = 50.0) -> None:
+    def __init__(self, epoch_length: int | None = None, *, initial: float = 50.0, group: "ProcessGroup | None" = None) -> None:
         super().__init__()
         if epoch_length is not None:
             if isinstance(epoch_length, bool) or not isinstance(epoch_length, numbers.Integral):
@@ -67,6 +72,8 @@ class SelfBalance(nn.Module):
                 raise ValueError(f"epoch_length must be >= 1, got {epoch_length}")
         self.epoch_length = None if epoch_length is None else int(epoch_length)
         self.initial = check_number("initial", initial)
+        check_group(group)
+        self.group = group
         self.register_buffer("weight", torch.tensor(self.initial, dtype=torch.float64))
         self.register_buffer("sums", torch.zeros(2, dtype=torch.float64))
         self.register_buffer("iteration", torch.zeros((), dtype=torch.int64))
@@ -103,12 +110,12 @@ class SelfBalance(nn.Module):
 
     @torch.no_grad()
     def end_epoch(self) -> None:
-        """Take the weight of the next epoch from this one, and begin anew; to be called on every rank.
+        """Take the weight of the next epoch from this one, and begin anew; to be called on every rank of ``group``.
 
         With ``epoch_length`` it ends an epoch early. After an epoch without iterations the weight stays.
         """
-        if _is_distributed():
-            dist.all_reduce(self.sums)
+        if _is_distributed(self.group):
+            dist.all_reduce(self.sums, group=self.group)
         self._turn(torch.ones_like(self.iteration, dtype=torch.bool))
         self._host_iteration = None
 
@@ -119,10 +126,8 @@ class SelfBalance(nn.Module):
         self.iteration += 1
         if self.epoch_length is None:
             return
-        if _is_distributed():
-            # Compiled, the host's count would mean a new graph for each of its values. Not as a decorator: that imports
-            # the compiler, which takes as long as all of torch.
-            torch.compiler.disable(self._count_on_host)()
+        if _is_distributed(self.group):
+            uncompiled(self._count_on_host)()  # a graph would hold for one value of the host's count
         else:
             self._turn(self.iteration >= self.epoch_length)
 
@@ -163,8 +168,9 @@ class SelfBalance(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        return f"epoch_length={self.epoch_length}, initial={self.initial}"
+        group = "" if self.group is None else f", group={self.group!r}"
+        return f"epoch_length={self.epoch_length}, initial={self.initial}{group}"
 
 
-def _is_distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+def _is_distributed(group: "ProcessGroup | None") -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1

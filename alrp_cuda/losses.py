@@ -78,7 +78,7 @@ class ALRPLoss(_RankingLoss):
         self.order = order
         if isinstance(balance, str):
             check_choice("balance", balance, ("self",))
-            self.balance = SelfBalance(epoch_length)
+            self.balance = SelfBalance(epoch_length, group=group)
             return
         if epoch_length is not None:
             raise ValueError(f"epoch_length must be None unless balance is 'self', got {epoch_length}")

@@ -5,6 +5,7 @@ import math
 import pickle
 import subprocess
 import sys
+import textwrap
 from functools import partial
 from pathlib import Path
 
@@ -215,8 +216,8 @@ def test_it_compiles_without_a_break():
 
 def test_it_compiles_once_where_the_host_counts(monkeypatch):
     torch._dynamo.reset()  # what another test compiled is no recompilation
-    monkeypatch.setattr("alrp_cuda.balance._is_distributed", lambda: True)
-    monkeypatch.setattr(dist, "all_reduce", lambda sums: None)
+    monkeypatch.setattr("alrp_cuda.balance._is_distributed", lambda group: True)
+    monkeypatch.setattr(dist, "all_reduce", lambda sums, group: None)
     compiled = torch.compile(SelfBalance(2), backend="aot_eager")
     with torch._dynamo.config.patch(error_on_recompile=True):
         assert run(compiled, LOSSES) == run(SelfBalance(2), LOSSES)
@@ -224,7 +225,7 @@ def test_it_compiles_once_where_the_host_counts(monkeypatch):
 
 def test_where_the_host_counts_a_captured_step_may_not_count(monkeypatch):
     """A replay runs nothing on the host, so an epoch would never end, or with every replay."""
-    monkeypatch.setattr("alrp_cuda.balance._is_distributed", lambda: True)
+    monkeypatch.setattr("alrp_cuda.balance._is_distributed", lambda group: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
     with pytest.raises(ValueError, match=r"epoch_length must be None where a step of several ranks is captured .*, got 2"):
@@ -235,6 +236,32 @@ def test_where_the_host_counts_a_captured_step_may_not_count(monkeypatch):
 def test_importing_the_package_does_not_import_the_compiler():
     code = "import sys, alrp_cuda; assert 'torch._dynamo' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(alrp_cuda.__file__).parents[1])
+
+
+def test_training_on_several_ranks_does_not_import_the_compiler(tmp_path):
+    """That takes as long as importing torch. An optimiser of PyTorch's would import it, and is left out."""
+    code = """
+        import sys
+        import torch
+        import torch.distributed as dist
+        import alrp_cuda
+
+        rank, store = int(sys.argv[1]), sys.argv[2]
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+        loss = alrp_cuda.ALRPLoss(balance="self", epoch_length=2, group=dist.group.WORLD)
+        logits, errors = torch.zeros(4, requires_grad=True), torch.tensor([0.5], requires_grad=True)
+        for _ in range(3):
+            out = loss(logits, torch.tensor([1, 0, 0, -1]), errors)
+            (out.cls + out.loc).backward()
+        loss.balance.end_epoch()
+        assert loss.balance.weight < 50
+        assert "torch._dynamo" not in sys.modules
+        dist.destroy_process_group()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    root = Path(alrp_cuda.__file__).parents[1]
+    ranks = [subprocess.Popen([*command, str(rank), str(tmp_path / "store")], cwd=root) for rank in range(2)]
+    assert [rank.wait(120) for rank in ranks] == [0, 0]
 
 
 def test_half_precision_does_not_round_the_state():
