@@ -1,45 +1,19 @@
-"""Weights between the tasks that act on gradients alone, and the one that finds itself (sec. 4.2 of the aLRP paper)."""
+"""The weight of the boxes that finds itself (sec. 4.2 of the aLRP paper)."""
 
 import numbers
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .distributed.channel import check_group, uncompiled
 from .inputs import FLOATING, check_number, check_tensor
+from .scale import scale_gradient
 
-
-def scale_gradient(value: Tensor, weight: Tensor | float) -> Tensor:
-    """``value``, whose gradient is multiplied by ``weight``.
-
-    Args:
-        value: any shape, floating dtype.
-        weight: a number, or a scalar tensor on the device of ``value``; is no longer changed once it is given here.
-
-    Example:
-        >>> import torch
-        >>> from alrp_cuda.balance import scale_gradient
-        >>> x = torch.tensor(3.0, requires_grad=True)
-        >>> y = scale_gradient(x, 2.0)
-        >>> y.backward()
-        >>> y.item(), x.grad.item()
-        (3.0, 2.0)
-    """
-    return _ScaleGradient.apply(value, torch.as_tensor(weight, dtype=value.dtype))  # type: ignore[no-any-return]
-
-
-class _ScaleGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(weight)
-        return value.view_as(value)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        (weight,) = ctx.saved_tensors
-        return grad * weight, None
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class SelfBalance(nn.Module):
@@ -52,14 +26,16 @@ class SelfBalance(nn.Module):
     step that a gradient scaler skips) is left out of the means; one without positives adds 0 to both, which changes nothing.
 
     An iteration makes no host synchronisation. All state is in buffers, so a ``state_dict`` resumes exactly, also in
-    mid-epoch. Under torch.distributed each rank adds up its own losses and the sums are reduced at the end of an epoch, so
-    that every rank has the same weight: then every rank must end its epochs together, and save its own state in mid-epoch.
+    mid-epoch. Under torch.distributed each rank adds up its own losses and the sums are reduced over ``group`` at the end of an
+    epoch, so that every rank has the same weight: then every rank must end its epochs together, and save its own state in
+    mid-epoch. Buffers are written in place, so that a captured CUDA graph sees the new weight on replay; see docs/cuda-graphs.md.
     Keep the module out of DistributedDataParallel, or set ``broadcast_buffers=False``: it would replace the other ranks' sums by
     those of rank 0.
 
     Args:
         epoch_length: iterations of an epoch, >= 1; None: :meth:`end_epoch` tells.
         initial: the weight in the first epoch; finite, >= 0.
+        group: the :class:`torch.distributed.ProcessGroup` of the ranks that train; None: all ranks, if there are several.
 
     Attributes:
         weight: scalar float64 buffer, the weight of this epoch.
@@ -67,7 +43,7 @@ class SelfBalance(nn.Module):
         iteration: scalar int64 buffer, iterations in this epoch so far.
 
     Raises:
-        TypeError, ValueError: an argument of the wrong type or out of range.
+        TypeError, ValueError: an argument of the wrong type or out of range, or a group that this rank cannot use.
 
     Example:
         >>> import torch, alrp_cuda
@@ -87,7 +63,7 @@ class SelfBalance(nn.Module):
     sums: Tensor
     iteration: Tensor
 
-    def __init__(self, epoch_length: int | None = None, *, initial: float = 50.0) -> None:
+    def __init__(self, epoch_length: int | None = None, *, initial: float = 50.0, group: "ProcessGroup | None" = None) -> None:
         super().__init__()
         if epoch_length is not None:
             if isinstance(epoch_length, bool) or not isinstance(epoch_length, numbers.Integral):
@@ -96,6 +72,8 @@ class SelfBalance(nn.Module):
                 raise ValueError(f"epoch_length must be >= 1, got {epoch_length}")
         self.epoch_length = None if epoch_length is None else int(epoch_length)
         self.initial = check_number("initial", initial)
+        check_group(group)
+        self.group = group
         self.register_buffer("weight", torch.tensor(self.initial, dtype=torch.float64))
         self.register_buffer("sums", torch.zeros(2, dtype=torch.float64))
         self.register_buffer("iteration", torch.zeros((), dtype=torch.int64))
@@ -122,19 +100,22 @@ class SelfBalance(nn.Module):
                 raise ValueError(f"{name} must be a scalar, got shape {tuple(value.shape)}")
             if value.device != self.weight.device:
                 raise ValueError(f"{name} must be on the device of the module, {self.weight.device}, got {value.device}")
-        balanced = scale_gradient(loc, self.weight.to(loc.dtype, copy=True))  # a copy: loading a state writes into it
+        # The weight of this iteration is kept for its backward pass: the buffer may change before. It lies in one tensor with
+        # what is returned, for torch.compile makes a copy that only the backward pass reads there, from the buffer.
+        value, weight = torch.stack((loc, self.weight.to(loc.dtype))).unbind()
+        balanced = scale_gradient(value, weight.detach())
         if self.training and torch.is_grad_enabled():
             self._count(cls.detach(), loc.detach())
         return cls, balanced
 
     @torch.no_grad()
     def end_epoch(self) -> None:
-        """Take the weight of the next epoch from this one, and begin anew; to be called on every rank.
+        """Take the weight of the next epoch from this one, and begin anew; to be called on every rank of ``group``.
 
         With ``epoch_length`` it ends an epoch early. After an epoch without iterations the weight stays.
         """
-        if _is_distributed():
-            dist.all_reduce(self.sums)
+        if _is_distributed(self.group):
+            dist.all_reduce(self.sums, group=self.group)
         self._turn(torch.ones_like(self.iteration, dtype=torch.bool))
         self._host_iteration = None
 
@@ -145,15 +126,18 @@ class SelfBalance(nn.Module):
         self.iteration += 1
         if self.epoch_length is None:
             return
-        if _is_distributed():
-            # Compiled, the host's count would mean a new graph for each of its values. Not as a decorator: that imports
-            # the compiler, which takes as long as all of torch.
-            torch.compiler.disable(self._count_on_host)()
+        if _is_distributed(self.group):
+            uncompiled(self._count_on_host)()  # a graph would hold for one value of the host's count
         else:
             self._turn(self.iteration >= self.epoch_length)
 
     def _count_on_host(self) -> None:
         """End the epoch, by the host's count: all ranks enter the collective together, and none asks its device each time."""
+        if torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing():  # type: ignore[no-untyped-call]
+            raise ValueError(
+                "epoch_length must be None where a step of several ranks is captured in a CUDA graph, which the host does not "
+                f"count (call end_epoch() between replays), got {self.epoch_length}"
+            )
         if self._host_iteration is None:
             self._host_iteration = int(self.iteration) - 1
         self._host_iteration += 1
@@ -164,8 +148,8 @@ class SelfBalance(nn.Module):
     def _turn(self, ends: Tensor) -> None:
         """Begin the next epoch where ``ends``, a scalar bool tensor, is true."""
         cls, loc = self.sums.unbind()
-        # A new tensor: torch.compile may read the weight again in the backward pass of an iteration that came before.
-        self.weight = torch.where(ends & (loc > 0), (cls + loc) / loc, self.weight)
+        # In place: a captured CUDA graph reads the weight where it lay.
+        self.weight.copy_(torch.where(ends & (loc > 0), (cls + loc) / loc, self.weight))
         self.sums.masked_fill_(ends, 0)
         self.iteration.masked_fill_(ends, 0)
 
@@ -184,8 +168,9 @@ class SelfBalance(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        return f"epoch_length={self.epoch_length}, initial={self.initial}"
+        group = "" if self.group is None else f", group={self.group!r}"
+        return f"epoch_length={self.epoch_length}, initial={self.initial}{group}"
 
 
-def _is_distributed() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+def _is_distributed(group: "ProcessGroup | None") -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size(group) > 1

@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from .balance import SelfBalance, scale_gradient
+from .balance import SelfBalance
 from .distributed.channel import check_group
 from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
 from .inputs import ORDERS, SCOPES, check_background, check_choice, check_flag, check_number
 from .ops import ALGORITHMS, backends
 from .outputs import ALRPOutput, RankSortOutput
+from .scale import scale_gradient
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -77,7 +78,7 @@ class ALRPLoss(_RankingLoss):
         self.order = order
         if isinstance(balance, str):
             check_choice("balance", balance, ("self",))
-            self.balance = SelfBalance(epoch_length)
+            self.balance = SelfBalance(epoch_length, group=group)
             return
         if epoch_length is not None:
             raise ValueError(f"epoch_length must be None unless balance is 'self', got {epoch_length}")

@@ -5,6 +5,8 @@ import math
 import pickle
 import subprocess
 import sys
+import textwrap
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -69,22 +71,70 @@ def test_values_are_not_touched():
     assert loc.grad == 100
 
 
-def test_the_weight_of_an_iteration_is_kept_for_its_backward_pass():
-    balance = SelfBalance(epoch_length=1)
-    first = torch.tensor(0.5, requires_grad=True)
-    _, loc = balance(torch.tensor(0.5), first)
-    balance(torch.tensor(0.1), torch.tensor(0.1))
+def plain(balance):
+    return balance
+
+
+def compiled(balance, backend="aot_eager", **options):
+    torch._dynamo.reset()  # what another test compiled is no recompilation
+    return torch.compile(balance, backend=backend, fullgraph=True, **options)
+
+
+def by_the_iteration_itself(balance, call):
+    pass
+
+
+def by_the_next_iteration(balance, call):
+    call(torch.tensor(0.1), torch.tensor(0.1))
+
+
+def by_signal(balance, call):
+    balance.end_epoch()
+
+
+def by_loading(balance, call):
+    balance.load_state_dict(SelfBalance(initial=2.0).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("wrap", "dtype"),
+    [
+        (plain, torch.float32),
+        (plain, torch.float64),
+        (compiled, torch.float32),
+        (compiled, torch.float64),
+        (partial(compiled, backend="inductor"), torch.float32),
+    ],
+    ids=["plain", "plain double", "aot", "aot double", "inductor"],
+)
+@pytest.mark.parametrize("change", [by_the_iteration_itself, by_the_next_iteration, by_signal, by_loading])
+def test_the_weight_of_an_iteration_is_kept_for_its_backward_pass(change, wrap, dtype):
+    """Whatever changes it between the two, and though compiled code makes some tensors anew in the backward pass."""
+    balance = SelfBalance({by_the_iteration_itself: 1, by_the_next_iteration: 2}.get(change))
+    call = wrap(balance)
+    first = torch.tensor(0.5, dtype=dtype, requires_grad=True)
+    _, loc = call(torch.tensor(0.5, dtype=dtype), first * 1)
+    change(balance, call)
+    assert balance.weight != 50
     loc.backward()
     assert first.grad == 50
 
 
-def test_a_state_may_be_loaded_before_a_backward_pass():
-    balance = SelfBalance()
-    leaf = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
-    _, loc = balance(torch.tensor(0.5), leaf)
-    balance.load_state_dict(SelfBalance(initial=2.0).state_dict())
-    loc.backward()
-    assert leaf.grad == 50
+@pytest.mark.parametrize("wrap", [plain, compiled])
+@pytest.mark.parametrize("length", [None, 2])
+def test_buffers_stay_where_they_are(length, wrap):
+    """A captured CUDA graph reads the weight where it lay: a new one has to be written there."""
+    balance = SelfBalance(length)
+    was = dict(balance.named_buffers())
+    places = {name: buffer.data_ptr() for name, buffer in was.items()}
+    weights = run(wrap(balance), LOSSES[:4])
+    balance.end_epoch()
+    balance.load_state_dict(SelfBalance(length).state_dict())
+    weights += run(balance, LOSSES[4:])
+    assert len(set(weights)) == (1 if length is None else 3)
+    for name, buffer in balance.named_buffers():
+        assert buffer is was[name]
+        assert buffer.data_ptr() == places[name]
 
 
 @pytest.mark.parametrize("loc", [0.0, -0.5])
@@ -166,16 +216,52 @@ def test_it_compiles_without_a_break():
 
 def test_it_compiles_once_where_the_host_counts(monkeypatch):
     torch._dynamo.reset()  # what another test compiled is no recompilation
-    monkeypatch.setattr("alrp_cuda.balance._is_distributed", lambda: True)
-    monkeypatch.setattr(dist, "all_reduce", lambda sums: None)
+    monkeypatch.setattr("alrp_cuda.balance._is_distributed", lambda group: True)
+    monkeypatch.setattr(dist, "all_reduce", lambda sums, group: None)
     compiled = torch.compile(SelfBalance(2), backend="aot_eager")
     with torch._dynamo.config.patch(error_on_recompile=True):
         assert run(compiled, LOSSES) == run(SelfBalance(2), LOSSES)
 
 
+def test_where_the_host_counts_a_captured_step_may_not_count(monkeypatch):
+    """A replay runs nothing on the host, so an epoch would never end, or with every replay."""
+    monkeypatch.setattr("alrp_cuda.balance._is_distributed", lambda group: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    with pytest.raises(ValueError, match=r"epoch_length must be None where a step of several ranks is captured .*, got 2"):
+        run(SelfBalance(2), LOSSES[:1])
+    assert run(SelfBalance(), LOSSES[:1]) == [50]
+
+
 def test_importing_the_package_does_not_import_the_compiler():
     code = "import sys, alrp_cuda; assert 'torch._dynamo' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(alrp_cuda.__file__).parents[1])
+
+
+def test_training_on_several_ranks_does_not_import_the_compiler(tmp_path):
+    """That takes as long as importing torch. An optimiser of PyTorch's would import it, and is left out."""
+    code = """
+        import sys
+        import torch
+        import torch.distributed as dist
+        import alrp_cuda
+
+        rank, store = int(sys.argv[1]), sys.argv[2]
+        dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+        loss = alrp_cuda.ALRPLoss(balance="self", epoch_length=2, group=dist.group.WORLD)
+        logits, errors = torch.zeros(4, requires_grad=True), torch.tensor([0.5], requires_grad=True)
+        for _ in range(3):
+            out = loss(logits, torch.tensor([1, 0, 0, -1]), errors)
+            (out.cls + out.loc).backward()
+        loss.balance.end_epoch()
+        assert loss.balance.weight < 50
+        assert "torch._dynamo" not in sys.modules
+        dist.destroy_process_group()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    root = Path(alrp_cuda.__file__).parents[1]
+    ranks = [subprocess.Popen([*command, str(rank), str(tmp_path / "store")], cwd=root) for rank in range(2)]
+    assert [rank.wait(120) for rank in ranks] == [0, 0]
 
 
 def test_half_precision_does_not_round_the_state():

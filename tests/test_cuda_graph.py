@@ -21,13 +21,8 @@ def draw(seed):
     return logits.cuda(), targets.cuda(), torch.rand(P, generator=generator).cuda()
 
 
-@pytest.mark.parametrize("algorithm", ["sorted", "tiled"])
-def test_a_captured_step_replays_with_other_values(algorithm):
-    def step(logits, targets, loc_errors):
-        out = alrp_cuda.alrp_loss(logits.requires_grad_(), targets, loc_errors.requires_grad_(), algorithm=algorithm)
-        return *out, *torch.autograd.grad(out.cls + 2 * out.loc, (logits, loc_errors))
-
-    static = draw(0)
+def capture(step, static):
+    """(graph, what the captured step returned), after one step outside of the graph."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -36,6 +31,17 @@ def test_a_captured_step_replays_with_other_values(algorithm):
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         captured = step(*static)
+    return graph, captured
+
+
+@pytest.mark.parametrize("algorithm", ["sorted", "tiled"])
+def test_a_captured_step_replays_with_other_values(algorithm):
+    def step(logits, targets, loc_errors):
+        out = alrp_cuda.alrp_loss(logits.requires_grad_(), targets, loc_errors.requires_grad_(), algorithm=algorithm)
+        return *out, *torch.autograd.grad(out.cls + 2 * out.loc, (logits, loc_errors))
+
+    static = draw(0)
+    graph, captured = capture(step, static)
 
     for seed in (1, 2):
         with torch.no_grad():
@@ -44,3 +50,38 @@ def test_a_captured_step_replays_with_other_values(algorithm):
         graph.replay()
         for ours, eager in zip(captured, step(*draw(seed)), strict=True):
             assert torch.equal(ours, eager)
+
+
+@pytest.mark.parametrize("epoch_length", [None, 2])
+def test_a_replayed_step_balances_by_the_weight_of_its_epoch(epoch_length):
+    """The device counts iterations; an epoch may also be ended between replays. The twin on the CPU: tests/test_balance.py,
+    test_buffers_stay_where_they_are."""
+
+    def step_of(loss):
+        def step(logits, targets, loc_errors):
+            out = loss(logits.requires_grad_(), targets, loc_errors.requires_grad_())
+            return out.cls, out.loc, *torch.autograd.grad(out.cls + out.loc, (logits, loc_errors))
+
+        return step
+
+    def make():
+        return alrp_cuda.ALRPLoss(balance="self", epoch_length=epoch_length).cuda()
+
+    loss, eager, static = make(), make(), draw(0)
+    graph, captured = capture(step_of(loss), static)
+    loss.load_state_dict(eager.state_dict())  # forgets the step outside of the graph
+    weights = set()
+    for seed in range(1, 7):
+        with torch.no_grad():
+            for tensor, value in zip(static, draw(seed), strict=True):
+                tensor.copy_(value)
+        graph.replay()
+        for ours, expected in zip(captured, step_of(eager)(*draw(seed)), strict=True):
+            assert torch.equal(ours, expected)
+        if epoch_length is None and seed % 2 == 0:
+            loss.balance.end_epoch()
+            eager.balance.end_epoch()
+        for ours, expected in zip(loss.buffers(), eager.buffers(), strict=True):
+            assert torch.equal(ours, expected)
+        weights.add(loss.balance.weight.item())
+    assert len(weights) == 4  # 50, and one for each epoch of two steps

@@ -308,6 +308,8 @@ def test_a_group_that_cannot_be_used_raises():
         lambda group: alrp_cuda.error_driven_loss(*tensors, ap, group=group),
         lambda group: alrp_cuda.APLoss(group=group),
         lambda group: scale_for_ddp(tensors[0], group),
+        lambda group: alrp_cuda.SelfBalance(group=group),
+        lambda group: alrp_cuda.metrics.LRP().sync(group),
     ]
     ended = dist.ProcessGroup(dist.HashStore(), 0, 1)
     for call in calls:
@@ -588,22 +590,65 @@ def test_ddp_trains_as_one_process(pool, size, name):
             assert_near("parameter", one, other, 1e-10)
 
 
-def compiled(rank, group, parts):
+def compiled(rank, group, parts, dynamic):
     logits, targets, errors = parts[rank]
 
-    def step(logits, targets, errors):
-        out = alrp_cuda.alrp_loss(logits * 2, targets, errors, group=group)
-        return out.cls + out.loc
+    def step(logits, targets, errors, delta):
+        out = alrp_cuda.alrp_loss(logits * 2, targets, errors, delta=delta, group=group)
+        return out.cls + out.loc + alrp_cuda.error_driven_loss(logits * 2, targets, ap, delta=delta, group=group)
 
     results = []
-    for function in (step, torch.compile(step, backend="eager")):
-        leaf = logits.clone().requires_grad_()
-        loss = function(leaf, targets, errors)
-        results.append((float(loss.detach()), *torch.autograd.grad(loss, leaf)))
+    fast = torch.compile(step, backend="eager", dynamic=dynamic)
+    for delta in (0.7, 0.25):
+        for function in (step, fast):
+            leaf = logits.clone().requires_grad_()
+            loss = function(leaf, targets, errors, delta)
+            results.append((float(loss.detach()), *torch.autograd.grad(loss, leaf)))
     return results
 
 
-def test_compiled_code_calls_the_loss_as_it_is(pool):
-    for (value, gradient), (compiled_value, compiled_gradient) in raised(pool.run(2, compiled, parts_of(2))):
-        assert value == compiled_value
-        assert torch.equal(gradient, compiled_gradient)
+@pytest.mark.parametrize("dynamic", [None, True], ids="dynamic={}".format)
+def test_compiled_code_calls_the_loss_as_it_is(pool, dynamic):
+    for results in raised(pool.run(2, compiled, parts_of(2), dynamic)):
+        assert results[0][0] != results[2][0]
+        for eager, fast in zip(results[::2], results[1::2], strict=True):
+            assert eager[0] == fast[0]
+            assert torch.equal(eager[1], fast[1])
+
+
+# --- a group of some ranks: the others are not waited for ---------------------------------------------------------------
+
+
+def balance_two(rank, group):
+    """Weights of self-balancing, signalled and counted, by losses that the rank alone has; and through ALRPLoss."""
+    signalled, counted = alrp_cuda.SelfBalance(group=group), alrp_cuda.SelfBalance(2, group=group)
+    for cls, loc in ((0.5, 0.25), (0.25 + rank, 0.5)):
+        for balance in (signalled, counted):
+            balance(torch.tensor(cls), torch.tensor(loc))
+    signalled.end_epoch()
+    (logits, targets, errors), sums = parts_of(2)[rank], torch.zeros(2, dtype=torch.float64)
+    loss = alrp_cuda.ALRPLoss(balance="self", epoch_length=2, group=group)
+    for _ in range(2):
+        out = loss(logits, targets, errors)
+        sums += torch.stack((out.cls, out.loc))
+    return float(signalled.weight), float(counted.weight), float(loss.balance.weight), float(sums.sum() / sums[1])
+
+
+def test_self_balancing_is_among_the_ranks_of_its_group(pool):
+    weights = raised(pool.run(2, balance_two))  # of four
+    assert weights[0] == weights[1]
+    signalled, counted, of_loss, expected = weights[0]
+    assert signalled == counted == (0.5 + 0.25 + 0.5 + 1.25 + 1.5) / 1.5
+    assert of_loss == pytest.approx(expected, rel=1e-12)
+
+
+def measure_two(rank, group):
+    box, labels = torch.tensor([[0.0, 0.0, 4.0, 4.0 + rank]]), torch.tensor([rank])
+    metric = alrp_cuda.metrics.LRP()
+    metric.update([{"boxes": box, "scores": torch.tensor([0.5]), "labels": labels}], [{"boxes": box, "labels": labels}])
+    metric.sync(group)
+    return metric.compute().per_class.classes.tolist()
+
+
+def test_metrics_are_joined_among_the_ranks_of_a_group(pool):
+    assert raised(pool.run(2, measure_two)) == [[0, 1]] * 2  # of four

@@ -317,6 +317,13 @@ def test_distributed_training(name, process_group):
     assert logged["loss"] > 0
 
 
+def test_a_group_is_that_of_self_balancing_too(process_group):
+    group = torch.distributed.new_group([0])
+    loss = RankingLoss(balance="self", group=group)
+    assert loss.ranking.group is loss.balance.group is group
+    assert RankingLoss(balance="self").balance.group is None
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_images_without_objects(name):
     model = tiny(name)

@@ -818,6 +818,8 @@ def test_wrong_models_are_named():
         (ValueError, "fcos", {"balance": -1.0}, "balance must be finite and >= 0, got -1.0"),
         (ValueError, "fcos", {"balance": "auto"}, "balance must be one of 'self', 'value', got 'auto'"),
         (ValueError, "fcos", {"epoch_length": 9}, "epoch_length must be None unless balance is 'self', got 9"),
+        (ValueError, "fcos", {"balance_group": "world"}, "balance_group must be None unless balance is 'self', got str"),
+        (TypeError, "fcos", {"balance": "self", "balance_group": "world"}, "group must be a torch.distributed.ProcessGroup or"),
         (ValueError, "fcos", {"balance": "self", "epoch_length": 0}, "epoch_length must be >= 1, got 0"),
         (ValueError, "fcos", {"delta": float("inf")}, "delta must be finite and >= 0, got inf"),
         (ValueError, "fcos", {"order": "soft"}, "order must be one of 'smooth', 'hard', got 'soft'"),

@@ -10,7 +10,7 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor
 
-from ..balance import scale_gradient
+from ..scale import scale_gradient
 from .channel import Traffic, check_group, traffic
 
 __all__ = ["Traffic", "scale_for_ddp", "traffic"]

@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
 from torch import Tensor
 
+from ..distributed.channel import check_group
 from .inputs import check_options
 from .matching import Matches, join, match, match_coco
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 class MatchingMetric:
@@ -54,15 +58,22 @@ class MatchingMetric:
             )
         )
 
-    def sync(self) -> None:
-        """Take in what the other ranks of torch.distributed saw; to be called on every rank, once, before ``compute``.
+    def sync(self, group: "ProcessGroup | None" = None) -> None:
+        """Take in what the other ranks saw; to be called on every rank of the group, once, before ``compute``.
 
-        Each rank must have seen other images. Does nothing without a process group.
+        Each rank must have seen other images. Does nothing unless torch.distributed is initialised.
+
+        Args:
+            group: a :class:`torch.distributed.ProcessGroup`; None: all ranks.
+
+        Raises:
+            TypeError, ValueError: no process group that this rank can use.
         """
+        check_group(group)
         if not (dist.is_available() and dist.is_initialized()):
             return
-        parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, self.matches)
+        parts: list[Any] = [None] * dist.get_world_size(group)
+        dist.all_gather_object(parts, self.matches, group=group)
         self._parts = parts
 
     def reset(self) -> None:

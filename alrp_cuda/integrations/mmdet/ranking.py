@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...balance import SelfBalance, scale_gradient
+from ...balance import SelfBalance
 from ...inputs import check_choice, check_number
 from ...losses import ALRPLoss, APLoss, RankSortLoss
+from ...scale import scale_gradient
 from ..errors import ERRORS, check_tau, paired_iou
 
 RANKINGS = {"alrp": ALRPLoss, "ap": APLoss, "rank_sort": RankSortLoss}
@@ -29,7 +30,7 @@ class RankingLoss(nn.Module):
         epoch_length: iterations of an epoch, only with "self"; None: ``SelfBalanceHook`` tells the end of an epoch.
         use_sigmoid: True, which the framework's heads ask their losses for.
         options: ``delta``, ``eps``, ``algorithm`` and so on, of :class:`alrp_cuda.ALRPLoss`, :class:`alrp_cuda.APLoss` or
-            :class:`alrp_cuda.RankSortLoss`.
+            :class:`alrp_cuda.RankSortLoss`. A ``group`` among them is that of self-balancing, too.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, out of range, or of an unknown name.
@@ -68,7 +69,7 @@ class RankingLoss(nn.Module):
         self.balance: SelfBalance | float | None
         if isinstance(balance, str):
             check_choice("balance", balance, ("self",))
-            self.balance = SelfBalance(epoch_length)
+            self.balance = SelfBalance(epoch_length, group=self.ranking.group)
         elif epoch_length is not None:
             raise ValueError(f"epoch_length must be None unless balance is 'self', got {epoch_length}")
         else:

@@ -14,7 +14,7 @@ Example:
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import nn
@@ -29,6 +29,9 @@ from .prior import check_prior, focal_class_bias, restore_bias, set_prior
 from .ranking import RankingLoss
 from .replacement import apply_replacements, is_replaced, restore
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
 __all__ = ["atss", "giou_errors", "iou_errors", "paired_iou", "undo_alrp", "use_alrp"]
 
 M = TypeVar("M", bound=nn.Module)
@@ -42,6 +45,7 @@ def use_alrp(
     tau: float = 0.5,
     balance: float | str | None = None,
     epoch_length: int | None = None,
+    balance_group: "ProcessGroup | None" = None,
     assign: str | None = None,
     centerness: bool = False,
     rpn_tau: float | None = None,
@@ -107,6 +111,8 @@ def use_alrp(
             "rank_sort" and 1 otherwise. The gradient of the logits does not depend on it.
         epoch_length: iterations of an epoch, only with "self"; None: signalled by calling ``end_epoch()`` of every
             :class:`alrp_cuda.SelfBalance` among ``model.modules()``. Their buffers are saved and loaded with the model.
+        balance_group: the :class:`torch.distributed.ProcessGroup` of the ranks that train, over which self-balancing adds up
+            losses; only with "self". None: all ranks. A model with a group can be neither copied nor pickled as a whole.
         assign: "atss" assigns anchors of a RetinaNet by adaptive training sample selection; None by the model's matcher.
         centerness: train and use the centre-ness of FCOS as torchvision does.
         rpn_tau: tau of Faster R-CNN's RPN; None for 0.7, as in the published code.
@@ -140,6 +146,7 @@ def use_alrp(
         "tau": tau,
         "balance": balance,
         "epoch_length": epoch_length,
+        "balance_group": balance_group,
         "delta": delta,
         "order": order,
         "algorithm": algorithm,

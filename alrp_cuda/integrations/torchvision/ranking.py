@@ -1,17 +1,21 @@
 """The loss of every head here: one ranking of the batch, and the boxes beside it."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ...balance import SelfBalance, scale_gradient
+from ...balance import SelfBalance
 from ...functional import alrp_loss, ap_loss, ndcg_loss
 from ...inputs import ORDERS, check_choice, check_number
 from ...ops import ALGORITHMS, backends
+from ...scale import scale_gradient
 from ..errors import ERRORS, check_tau, paired_iou
 from ..rank_sort import rank_sort_by_class
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 LOSSES = ("alrp", "ap", "ndcg", "rank_sort")
 
@@ -37,6 +41,7 @@ class RankingLoss(nn.Module):
         tau: float = 0.5,
         balance: float | str | None = None,
         epoch_length: int | None = None,
+        balance_group: "ProcessGroup | None" = None,
         delta: float | None = None,
         order: str = "smooth",
         algorithm: str = "auto",
@@ -57,9 +62,11 @@ class RankingLoss(nn.Module):
             balance = "value" if loss == "rank_sort" else 1.0
         if epoch_length is not None and balance != "self":
             raise ValueError(f"epoch_length must be None unless balance is 'self', got {epoch_length}")
+        if balance_group is not None and balance != "self":
+            raise ValueError(f"balance_group must be None unless balance is 'self', got {type(balance_group).__name__}")
         if isinstance(balance, str):
             check_choice("balance", balance, ("self", "value"))
-            self.balance = SelfBalance(epoch_length) if balance == "self" else balance
+            self.balance = SelfBalance(epoch_length, group=balance_group) if balance == "self" else balance
         else:
             self.balance = check_number("balance", balance)
 
