@@ -70,6 +70,11 @@ class Loss:
         """Those of the arguments that get a gradient."""
         return [tensor for tensor in self._given(problem) if tensor.requires_grad]
 
+    def told(self, problem: Problem) -> dict[str, int]:
+        """The number of positives, where a device would be waited for that counts them: a CUDA graph cannot hold that. Errors
+        tell it too."""
+        return {"num_positives": problem.positives} if problem.logits.is_cuda and "loc_errors" not in self.arguments else {}
+
     def bind(self, function: Compute, problem: Problem, **options: Any) -> Callable[[], Any]:
         """One form of the loss with its arguments, to be called as a user would."""
         return partial(function, *self._given(problem), **self.options, **options)
@@ -147,9 +152,9 @@ def make_step(name: str, loss: Loss, problem: Problem, algorithm: str) -> Step:
     flat labels are made outside of the step."""
     match name:
         case "ours":
-            return training_step(loss, loss.ours, problem, algorithm=algorithm)
+            return training_step(loss, loss.ours, problem, algorithm=algorithm, **loss.told(problem))
         case "tiled":
-            return training_step(loss, loss.ours, problem, algorithm="tiled")
+            return training_step(loss, loss.ours, problem, algorithm="tiled", **loss.told(problem))
         case "focal":
             return focal_step(problem)
         case "compiled focal":

@@ -30,10 +30,7 @@ def measure(rounds: int = ROUNDS, device: torch.device = CASE.device) -> dict[st
 
     steps: dict[str, Step] = {BCE: bce}
     for loss in LOSSES.values():
-        # Errors tell the number of positives; else the host would wait for a device that counts them.
-        waits = device.type == "cuda" and "loc_errors" not in loss.arguments
-        told = {"num_positives": problem.positives} if waits else {}
-        steps[loss.title] = training_step(loss, loss.ours, loss.labelled(problem), **told)
+        steps[loss.title] = training_step(loss, loss.ours, loss.labelled(problem), **loss.told(problem))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -9,6 +9,7 @@ import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -819,6 +820,15 @@ def test_nonsense_is_refused(arguments, message, capsys):
         main(arguments)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("name", "loss"), LOSSES.items())
+def test_no_device_is_waited_for_to_count_positives(name, loss):
+    problem = Case(100, 7, "dense", torch.float32, CPU).draw()
+    assert loss.told(problem) == {}
+    on_a_device = SimpleNamespace(logits=SimpleNamespace(is_cuda=True), positives=7)
+    assert loss.told(on_a_device) == ({} if name.startswith("alrp") else {"num_positives": 7})
+    loss.call(loss.ours, loss.labelled(problem), **loss.told(on_a_device))
 
 
 @pytest.mark.gpu

@@ -570,10 +570,13 @@ def test_a_test_that_was_killed_is_named_and_comes_last_the_next_time(tmp_path, 
 
 
 @workers
-def test_a_test_that_ends_its_process_fails(tmp_path, options):
-    tests = Recorded(tmp_path, "k == 3 and __import__('os')._exit(7)", *options)
+def test_a_test_that_ends_its_process_fails_alone(tmp_path, options):
+    """The first dies late, when others have passed: who takes its place has to collect the same tests."""
+    tests = Recorded(tmp_path, "k == 0 and (time.sleep(1), os._exit(7))", *options)
     ended = tests.run(ENOUGH)
     assert ended.failure == ("1 of 6 tests failed" if options else "exit status 7")
+    if options:
+        assert ended.record.count("passed") == 5
 
 
 @workers

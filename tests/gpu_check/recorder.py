@@ -11,11 +11,13 @@ import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 STARTED = "started"
 OUT_OF_TIME = "out of time"
+GIVEN = "outcomes before"  # of a worker's input
 
 
 @dataclass
@@ -64,9 +66,12 @@ def forget(path: Path, step: str) -> None:
 
 
 class Recorder:
-    def __init__(self, path: Path, step: str, until: float, *, writes: bool) -> None:
-        self.path, self.step, self.until, self.writes = path, step, until, writes
-        self.before = read(path, step)
+    """``before`` is what was written down before this run began: to a worker of xdist the controller gives it, for all must leave
+    out the same, also one that takes the place of another that died."""
+
+    def __init__(self, path: Path, step: str, until: float, given: dict[str, str] | None) -> None:
+        self.path, self.step, self.until, self.writes = path, step, until, given is None
+        self.before = read(path, step) if given is None else Record(None, given)
         self.worst: dict[str, str] = {}
         self.session: pytest.Session | None = None
 
@@ -87,6 +92,10 @@ class Recorder:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.write(collected=len(self.before.done) + len(session.items))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput[GIVEN] = self.before.outcomes
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
@@ -116,4 +125,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     options = [config.getoption(name) for name in ("--record", "--step", "--until")]
-    config.pluginmanager.register(Recorder(*options, writes=not hasattr(config, "workerinput")))
+    config.pluginmanager.register(Recorder(*options, getattr(config, "workerinput", {}).get(GIVEN)))

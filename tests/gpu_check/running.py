@@ -35,7 +35,7 @@ def run(step: Step, record: str, limit: float) -> Outcome:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # with all that it starts it can be ended at once
+            process_group=0,  # with all that it starts it can be ended at once
         )
     except OSError as error:
         return Outcome(None, str(error))
@@ -56,6 +56,6 @@ def run(step: Step, record: str, limit: float) -> Outcome:
         status = process.wait()
     finally:
         timer.cancel()
-        if process.poll() is None:  # Ctrl-C, which does not reach a session of its own
+        if process.poll() is None:  # Ctrl-C, which does not reach another group
             kill()
     return Outcome(status, "".join(lines), time.monotonic() - begin, killed.is_set())
