@@ -148,10 +148,11 @@ class SelfBalance(nn.Module):
     def _turn(self, ends: Tensor) -> None:
         """Begin the next epoch where ``ends``, a scalar bool tensor, is true."""
         cls, loc = self.sums.unbind()
-        # In place: a captured CUDA graph reads the weight where it lay.
-        self.weight.copy_(torch.where(ends & (loc > 0), (cls + loc) / loc, self.weight))
-        self.sums.masked_fill_(ends, 0)
-        self.iteration.masked_fill_(ends, 0)
+        # In place: a captured CUDA graph reads the weight where it lay. By assignment: Dynamo of torch 2.13 drops a method whose
+        # result nobody uses from its graph, though the method writes.
+        self.weight[...] = torch.where(ends & (loc > 0), (cls + loc) / loc, self.weight)
+        self.sums[...] = torch.where(ends, 0, self.sums)
+        self.iteration[...] = torch.where(ends, 0, self.iteration)
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)
