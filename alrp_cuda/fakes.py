@@ -1,7 +1,7 @@
 """What tracers (torch.compile, torch.export) know of the operators' outputs: shapes and dtypes, no values. And vmap's refusal.
 
-P is the number of ``loc_errors`` or what the caller told; else it is known from the labels alone, and a symbol without a
-hint. The size of the tables is the backend's own affair: it is always such a symbol.
+P is the number of ``loc_errors`` or what the caller gave; else it is known from the labels alone, and a symbol without a hint.
+The size of the state is the backend's own affair: it is always such a symbol.
 """
 
 from collections.abc import Sequence
@@ -13,31 +13,30 @@ from torch import SymInt, Tensor
 Int = int | SymInt
 
 
-def _values(logits: Tensor) -> torch.dtype:
-    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+def _values(logits: Sequence[Tensor]) -> torch.dtype:
+    return torch.float64 if logits[0].dtype == torch.float64 else torch.float32
 
 
-def _tables(logits: Tensor) -> Tensor:
-    return logits.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.float64)
+def _state(logits: Sequence[Tensor]) -> Tensor:
+    return logits[0].new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.uint8)
 
 
 def _ranking_loss(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Sequence[Tensor],
+    targets: Sequence[Tensor],
     loc_errors: Tensor | None,
     classes: int,
     background: int,
     continuous: bool,
     delta: float,
     algorithm: int,
-    backend: str,
     loss: int,
     eps: float,
     num_positives: Int | None,
     sizes: Sequence[Int],
     counts: Sequence[Int],
     want_error_gradient: bool = False,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, list[Tensor]]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     positives: Int
     if loc_errors is not None:
         positives = loc_errors.shape[0]
@@ -47,67 +46,60 @@ def _ranking_loss(
         positives = num_positives
     else:
         positives = torch.library.get_ctx().new_dynamic_size()
-    dtype = _values(logits)
-    scalars = [len(sizes)] if sizes else []
-    cls, loc = (logits.new_empty(scalars, dtype=dtype) for _ in range(2))
-    rank, precision = (logits.new_empty(positives, dtype=dtype) for _ in range(2))
-    index = logits.new_empty(positives, dtype=torch.int64)
-    return cls, loc, rank, precision, index, [_tables(logits) for _ in sizes or (None,)]
+    shapes = [[len(sizes)] if sizes else []] * 2 + [[2, positives]]
+    cls, loc, ranks = (logits[0].new_empty(shape, dtype=_values(logits)) for shape in shapes)
+    return cls, loc, ranks, _state(logits)
 
 
 def _ranking_gradients(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Sequence[Tensor],
+    targets: Sequence[Tensor],
     classes: int,
     background: int,
     continuous: bool,
     delta: float,
     algorithm: int,
-    backend: str,
     skew: float,
     sizes: Sequence[Int],
     counts: Sequence[Int],
-    index: Tensor,
-    tables: list[Tensor],
+    num_positives: Int,
+    state: Tensor,
+    has_error_gradient: bool,
     grad_cls: Tensor | None,
     grad_loc: Tensor | None,
     errors_dtype: torch.dtype,
     others: Int = 0,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[list[Tensor], Tensor]:
     wants_errors = grad_loc is not None and not continuous
-    grad_logits = logits.new_empty(0 if grad_cls is None else logits.shape)
-    return grad_logits, logits.new_empty(index.shape if wants_errors else 0, dtype=errors_dtype)
+    grad_logits = [] if grad_cls is None else [each.new_empty(each.shape) for each in logits]
+    return grad_logits, state.new_empty(num_positives if wants_errors else 0, dtype=errors_dtype)
 
 
 def _ranking_sums(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Sequence[Tensor],
+    targets: Sequence[Tensor],
     classes: int,
     background: int,
     delta: float,
     algorithm: int,
-    backend: str,
     skew: float,
     num_positives: Int | None,
-    told_by: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    argument: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     positives = torch.library.get_ctx().new_dynamic_size() if num_positives is None else num_positives
-    sums = logits.new_empty(3 if skew == 1 else 4, positives, dtype=torch.float64)
-    place, index = (logits.new_empty(positives, dtype=torch.int64) for _ in range(2))
-    return sums, place, index, _tables(logits), logits.new_empty([], dtype=torch.float64)
+    sums = logits[0].new_empty(4, positives, dtype=torch.float64)
+    return sums, sums.new_empty(positives, dtype=torch.int64), _state(logits), sums.new_empty([])
 
 
 def _drive_errors(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Sequence[Tensor],
+    targets: Sequence[Tensor],
     classes: int,
     background: int,
     delta: float,
     algorithm: int,
-    backend: str,
     skew: float,
-    index: Tensor,
-    tables: Tensor,
+    state: Tensor,
     place: Tensor,
     sums: Tensor,
     errors: Tensor,
@@ -118,32 +110,29 @@ def _drive_errors(
 
 
 def _error_driven(
-    logits: Tensor,
+    logits: Sequence[Tensor],
     value: Tensor,
-    targets: Tensor,
+    targets: Sequence[Tensor],
     classes: int,
     background: int,
     delta: float,
     algorithm: int,
-    backend: str,
     skew: float,
-    index: Tensor,
-    tables: Tensor,
+    num_positives: Int,
+    state: Tensor,
     others: Int = 0,
 ) -> Tensor:
     return torch.empty_like(value, dtype=_values(logits))
 
 
 def _pair_product(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Sequence[Tensor],
+    targets: Sequence[Tensor],
     classes: int,
     background: int,
     delta: float,
     algorithm: int,
-    backend: str,
-    index: Tensor,
-    tables: Tensor,
+    state: Tensor,
     place: Tensor,
     weights: Tensor,
     transposed: bool,
@@ -153,18 +142,17 @@ def _pair_product(
 
 
 def _count_positives(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Sequence[Tensor],
+    targets: Sequence[Tensor],
     classes: int,
     background: int,
     continuous: bool,
-    backend: str,
     sizes: Sequence[Int],
 ) -> Tensor:
     return torch.empty(len(sizes), dtype=torch.int64)
 
 
-for _fake in (
+_FAKES = (
     _ranking_loss,
     _ranking_gradients,
     _ranking_sums,
@@ -172,8 +160,7 @@ for _fake in (
     _error_driven,
     _pair_product,
     _count_positives,
-):
-    torch.library.register_fake(f"alrp_cuda::{_fake.__name__[1:]}", _fake)
+)
 
 
 def _refuse(*_: Any) -> Any:
@@ -183,5 +170,9 @@ def _refuse(*_: Any) -> Any:
     )
 
 
-for _operator in ("ranking_loss", "ranking_sums"):  # with which every loss begins
-    torch.library.register_vmap(f"alrp_cuda::{_operator}", _refuse)
+def register(library: str) -> None:
+    """Tell tracers and vmap of the operators of a torch.library."""
+    for fake in _FAKES:
+        torch.library.register_fake(f"{library}::{fake.__name__[1:]}", fake)
+    for operator in ("ranking_loss", "ranking_sums"):  # with which every loss begins
+        torch.library.register_vmap(f"{library}::{operator}", _refuse)

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from .balance import SelfBalance
 from .distributed.channel import check_group
 from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
-from .inputs import ORDERS, SCOPES, check_background, check_choice, check_flag, check_number
-from .ops import ALGORITHMS, backends
+from .inputs import ALGORITHMS, ORDERS, SCOPES, check_background, check_choice, check_flag, check_number
+from .native import backends
 from .outputs import ALRPOutput, RankSortOutput
 from .scale import scale_gradient
 

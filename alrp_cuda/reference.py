@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .framework import ErrorFunction, Ranks, ask, check_extras, check_skew, given_positives
 from .inputs import (
     ORDERS,
     Layout,
@@ -37,7 +38,6 @@ from .inputs import (
     check_targets,
 )
 from .outputs import ALRPOutput, RankSortOutput
-from .ranks import ErrorFunction, Ranks, ask, check_extras, check_skew, told_positives
 
 # Pairs held in memory at once (a few temporaries of this many elements).
 CHUNK_PAIRS = 1 << 21
@@ -494,7 +494,7 @@ def error_driven_loss(
     check_extras(logits, extras)
     check_count("num_positives", num_positives)
     delta, eps, skew = check_number("delta", delta), check_number("eps", eps), check_skew(skew)
-    told = told_positives(extras, num_positives)
+    told = given_positives(extras, num_positives)
     flat = logits.detach().reshape(-1).double()
     index, negative = split(targets, layout, flat.numel())
     if told is not None:

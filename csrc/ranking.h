@@ -2,14 +2,14 @@
 //
 // Every loss here touches the negatives through the matrix H[i,j] = H(s_j - s_i) of P positives i and N
 // negatives j alone, and only by two products: count, H @ 1 = N_FP, and spread, H^T @ c. A backend computes
-// these two (by an Algorithm), the same products among the positives, and the losses from the P sums. Plain
-// C++ without torch: raw pointers, sizes and a workspace, so that the same code drives the extension and the
-// tests' emulated device.
+// these two (by an Algorithm), the same products among the positives, and the losses from the P sums. Plain C++ without
+// torch: raw pointers and sizes.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "arena.h"
 #include "labels.h"
 #include "step.h"
 
@@ -49,6 +49,7 @@ struct Input {
   double skew;  // p(j|i) goes by H(x_ij)^skew; 1 but for kTiled and kGiven
   int64_t others =
       0;  // logits of other processes whose positives are among the p, and whose counts are added
+  bool wants_error_gradient = false;  // of Tables
 };
 
 // The logits that sums run over: what their width goes by.
@@ -179,32 +180,26 @@ class Backend {
                             const double* weights, bool transposed, double* out) = 0;
 };
 
-// The workspace of both passes, in bytes; the caller brings that much of the backend's memory, aligned to 256
-// bytes.
-size_t workspace_bytes(const Backend& backend, const Input& input);
+// What the passes share, in one piece of memory of the device: forward leaves it for backward.
+struct State {
+  Status* status;
+  Tables tables;
+};
 
-// Losses and tables: one streaming read of the logits, O(p) memory.
-void forward(Backend& backend, const Input& input, const Spec& spec, const Output& output, void* workspace);
+State take_state(Arena& memory, const Backend& backend, const Input& input);
 
-// The sums of each positive for a loss of the caller's own: as forward with Loss::kGiven, but `sums` (without s)
-// outlive the call. Gradients are 0 until drive().
-void sums(Backend& backend, const Input& input, const Sums& sums, const Output& output, void* workspace);
+// What a forward pass needs until it ends.
+struct Workspace {
+  Sums sums{};        // without norm, and without s unless the loss has errors
+  SortErrors sort{};  // Rank & Sort only
+  void* scratch;
+};
+
+Workspace take_workspace(Arena& memory, const Backend& backend, const Input& input, Loss loss);
 
 // Elements of 8 bytes of what count leaves in one process, for others to be added to.
 //   sorted  int64: kBinWords (positions.h) for each of 2p + 1 bins, then status.nan: sums are those of one process
 //   tiled   double: n_fp, then norm where the skew is not 1 (p each), then status.nan: sums round
 int64_t part_size(const Input& input);
-
-// forward and sums for positives that lie with several processes, in two halves. Every process brings all p positives
-// in tables.index (its own: their flat index in its logits; the others': -1) and .score, in one order, `place` in the
-// flat order of all of them, and a status of found == p; status.nan may be its own, for it is part of the sum. loc_errors and
-// labels of `spec` are those of all positives too, in flat order.
-void count_part(Backend& backend, const Input& input, const Tables& tables, Status* status, void* part,
-                void* workspace);
-void forward_from_parts(Backend& backend, const Input& input, const Spec& spec, const int64_t* place,
-                        const void* sum, const Output& output, void* workspace);
-// `sums.place` is read.
-void sums_from_parts(Backend& backend, const Input& input, const Sums& sums, const void* sum,
-                     const Output& output);
 
 }  // namespace alrp

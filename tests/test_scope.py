@@ -129,11 +129,10 @@ def test_nan_score_shows_in_the_loss_and_in_its_image(losses, loss):
 def test_wide_and_narrow_images_meet(fast):
     """Images that choose their algorithm apart, under "auto"."""
     data = Case((4099, 67)).build()
-    choice = {"backend": fast.choice["backend"]}
     image = (torch.arange(data.logits.numel()) > 3000).long().reshape(data.logits.shape)
     for name, loss in LOSSES.items():
         got = evaluate(loss, fast, data.logits, data.targets, data.loc_errors, **shared(fast, image))
-        auto = type(fast)(choice["backend"], "auto")
+        auto = type(fast)(fast.backend, "auto")
         near = evaluate(loss, auto, data.logits, data.targets, data.loc_errors, **shared(fast, image))
         for key, value in near.items():
             assert_near(f"{name} {key}", value, got[key], BOUND[compute_dtype(torch.float32)])

@@ -4,10 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..framework import error_driven_loss
+from ..framework import Errors, Ranks, error_driven_loss
 from ..functional import rank_sort_loss
 from ..outputs import RankSortOutput
-from ..ranks import Errors, Ranks
 
 
 def rank_sort_by_class(

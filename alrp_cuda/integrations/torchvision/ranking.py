@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from ...balance import SelfBalance
 from ...functional import alrp_loss, ap_loss, ndcg_loss
-from ...inputs import ORDERS, check_choice, check_number
-from ...ops import ALGORITHMS, backends
+from ...inputs import ALGORITHMS, ORDERS, check_choice, check_number
+from ...native import backends
 from ...scale import scale_gradient
 from ..errors import ERRORS, check_tau, paired_iou
 from ..rank_sort import rank_sort_by_class

@@ -1,0 +1,72 @@
+// Tensors in terms of ../ranking.h, with the checks that keep memory safe.
+#pragma once
+
+#include "call.h"
+#include "device.h"
+
+namespace alrp {
+
+Dtype dtype_of(at::ScalarType type);
+
+// Of the losses, ranks and precisions of such logits.
+at::ScalarType values_dtype(at::ScalarType logits);
+
+// The algorithm, or for -1 the faster one with p positives.
+int64_t chosen(int64_t algorithm, at::ScalarType dtype, double delta, int64_t p);
+
+Array array_of(const DeviceScope& device, const char* name, const at::Tensor& tensor);
+
+Input input_of(const DeviceScope& device, const at::Tensor& logits, const at::Tensor& targets,
+               const Call& call, int64_t p);
+
+// A ranking of its own among the logits: all of them, or one of the call's slices.
+struct Slice {
+  Input input;
+  int64_t logit, positive;  // its first ones
+};
+
+std::vector<Slice> slices_of(const Input& whole, const Call& call, at::ScalarType logits);
+
+// `elements` further on; null stays null.
+Array advanced(Array array, int64_t elements);
+
+// What tells the loss. `values`: loc_errors of aLRP, continuous labels of Rank & Sort, null data for the others.
+Spec spec_of(int64_t loss, double eps, const Input& input, Array values);
+
+// What a loss returns.
+struct Results {
+  at::Tensor cls, loc, ranks;
+
+  // `scalars`: the shape of cls and loc. ranks (2, p): rank and precision.
+  Results(const DeviceScope& device, at::IntArrayRef scalars, int64_t p, at::ScalarType dtype);
+
+  // Where slice number s writes.
+  Output of_slice(int64_t s, int64_t positive, const State& state) const;
+};
+
+// The sums of a loss of the caller's own: (4, p) float64, score, rank+, N_FP and, for a skew other than 1, the norm.
+struct GivenSums {
+  at::Tensor sums, unused;  // room for losses, ranks and precisions
+  Sums rows;
+  Output output;
+
+  GivenSums(const DeviceScope& device, const Input& input, int64_t* place, const State& state);
+
+  // The sums, with the scores of the state among them, and its poison.
+  at::Tensor with_scores() const;
+  at::Tensor poison() const;
+};
+
+constexpr Spec kGivenErrors{Loss::kGiven, 0, {nullptr, Dtype::kFloat32}, {nullptr, Dtype::kFloat32}};
+
+// A part of a state, as a tensor on its device.
+at::Tensor view_of(const at::Tensor& like, void* data, at::IntArrayRef sizes, at::ScalarType dtype);
+
+// The state that a forward pass returned, for take_state of each slice; and that of one ranking.
+Arena memory_of(const DeviceScope& device, const std::vector<Slice>& slices, const at::Tensor& state);
+State state_of(const DeviceScope& device, const Input& input, const at::Tensor& state);
+
+// The flat order of p positives.
+int64_t* places(const DeviceScope& device, const at::Tensor& place, int64_t p);
+
+}  // namespace alrp
