@@ -37,7 +37,8 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
   py::class_<alrp::Call>(m, "Call", py::module_local())
       .def(py::init([](int64_t classes, int64_t background, bool continuous, double delta, int64_t algorithm,
                        double skew, int64_t others, bool wants_error_gradient) {
-             return alrp::Call{classes, background, continuous, delta, algorithm, skew, {}, {}, others, wants_error_gradient};
+             return alrp::Call{classes, background, continuous, delta,  algorithm,
+                               skew,    {},         {},         others, wants_error_gradient};
            }),
            arg("classes"), arg("background"), arg("continuous"), arg("delta"), arg("algorithm") = 0,
            arg("skew") = 1.0, arg("others") = 0, arg("wants_error_gradient") = false)

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(bool(missing_requirement()), reason=f"emulated d
 
 THREADS = 256
 GREATEST_GRID = 2**31 - 1
+MAP_NORESERVE = 0x4000  # which Python 3.11 does not name
 SCHEDULE = Schedule(races="shared", count_warps=False)
 TILED, SORTED = 0, 1
 ALRP, AP = 0, 2
@@ -51,7 +52,7 @@ def memory(size: int, dtype: torch.dtype) -> Tensor:
     """Zeros that take memory only where they are touched."""
     if size == 0:
         return torch.zeros(0, dtype=dtype)
-    mapped = mmap.mmap(-1, size * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE)
+    mapped = mmap.mmap(-1, size * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
     return torch.frombuffer(mapped, dtype=dtype)
 
 
@@ -151,7 +152,7 @@ def test_count_beyond_two_to_the_31(sources, dtype, targets_dtype):
 
     def count() -> Tensor:
         # Without the search for positives, which would take too long; of parts that did not run, sums are below 1e-100.
-        index, scores, status = torch.full((2,), FAR + 5), torch.tensor([0.1, 0.3]).double(), torch.tensor([2, 0, 0])
+        index, scores, status = torch.full((2,), FAR + 5), torch.tensor([0.1, 0.3], dtype=torch.float64), torch.tensor([2, 0, 0])
         with device:
             call = native._C.Call(*FLAT, TILED)
             return native._C.count_part(logits, targets, call, index, scores, status)[1]

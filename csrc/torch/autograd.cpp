@@ -65,8 +65,8 @@ class RankingLoss : public Function<RankingLoss> {
     const at::AutoDispatchBelowADInplaceOrView guard;
     auto [cls, loc, ranks, state] =
         op<ranking_loss>("ranking_loss")
-            .call({logits}, {targets}, loc_errors, c.classes, c.background, c.continuous, c.delta, c.algorithm,
-                  loss, eps, num_positives, c.sizes, c.counts, c.wants_error_gradient);
+            .call({logits}, {targets}, loc_errors, c.classes, c.background, c.continuous, c.delta,
+                  c.algorithm, loss, eps, num_positives, c.sizes, c.counts, c.wants_error_gradient);
     ctx->save_for_backward({logits, targets, state});
     save(ctx, c, ranks.sym_size(1));
     if (loc_errors) ctx->saved_data["errors_dtype"] = static_cast<int64_t>(loc_errors->scalar_type());
@@ -105,9 +105,8 @@ class RankingLoss : public Function<RankingLoss> {
     }
     if (!grad_cls.defined() && needs_logits) grad_logits = at::zeros_like(logits);
     if (!grad_loc.defined() || call.continuous)
-      grad_errors = needs_errors
-                        ? at::zeros_symint({positives}, logits.options().dtype(errors_dtype))
-                        : at::Tensor();
+      grad_errors =
+          needs_errors ? at::zeros_symint({positives}, logits.options().dtype(errors_dtype)) : at::Tensor();
     return {grad_logits, grad_errors, {}, {}, {}, {}, {}};
   }
 };
@@ -120,10 +119,10 @@ LossResult ranking_loss_autograd(at::TensorList logits, at::TensorList targets,
   const at::Tensor& scores = only("logits", logits);
   const bool wanted = c10::GradMode::is_enabled() &&
                       (continuous ? scores.requires_grad() : loc_errors && loc_errors->requires_grad());
-  const Call call{classes,     background,   continuous, delta,                        algorithm, 1,
-                  sizes.vec(), counts.vec(), 0,          want_error_gradient || wanted};
-  const variable_list results = RankingLoss::apply(scores, loc_errors, only("targets", targets), call, loss,
-                                                   eps, num_positives);
+  const Call call{classes, background,  continuous,   delta, algorithm,
+                  1,       sizes.vec(), counts.vec(), 0,     want_error_gradient || wanted};
+  const variable_list results =
+      RankingLoss::apply(scores, loc_errors, only("targets", targets), call, loss, eps, num_positives);
   return {results[0], results[1], results[2], results[3]};
 }
 
@@ -156,15 +155,15 @@ GradientsResult ranking_gradients_autograd(at::TensorList logits, at::TensorList
                                            const at::Tensor& state, bool has_error_gradient,
                                            const OptionalTensor& grad_cls, const OptionalTensor& grad_loc,
                                            at::ScalarType errors_dtype, c10::SymInt others) {
-  const Call call{classes,     background,   continuous, delta,             algorithm, skew,
-                  sizes.vec(), counts.vec(), others,     has_error_gradient};
+  const Call call{classes, background,  continuous,   delta,  algorithm,
+                  skew,    sizes.vec(), counts.vec(), others, has_error_gradient};
   const at::Tensor &scores = only("logits", logits), &labels = only("targets", targets);
   if (!c10::GradMode::is_enabled()) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     return gradients(call, num_positives, scores, labels, state, grad_cls, grad_loc, errors_dtype);
   }
-  const variable_list results = FirstOrderOnly::apply(scores, labels, call, num_positives, state, grad_cls,
-                                                      grad_loc, errors_dtype);
+  const variable_list results =
+      FirstOrderOnly::apply(scores, labels, call, num_positives, state, grad_cls, grad_loc, errors_dtype);
   return {{results.begin() + 1, results.end()}, results[0]};
 }
 

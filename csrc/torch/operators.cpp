@@ -26,7 +26,9 @@ struct Problem {
         targets(only("targets", all_targets).contiguous()),
         call(std::move(of)) {}
 
-  Input input(const DeviceScope& device, int64_t p) const { return input_of(device, logits, targets, call, p); }
+  Input input(const DeviceScope& device, int64_t p) const {
+    return input_of(device, logits, targets, call, p);
+  }
 
   std::vector<Slice> slices(const DeviceScope& device, int64_t p) const {
     return slices_of(input(device, p), call, logits.scalar_type());
@@ -40,9 +42,9 @@ struct Problem {
     layout.take<Status>(1);
     work.take<char>(static_cast<int64_t>(device.backend().scratch_bytes(input)));
     const at::Tensor status = device.allocate("status", layout), scratch = device.allocate("scratch", work);
-    device.backend().count_positives(input, static_cast<Status*>(status.mutable_data_ptr()),
-                                     scratch.mutable_data_ptr());
-    return positives_of(status, call);
+    auto* found = static_cast<Status*>(status.mutable_data_ptr());
+    device.backend().count_positives(input, found, scratch.mutable_data_ptr());
+    return positives_of(found, status, call);
   }
 };
 
@@ -102,22 +104,25 @@ LossResult ranking_loss(at::TensorList logits, at::TensorList targets, const Opt
     const Spec spec = spec_of(loss, eps, input, advanced(given, errors ? positive : logit));
     backend.find(input, own.tables, work.sums.place, own.status, work.scratch);
     backend.count(input, spec, own.tables, work.sums, own.status, work.scratch);
-    backend.finish(input, spec, work.sums, work.sort, results.of_slice(static_cast<int64_t>(s), positive, own));
+    backend.finish(input, spec, work.sums, work.sort,
+                   results.of_slice(static_cast<int64_t>(s), positive, own));
+    if (sizes.empty())
+      check_status(device, own.status, state, problem.call, errors ? "loc_errors" : "num_positives", p);
   }
-  if (sizes.empty()) check_status(device, state, problem.call, errors ? "loc_errors" : "num_positives", p);
   return {results.cls, results.loc, results.ranks, state};
 }
 
 GradientsResult ranking_gradients(at::TensorList logits, at::TensorList targets, int64_t classes,
                                   int64_t background, bool continuous, double delta, int64_t algorithm,
                                   double skew, at::SymIntArrayRef sizes, at::SymIntArrayRef counts,
-                                  c10::SymInt num_positives, const at::Tensor& state,
-                                  bool has_error_gradient, const OptionalTensor& grad_cls,
-                                  const OptionalTensor& grad_loc, at::ScalarType errors_dtype,
-                                  c10::SymInt others) {
-  const Problem problem(logits, targets, {classes, background, continuous, delta, algorithm, skew, sizes.vec(),
-                                          counts.vec(), std::move(others), has_error_gradient});
-  TORCH_CHECK_VALUE(!grad_loc || has_error_gradient, "forward was not asked for the gradient of its second part");
+                                  c10::SymInt num_positives, const at::Tensor& state, bool has_error_gradient,
+                                  const OptionalTensor& grad_cls, const OptionalTensor& grad_loc,
+                                  at::ScalarType errors_dtype, c10::SymInt others) {
+  const Problem problem(logits, targets,
+                        {classes, background, continuous, delta, algorithm, skew, sizes.vec(), counts.vec(),
+                         std::move(others), has_error_gradient});
+  TORCH_CHECK_VALUE(!grad_loc || has_error_gradient,
+                    "forward was not asked for the gradient of its second part");
   TORCH_CHECK_TYPE(!grad_cls || !grad_loc || grad_cls->scalar_type() == grad_loc->scalar_type(),
                    "grad_cls and grad_loc must have one dtype, got ", grad_cls->scalar_type(), " and ",
                    grad_loc->scalar_type());
@@ -177,7 +182,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> ranking_sums(
   backend.find(input, own.tables, given.rows.place, own.status, work);
   backend.count(input, kGivenErrors, own.tables, given.rows, own.status, work);
   backend.finish(input, kGivenErrors, given.rows, {}, given.output);
-  check_status(device, state, problem.call, argument, p);
+  check_status(device, own.status, state, problem.call, argument, p);
   return {given.with_scores(), place, state, given.poison()};
 }
 
@@ -197,12 +202,9 @@ void drive_errors(at::TensorList logits, at::TensorList targets, int64_t classes
   const DeviceScope device(problem.logits, "drive");
   const Input input = problem.input(device, p);
   const at::Tensor n_fp = sums[2], norm = skew == 1 ? n_fp : sums[3], each = errors.contiguous();
-  const Drive drive{places(device, place, p),
-                    doubles(device, "n_fp", n_fp, p),
-                    doubles(device, "norm", norm, p),
-                    doubles(device, "errors", each, p),
-                    doubles(device, "z", z, 1),
-                    eps};
+  const Drive drive{places(device, place, p),         doubles(device, "n_fp", n_fp, p),
+                    doubles(device, "norm", norm, p), doubles(device, "errors", each, p),
+                    doubles(device, "z", z, 1),       eps};
   device.backend().drive(input, drive, state_of(device, input, state).tables);
 }
 
@@ -235,12 +237,15 @@ at::Tensor pair_product(at::TensorList logits, at::TensorList targets, int64_t c
 ALRP_LIBRARY_SCHEMAS(ALRP_LIBRARY, m) {
   m.def(
       "ranking_loss(Tensor[] logits, Tensor[] targets, Tensor? loc_errors, int classes, int background, "
-      "bool continuous, float delta, int algorithm, int loss, float eps, SymInt? num_positives, SymInt[] sizes, "
-      "SymInt[] counts, bool want_error_gradient=False) -> (Tensor cls, Tensor loc, Tensor ranks, Tensor state)");
+      "bool continuous, float delta, int algorithm, int loss, float eps, SymInt? num_positives, SymInt[] "
+      "sizes, "
+      "SymInt[] counts, bool want_error_gradient=False) -> (Tensor cls, Tensor loc, Tensor ranks, Tensor "
+      "state)");
   m.def(
       "ranking_gradients(Tensor[] logits, Tensor[] targets, int classes, int background, bool continuous, "
       "float delta, int algorithm, float skew, SymInt[] sizes, SymInt[] counts, SymInt num_positives, "
-      "Tensor state, bool has_error_gradient, Tensor? grad_cls, Tensor? grad_loc, ScalarType errors_dtype, SymInt others=0) -> "
+      "Tensor state, bool has_error_gradient, Tensor? grad_cls, Tensor? grad_loc, ScalarType errors_dtype, "
+      "SymInt others=0) -> "
       "(Tensor[] grad_logits, Tensor grad_loc_errors)");
   m.def(
       "ranking_sums(Tensor[] logits, Tensor[] targets, int classes, int background, float delta, "
@@ -252,10 +257,12 @@ ALRP_LIBRARY_SCHEMAS(ALRP_LIBRARY, m) {
       "float eps) -> ()");
   m.def(
       "error_driven(Tensor[] logits, Tensor value, Tensor[] targets, int classes, int background, "
-      "float delta, int algorithm, float skew, SymInt num_positives, Tensor state, SymInt others=0) -> Tensor");
+      "float delta, int algorithm, float skew, SymInt num_positives, Tensor state, SymInt others=0) -> "
+      "Tensor");
   m.def(
       "pair_product(Tensor[] logits, Tensor[] targets, int classes, int background, float delta, "
-      "int algorithm, Tensor state, Tensor place, Tensor weights, bool transposed, SymInt others=0) -> Tensor");
+      "int algorithm, Tensor state, Tensor place, Tensor weights, bool transposed, SymInt others=0) -> "
+      "Tensor");
   m.def(
       "count_positives(Tensor[] logits, Tensor[] targets, int classes, int background, bool continuous, "
       "SymInt[] sizes) -> Tensor");

@@ -25,8 +25,10 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> find_positives(const 
   input.algorithm = Algorithm::kTiled;  // finds and sorts, and makes no tables
   Arena work;
   take_workspace(work, device.backend(), input, Loss::kGiven);
-  const at::Tensor place = device.allocate("place", {p}, at::kLong), index = device.allocate("index", {p}, at::kLong),
-                   score = device.allocate("score", {p}, at::kDouble), status = device.allocate("status", {3}, at::kLong),
+  const at::Tensor place = device.allocate("place", {p}, at::kLong),
+                   index = device.allocate("index", {p}, at::kLong),
+                   score = device.allocate("score", {p}, at::kDouble),
+                   status = device.allocate("status", {3}, at::kLong),
                    workspace = device.allocate("workspace", work);
   Arena room(workspace.mutable_data_ptr());
   Tables tables{};

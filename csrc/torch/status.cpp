@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <string_view>
 
+#include "tensors.h"
+
 namespace alrp {
 namespace {
 
@@ -37,17 +39,20 @@ std::string positives_message(const std::string& argument, int64_t given, int64_
   return c10::str(argument, " must be the number of positives in targets, ", found, ", got ", given);
 }
 
-int64_t positives_of(const at::Tensor& memory, const Call& call) {
-  const at::Tensor here = memory.is_cpu() ? memory : memory.narrow(0, 0, sizeof(Status)).cpu();
-  const auto& status = *static_cast<const Status*>(here.const_data_ptr());
-  TORCH_CHECK_VALUE(!status.invalid, label_message(call.classes, call.background, call.continuous));
-  return status.found;
+int64_t positives_of(Status* status, const at::Tensor& memory, const Call& call) {
+  at::Tensor here;
+  if (!memory.is_cpu()) {
+    here = view_of(memory, status, {3}, at::kLong).cpu();
+    status = static_cast<Status*>(here.mutable_data_ptr());
+  }
+  TORCH_CHECK_VALUE(!status->invalid, label_message(call.classes, call.background, call.continuous));
+  return status->found;
 }
 
-void check_status(const DeviceScope& device, const at::Tensor& memory, const Call& call,
+void check_status(const DeviceScope& device, Status* status, const at::Tensor& memory, const Call& call,
                   const std::string& argument, int64_t p) {
   if (device.is_asynchronous() && !debug) return;
-  const int64_t found = positives_of(memory, call);
+  const int64_t found = positives_of(status, memory, call);
   TORCH_CHECK_VALUE(found == p, positives_message(argument, p, found));
 }
 

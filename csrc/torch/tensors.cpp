@@ -67,7 +67,9 @@ Dtype dtype_of(at::ScalarType type) {
   }
 }
 
-at::ScalarType values_dtype(at::ScalarType logits) { return logits == at::kDouble ? at::kDouble : at::kFloat; }
+at::ScalarType values_dtype(at::ScalarType logits) {
+  return logits == at::kDouble ? at::kDouble : at::kFloat;
+}
 
 // Where the sorted form needs its wide positions (csrc/positions.h), it costs as much as the tiled one with some
 // hundred positives; else it is the faster one with any number.
@@ -116,8 +118,7 @@ std::vector<Slice> slices_of(const Input& whole, const Call& call, at::ScalarTyp
     TORCH_CHECK_VALUE(p >= 0 && logit + size <= whole.n, "sizes must add up to the ", whole.n, " logits");
     Input own = whole;
     own.logits = advanced(whole.logits, logit);
-    own.labels.data =
-        static_cast<const char*>(whole.labels.data) + logit / classes * whole.labels.bytes;
+    own.labels.data = static_cast<const char*>(whole.labels.data) + logit / classes * whole.labels.bytes;
     own.n = size;
     own.p = p;
     own.algorithm = static_cast<Algorithm>(chosen(call.algorithm, logits, call.delta, p));
@@ -130,10 +131,12 @@ std::vector<Slice> slices_of(const Input& whole, const Call& call, at::ScalarTyp
 
 Spec spec_of(int64_t loss, double eps, const Input& input, Array values) {
   const auto kind = static_cast<Loss>(loss);
-  const bool has_errors = kind == Loss::kALRP || kind == Loss::kALRPHard, has_labels = kind == Loss::kRankSort;
+  const bool has_errors = kind == Loss::kALRP || kind == Loss::kALRPHard,
+             has_labels = kind == Loss::kRankSort;
   TORCH_CHECK_VALUE(!has_errors || values.data || input.p == 0, "loc_errors must be given for aLRP");
   const Array none{nullptr, Dtype::kFloat32};
-  return {kind, eps, has_errors ? values : none, has_labels ? values : none, step(make_step(input.delta), 0, 0)};
+  return {kind, eps, has_errors ? values : none, has_labels ? values : none,
+          step(make_step(input.delta), 0, 0)};
 }
 
 Results::Results(const DeviceScope& device, at::IntArrayRef scalars, int64_t p, at::ScalarType dtype)

@@ -19,8 +19,9 @@ namespace py = pybind11;
 namespace alrp {
 namespace {
 
-constexpr size_t kHuge = size_t{64} << 20;  // of which only the pages that a kernel touches should take memory
-constexpr int64_t kGap = 64;                // elements between rows
+constexpr size_t kHuge =
+    size_t{64} << 20;         // of which only the pages that a kernel touches should take memory
+constexpr int64_t kGap = 64;  // elements between rows
 
 py::object& device() {
   static auto* object = new py::object();
@@ -96,8 +97,7 @@ at::Tensor DeviceScope::allocate(const char* name, at::IntArrayRef sizes, at::Sc
 at::Tensor DeviceScope::allocate_rows(const char* name, int64_t rows, int64_t columns,
                                       at::ScalarType dtype) const {
   at::Tensor apart = fresh({rows, columns + kGap}, dtype).narrow(1, 0, columns);
-  for (int64_t r = 0; r < rows; ++r)
-    place_->watch(name, apart[r].const_data_ptr(), apart[r].nbytes(), true);
+  for (int64_t r = 0; r < rows; ++r) place_->watch(name, apart[r].const_data_ptr(), apart[r].nbytes(), true);
   return apart;
 }
 
