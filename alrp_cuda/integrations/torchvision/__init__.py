@@ -43,6 +43,7 @@ def use_alrp(
     loss: str = "alrp",
     errors: str = "giou",
     tau: float = 0.5,
+    loss_weight: float = 1.0,
     balance: float | str | None = None,
     epoch_length: int | None = None,
     balance_group: "ProcessGroup | None" = None,
@@ -52,9 +53,11 @@ def use_alrp(
     rpn_weight: float | None = None,
     prior_probability: float | None = 0.01,
     delta: float | None = None,
+    eps: float | None = None,
     order: str = "smooth",
+    interpolate: bool | None = None,
     algorithm: str = "auto",
-    backend: str = "auto",
+    group: "ProcessGroup | None" = None,
 ) -> M:
     """Make a torchvision detector train with a ranking loss in the place of its own losses.
 
@@ -106,22 +109,27 @@ def use_alrp(
             RetinaNet; for others it is the same function (smooth L1 of codes, GIoU for FCOS) averaged over the positives.
         errors: "giou": E = (1 - GIoU) / 2 / (1 - tau), or "iou": E = (1 - IoU) / (1 - tau); not with "ap" and "ndcg".
         tau: the IoU that a true positive needs, in [0, 1); only with "alrp".
+        loss_weight: what both losses are multiplied by, >= 0; of Faster R-CNN, those of the box head.
         balance: w, what the gradient of the box loss is multiplied by, not its value: a number >= 0; "self" for self-balancing
             (sec. 4.2); "value" for (class loss / box loss) of the iteration, as Rank & Sort Loss does; None for "value" with
             "rank_sort" and 1 otherwise. The gradient of the logits does not depend on it.
         epoch_length: iterations of an epoch, only with "self"; None: signalled by calling ``end_epoch()`` of every
             :class:`alrp_cuda.SelfBalance` among ``model.modules()``. Their buffers are saved and loaded with the model.
         balance_group: the :class:`torch.distributed.ProcessGroup` of the ranks that train, over which self-balancing adds up
-            losses; only with "self". None: all ranks. A model with a group can be neither copied nor pickled as a whole.
+            losses; only with "self". None: those of ``group``, else all. A model with a group can be neither copied nor pickled
+            as a whole.
         assign: "atss" assigns anchors of a RetinaNet by adaptive training sample selection; None by the model's matcher.
         centerness: train and use the centre-ness of FCOS as torchvision does.
         rpn_tau: tau of Faster R-CNN's RPN; None for 0.7, as in the published code.
         rpn_weight: what both losses of Faster R-CNN's RPN are multiplied by, >= 0; None for 0.20, as in the paper.
         prior_probability: the score, between 0 and 1, that each class begins with if its bias is untrained; None leaves it alone.
         delta: half the width of the step function's ramp, in logits, >= 0; None for 1 or, with "rank_sort", 0.5.
+        eps: see the loss, as :func:`alrp_cuda.alrp_loss`; None for its default.
         order: "smooth" or "hard", see :func:`alrp_cuda.alrp_loss`; only with "alrp".
+        interpolate: see :func:`alrp_cuda.ap_loss`; only with "ap".
         algorithm: see :func:`alrp_cuda.alrp_loss`.
-        backend: see :func:`alrp_cuda.alrp_loss`.
+        group: the ranks whose logits are ranked together, see :func:`alrp_cuda.alrp_loss`. Under DistributedDataParallel, class
+            losses and the box losses of "alrp" then need :func:`alrp_cuda.distributed.scale_for_ddp`.
 
     Returns:
         ``model`` itself.
@@ -144,13 +152,16 @@ def use_alrp(
         "loss": loss,
         "errors": errors,
         "tau": tau,
+        "loss_weight": loss_weight,
         "balance": balance,
         "epoch_length": epoch_length,
         "balance_group": balance_group,
         "delta": delta,
+        "eps": eps,
         "order": order,
+        "interpolate": interpolate,
         "algorithm": algorithm,
-        "backend": backend,
+        "group": group,
     }
     make = partial(_make_loss, model, settings)
     if prior_probability is not None:
