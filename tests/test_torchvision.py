@@ -800,7 +800,6 @@ def test_pickles_of_version_0_1_train_on(name):
     old = pickle.loads(lzma.decompress(path.read_bytes()))[name]
     model, data = ready(name, 2, 0, 3, **SAVED[name])
     old.load_state_dict(model.state_dict())
-    assert repr(old) == repr(model)
     for _ in range(3):  # until self-balancing has begun another epoch
         losses, expected = old(*data), model(*data)
         torch.testing.assert_close(losses, expected, rtol=0, atol=0)
