@@ -3,12 +3,9 @@
 # ruff: noqa: E402 (torchvision is optional, and what follows imports it)
 
 import copy
-import doctest
-import importlib
 import lzma
 import math
 import pickle
-import pkgutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -26,7 +23,6 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.ssd import SSD
 
 from alrp_cuda import SelfBalance, reference
-from alrp_cuda.integrations import torchvision as integration
 from alrp_cuda.integrations.ranking import rank_sort_by_class
 from alrp_cuda.integrations.torchvision import giou_errors, iou_errors, paired_iou, undo_alrp, use_alrp
 
@@ -871,11 +867,3 @@ def test_wrong_arguments_are_named(error, name, arguments, words):
     with pytest.raises(error, match=words):
         use_alrp(model, **arguments)
     assert not hasattr(model, "_alrp_replaced"), "nothing is half done"
-
-
-MODULES = [f"{integration.__name__}.{m.name}" for m in pkgutil.iter_modules(integration.__path__)]
-
-
-@pytest.mark.parametrize("name", [integration.__name__, *MODULES, "alrp_cuda.integrations.ranking"])
-def test_examples_in_docstrings(name):
-    assert doctest.testmod(importlib.import_module(name)).failed == 0
