@@ -230,6 +230,27 @@ def test_losses_without_boxes_keep_smooth_l1_in_both_stages(loss):
     assert 0 < losses["loss_rpn_box_reg"] < 1
 
 
+def test_options_reach_the_ranking():
+    options = {"delta": 0.5, "eps": 2.0, "interpolate": True}
+    model, data = ready("retinanet", 2, 3, loss="ap", loss_weight=0.5, **options)
+    with calls_of(model.head, "compute_loss") as calls:
+        losses = model(*data)
+    outputs = calls[0][1]
+    by_hand = leaves(outputs)
+    hand = dense_by_hand(model, calls[0], by_hand, 0)
+    expected = 0.5 * reference.ap_loss(hand.logits.flatten(), hand.labels.flatten(), **options)
+    torch.testing.assert_close(losses["classification"], expected, rtol=2e-5, atol=0)
+    assert_same_gradients(losses["classification"], [outputs["cls_logits"]], expected, [by_hand["cls_logits"]])
+
+
+@pytest.mark.parametrize("name", ONE_EACH)
+def test_loss_weight_is_of_both_losses_but_not_of_the_rpn(name):
+    once, twice = (ready(name, 2, 3, loss_weight=weight) for weight in (1.0, 2.0))
+    expected = once[0](*once[1])
+    for key, loss in twice[0](*twice[1]).items():
+        assert loss == expected[key] * (1 if "rpn" in key or key == "loss_objectness" else 2)
+
+
 @pytest.mark.parametrize("errors", ["giou", "iou"])
 @pytest.mark.parametrize("name", DENSE)
 def test_rank_and_sort_of_dense_labels(name, errors):
@@ -846,6 +867,10 @@ def test_wrong_models_are_named():
         (ValueError, "fcos", {"delta": float("inf")}, "delta must be finite and >= 0, got inf"),
         (ValueError, "fcos", {"order": "soft"}, "order must be one of 'smooth', 'hard', got 'soft'"),
         (ValueError, "fcos", {"algorithm": "fast"}, "algorithm must be one of 'auto'"),
+        (ValueError, "fcos", {"loss_weight": -1.0}, "loss_weight must be finite and >= 0, got -1.0"),
+        (ValueError, "fcos", {"eps": -1.0}, "eps must be finite and >= 0, got -1.0"),
+        (TypeError, "fcos", {"interpolate": True}, "unexpected keyword argument 'interpolate'"),
+        (TypeError, "fcos", {"group": "world"}, "group must be a torch.distributed.ProcessGroup or"),
         (TypeError, "fcos", {"backend": "cpu"}, "unexpected keyword argument 'backend'"),
         (ValueError, "ssd", {"prior_probability": 0}, "prior_probability must lie between 0 and 1, got 0"),
         (ValueError, "fcos", {"prior_probability": 1.0}, "prior_probability must lie between 0 and 1, got 1"),
