@@ -1,4 +1,4 @@
-"""The loss of a detector's head, of whatever framework: one ranking of the batch, and the boxes beside it."""
+"""The loss of a detector's head: one ranking of the batch for class scores, and a loss of the boxes."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any

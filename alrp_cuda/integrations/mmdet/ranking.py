@@ -1,4 +1,4 @@
-"""What all heads share: the loss of classes and boxes together, and how it takes the place of a head's two losses."""
+"""What all heads share: the loss of classes and boxes, and how it replaces the two losses of a head."""
 
 from typing import Any
 
@@ -75,7 +75,7 @@ class RankingHead:
 
 
 class DenseRankingHead(RankingHead):
-    """A dense head's ``loss_by_feat``; what is left to a kind of head is its targets and what its box codes mean."""
+    """A dense head's ``loss_by_feat``; subclasses add their targets and the meaning of their box codes."""
 
     def targets(
         self, cls_scores: list[Tensor], instances: list[Any], metas: list[dict[str, Any]], ignored: list[Any] | None

@@ -65,25 +65,25 @@ def use_alrp(
 
         L = L_cls + w L_loc,   L_cls = 1/P sum N_FP(i) / rank(i),   L_loc = 1/P sum (E_i + S_i) / rank(i)    (Eq. 11)
 
-    where E comes of the decoded boxes. Only this instance changes: parameters (but a bias that nobody has trained, see below),
-    the names of the losses, copying and pickling stay as they were, and so do the keys of its state_dict but with
-    ``balance="self"``. Calling it again replaces the settings; :func:`undo_alrp` brings torchvision's losses back. Pass the model
+    where E is computed from the decoded boxes. Only this instance changes: parameters (but an untrained bias, see below),
+    the names of the losses, copying and pickling stay as they were, and so do the keys of its state_dict, except
+    with ``balance="self"``. Calling it again replaces the settings; :func:`undo_alrp` brings torchvision's losses back. Pass the model
     before it is wrapped, as by DistributedDataParallel.
 
     What is ranked, and how evaluation scores:
 
     - **RetinaNet** (v1 and v2): all anchors but those that overlap an object by an IoU between the matcher's thresholds.
       Evaluation is torchvision's.
-    - **FCOS**: all locations. Ranking makes centre-ness needless: unless ``centerness`` is true, "bbox_ctrness" is 0 and
+    - **FCOS**: all locations. A ranking needs no centre-ness: unless ``centerness`` is true, "bbox_ctrness" is 0 and
       evaluation scores by sqrt(sigmoid(logit)), torchvision's formula with a centre-ness of 1.
     - **SSD, SSDlite**: all default boxes; no negatives are mined.
     - **Faster R-CNN**: the RPN ranks all anchors, its losses weighted by ``rpn_weight``; the box head ranks all proposals with
-      all classes. Neither samples, so the box head sees all that the RPN proposes (and the objects themselves, as always in
+      all classes. Neither samples, so the box head sees all that the RPN proposes (and the objects themselves, as usual in
       torchvision): ``rpn_post_nms_top_n_train``, 2000 in torchvision, limits memory and time. Models with masks or keypoints
-      are not taken.
+      are not supported.
 
     The heads of SSD and Faster R-CNN are made for a softmax over 1 + C logits. A ranking compares logits of different anchors,
-    which a softmax leaves open up to a constant for each anchor. So, as in the paper, they are read as one binary classifier a
+    which a softmax leaves open up to a constant for each anchor. So, as in the paper, they are read as one binary classifier per
     class: columns 1..C are ranked, and the background's column 0 takes no part in training nor in evaluation, which scores by
     sigmoid. Weights that were trained with a softmax need training before their scores mean anything again.
 
@@ -93,14 +93,14 @@ def use_alrp(
 
     The level stays about where the bias of the class logits begins. RetinaNet and FCOS begin at scores of 0.01; heads made for
     a softmax would begin at 0.5, where every score passes the threshold. So ``prior_probability`` p sets their bias to
-    -log((1 - p) / p), of the ranked columns alone, where nobody has trained it. The RPN's stays, since its proposals are the
+    -log((1 - p) / p), for the ranked columns alone, if it is untrained. The RPN's stays, since its proposals are the
     best by order.
 
     - *Weights loaded before* this call: a trained bias has left the range of torchvision's initialiser and stays. That range is
       0 for SSD and SSDlite, +-1/sqrt(features) for Faster R-CNN, -log(99) for RetinaNet and FCOS. One logit outside it is enough.
     - *Weights loaded afterwards* replace the bias like any parameter, trained or not.
     - *Calling it again* never sets the bias. :func:`undo_alrp` ends that.
-    - Class heads of another make keep theirs. Change a head before this call.
+    - Class heads of other types keep their bias. Change a head before this call.
 
     Args:
         model: a RetinaNet, FCOS, SSD or FasterRCNN of ``torchvision.models.detection``, with any backbone.
@@ -148,22 +148,9 @@ def use_alrp(
         >>> use_alrp(model, prior_probability=0.02).head.classification_head.module_list[0][1].bias.view(-1, 3)[0].sigmoid()
         tensor([0.5000, 0.0200, 0.0200], grad_fn=<SigmoidBackward0>)
     """
-    settings: dict[str, Any] = {
-        "loss": loss,
-        "errors": errors,
-        "tau": tau,
-        "loss_weight": loss_weight,
-        "balance": balance,
-        "epoch_length": epoch_length,
-        "balance_group": balance_group,
-        "delta": delta,
-        "eps": eps,
-        "order": order,
-        "interpolate": interpolate,
-        "algorithm": algorithm,
-        "group": group,
-    }
-    make = partial(_make_loss, model, settings)
+    balancing: dict[str, Any] = {"balance": balance, "epoch_length": epoch_length, "balance_group": balance_group}
+    options = {"delta": delta, "eps": eps, "order": order, "interpolate": interpolate, "algorithm": algorithm, "group": group}
+    make = partial(_make_loss, model, loss=loss, errors=errors, tau=tau, loss_weight=loss_weight, **balancing, **options)
     if prior_probability is not None:
         prior_probability = check_prior("prior_probability", prior_probability)
     check_flag("centerness", centerness)
@@ -214,9 +201,9 @@ def undo_alrp(model: M) -> M:
     return model
 
 
-def _make_loss(model: nn.Module, settings: Mapping[str, Any], **changes: Any) -> RankingLoss:
+def _make_loss(model: nn.Module, **settings: Any) -> RankingLoss:
     """The loss of a head, where the model is."""
-    loss = RankingLoss(**{**settings, **changes})
+    loss = RankingLoss(**settings)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     return loss.to(device).train(model.training)
 

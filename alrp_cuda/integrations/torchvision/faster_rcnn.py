@@ -114,7 +114,7 @@ class BoxHeadDetections:
 
 
 def class_bias(model: FasterRCNN) -> ClassBias | None:
-    """That of the box head. None for a predictor of another make.
+    """That of the box head. None for a predictor of another type.
 
     The RPN's stays: its proposals are the best by order, and some builds drop those with an objectness below 0.05.
     """

@@ -1,4 +1,4 @@
-"""The loss of every head here, with torchvision's defaults."""
+"""The loss of a head, with the defaults of ``use_alrp``."""
 
 from typing import Any
 
