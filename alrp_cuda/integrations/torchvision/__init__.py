@@ -65,9 +65,9 @@ def use_alrp(
 
         L = L_cls + w L_loc,   L_cls = 1/P sum N_FP(i) / rank(i),   L_loc = 1/P sum (E_i + S_i) / rank(i)    (Eq. 11)
 
-    where E is computed from the decoded boxes. Only this instance changes: parameters (but an untrained bias, see below),
-    the names of the losses, copying and pickling stay as they were, and so do the keys of its state_dict, except
-    with ``balance="self"``. Calling it again replaces the settings; :func:`undo_alrp` brings torchvision's losses back. Pass the model
+    where E is computed from the decoded boxes. Only this instance changes: parameters (but an untrained bias, see below), the
+    names of the losses, copying and pickling stay as they were, and so do the keys of its state_dict, except with
+    ``balance="self"``. Calling it again replaces the settings; :func:`undo_alrp` brings torchvision's losses back. Pass the model
     before it is wrapped, as by DistributedDataParallel.
 
     What is ranked, and how evaluation scores:
