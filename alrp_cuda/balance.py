@@ -59,6 +59,7 @@ class SelfBalance(nn.Module):
         0.25 3.0
     """
 
+    group: "ProcessGroup | None" = None  # which pickles of version 0.1 lack
     weight: Tensor
     sums: Tensor
     iteration: Tensor

@@ -138,11 +138,11 @@ def test_wide_and_narrow_images_meet(fast):
             assert_near(f"{name} {key}", value, got[key], BOUND[compute_dtype(torch.float32)])
 
 
-def test_modules_take_images(fast):
+def test_modules_take_images(algorithm):
     data = Case((257, 19), Labels(torch.int64, 5)).build()
-    logits, targets, errors = (fast.put(t) for t in (data.logits, data.targets, data.loc_errors))
-    image = fast.put(torch.arange(targets.numel()) % 3)
-    options = fast.choice | {"scope": "image"}
+    logits, targets, errors = data.logits, data.targets, data.loc_errors
+    image = torch.arange(targets.numel()) % 3
+    options = {"algorithm": algorithm, "scope": "image"}
     one = alrp_cuda.ALRPLoss(**options)(logits, targets, errors, image_index=image)
     two = alrp_cuda.alrp_loss(logits, targets, errors, image_index=image, **options)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
