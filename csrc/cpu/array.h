@@ -25,8 +25,7 @@ auto with_dtype(Dtype dtype, F&& f) {
 
 template <typename T>
 T rounded(double value) {
-  // Through float: c10's half types convert from float alone. Rounding twice stays within the half type's
-  // last bit.
+  // Through float: c10's half types convert from float alone. Rounding twice stays within their last bit.
   if constexpr (sizeof(T) == 2)
     return T(static_cast<float>(value));
   else

@@ -1,4 +1,5 @@
-// Count by bins: what falls in each segment between knots, and N_FP from that.
+// Counting by bins: how many negatives lie in each segment and the sum of their positions, and N_FP from
+// that.
 #pragma once
 
 #include <algorithm>
@@ -16,8 +17,8 @@
 
 namespace alrp::cpu {
 
-// The bins of all negatives of a layout, and status.nan. The first thread to come runs `meanwhile`; the others
-// take over its blocks.
+// The bins of all negatives, and status.nan. The first thread to start runs `meanwhile`, while the others
+// count.
 template <typename Layout>
 auto fill_bins(const Layout& layout, Status* status, const std::function<void()>& meanwhile) {
   using Bins = std::vector<Bin<typename Layout::Sum>>;
@@ -44,7 +45,7 @@ auto fill_bins(const Layout& layout, Status* status, const std::function<void()>
   return total;
 }
 
-// n_fp[i] = sum over the binned x of clamp((x - KL_i) / (KR_i - KL_i), 0, 1), exact but for the last division.
+// n_fp[i] = sum over the binned x of clamp((x - KL_i) / (KR_i - KL_i), 0, 1), exact but for the division.
 template <typename Int, typename Sum>
 void count_from_bins(const Knots<Int>& knots, const std::vector<Bin<Sum>>& bins, double* n_fp) {
   std::vector<Bin<Sum>> below(bins.size() + 1);  // below[m]: of the segments before m

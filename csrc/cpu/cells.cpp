@@ -11,24 +11,25 @@ namespace {
 
 constexpr int kPlaceBits = 30;
 constexpr int64_t kFewestCells = 256;
-constexpr int64_t kFewestCellsPerEnd = 4;  // an entry has room for no fewer
+constexpr int64_t kFewestCellsPerEnd = 4;  // so that the segment fits an entry
 constexpr int64_t kCellsPerEnd = 6;
-// Cells that leave few ends crowded, for searches cost, and still fit the nearest caches; worth it from so many scores on.
+// Finer cells hold several ends less often, which costs a search. They pay while the table fits the nearest
+// caches, and from so many scores on.
 constexpr int64_t kFineCells = 1 << 14, kFineCellsPerEnd = 16, kScoresPerFineCell = 32;
 
-// The float before x, which is finite. std::nextafter is a call, which P-sized loops would feel.
+// The float before x, which is finite. std::nextafter is a call, too slow for each of 2p ends.
 float before(float x) {
   if (x == 0) return -std::numeric_limits<float>::denorm_min();
   return std::bit_cast<float>(std::bit_cast<int32_t>(x) + (x > 0 ? -1 : 1));
 }
 
-// x, below 2^51, as a double, by instructions that are there for vectors: the way back of Narrow::shifted.
+// x, below 2^51, as a double, by instructions that vectorise: the inverse of Narrow::shifted.
 double to_double(int64_t x) {
   return std::bit_cast<double>(x + std::bit_cast<int64_t>(Narrow::kShift)) - Narrow::kShift;
 }
 
-// Sets the cells [from, until), kSetAtOnce at a time without a look at how many there are: most runs are short, and
-// how short is as good as random. Cells that it sets past `until` are set again by those that follow.
+// Sets the cells [from, until), at least kSetAtOnce: most runs are short and of random length, which branches
+// would mispredict. What it sets past `until` is set again by the runs that follow.
 constexpr int64_t kSetAtOnce = 16;
 
 template <typename T>
@@ -38,8 +39,8 @@ void set_run(T* from, const T* until, const T value) {
   } while ((from += kSetAtOnce) < until);
 }
 
-// A table of `cells`: at_end(m, place, first) for the cell of each end m, where ends [first, m] lie in it, the last one
-// for a cell with several; between(m) for cells after m ends and before the next.
+// A table of `cells`: at_end(m, place, first) for the cell whose ends are [first, m]; between(m) for cells
+// after m ends and before the next.
 template <typename T, typename AtEnd, typename Between>
 std::unique_ptr<T[]> make_table(const Ends& ends, const Cells& cells, const AtEnd& at_end,
                                 const Between& between) {

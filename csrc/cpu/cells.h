@@ -14,7 +14,7 @@
 
 namespace alrp::cpu {
 
-// Arrays of scores are read and written whole vectors at a time: up to kLanes - 1 more than were asked for.
+// Arrays of scores are read and written in whole vectors: up to kLanes - 1 numbers past their end.
 constexpr int64_t kLanes = 16;
 
 // The ends of the segments as floats: the lowest float at or above each knot. `score >= ends[m]` compares a
@@ -52,8 +52,8 @@ struct Cells {
     return static_cast<uint32_t>(static_cast<int32_t>((score - below) * scale)) | 1;
   }
 
-  float
-      below;  // below every end, in a cell of its own: the lowest score to look up; the highest is the last end
+  // The lowest score to look up, below every end and in a cell of its own; the last end is the highest.
+  float below;
   float scale;
   int shift;       // bits of a place within its cell
   uint32_t count;  // of cells
@@ -61,10 +61,10 @@ struct Cells {
 
 // From scores to segments.
 //
-// sum = (place in its cell) + entry[cell] has the segment above its low `shift` bits: the carry out of the low
-// bits is the comparison with the one end that the cell may hold. That is exact where the float before the
-// end has another place. Two cases, both rare, are left to a search: a cell with several ends sets the top
-// bit, and low bits of 0 say that a score has the place of an end which the float before it has too.
+// sum = (place in its cell) + entry[cell] has the segment above its low `shift` bits: the carry out of the
+// low bits is the comparison with the one end that the cell may hold. That is exact where the float before
+// the end has another place. Two cases, both rare, are left to a search: a cell with several ends sets the
+// top bit, and low bits of 0 say that a score has the place of an end which the float before it has too.
 struct SegmentTable {
   SegmentTable(const Ends& ends, const Cells& cells);
 
@@ -102,8 +102,8 @@ struct ValueTable {
   const Ends& ends;
   Cells cells;
   float per_step;  // 1 / (2 delta)
-  // Of each segment: base + slope (score - end) / (2 delta), from the end that it begins with. Slopes are per step,
-  // not per unit of score: a small gradient must not fall among float's subnormal numbers.
+  // Of each segment: base + slope (score - end) / (2 delta), from the end that it begins with. Slopes are per
+  // 2 delta, not per unit of score: a small gradient must not fall among float's subnormal numbers.
   std::vector<float> base, slope;
   std::unique_ptr<Record[]> records;  // of each cell
 };

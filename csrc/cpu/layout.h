@@ -1,4 +1,4 @@
-// The positives of a call on the line of positions.
+// The positives of a call as positions and knots.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// The streaming loops of the sorted form on narrow positions, over blocks of float scores: one set for each level of
-// CPU. All give the same bits.
+// The streaming loops of the sorted form on narrow positions, over blocks of float scores: one set for each
+// level of CPU. All give the same bits.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +30,7 @@ struct Selected {
 };
 
 struct Loops {
-  // Sets all of `out` but in_place, which is read. Returns whether a negative is NaN. Negatives have marks of
-  // 0.
+  // Sets all of `out` but in_place, which is read. Negatives have marks of 0. Returns whether one is NaN.
   bool (*select)(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out);
 
   // Segment m has m ends at or below its scores.

@@ -18,9 +18,9 @@ namespace {
 
 constexpr int64_t kEight = 8;
 
-// Where lanes go, by the mask of those that are kept: eight bytes each, for vpermps.
+// Permutations of eight lanes for vpermps, a byte each, by the mask of the lanes that are kept.
 struct Moves {
-  // compress: the k-th is which lane comes k-th. expand: the k-th is which value comes to lane k; its sign bit is set where none
+  // compress[k]: the lane that comes k-th. expand[k]: the value that comes to lane k; negative where none
   // does.
   alignas(64) std::array<std::array<int8_t, kEight>, 256> compress{}, expand{};
 
@@ -71,7 +71,7 @@ class RareLanes {
 // Eight numbers of 32 bits in memory, read two at a time.
 class PairedLoads {
  public:
-  // One by one: copied at once, they would go through memory once more.
+  // Pair by pair: one copy of all would go through memory once more.
   ALRP_INLINE explicit PairedLoads(const uint32_t* from) {
     for (int64_t k = 0; k < kEight / 2; ++k) std::memcpy(pairs_ + k, from + 2 * k, sizeof(uint64_t));
   }
@@ -203,8 +203,8 @@ void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow&
     auto* bin = reinterpret_cast<__m128i*>(bins + m);
     _mm_storeu_si128(bin, _mm_add_epi64(_mm_loadu_si128(bin), term));
   };
-  // What is added to both words of a bin at once, of the four scores from k on. It stays in registers: through memory it
-  // takes longer.
+  // What is added to both words of a bin at once, of the four scores from k on. Through memory it takes
+  // longer.
   struct Addends {
     __m256i even, odd;  // scores 0 and 2, 1 and 3
   };
@@ -251,7 +251,7 @@ void look_up_values(const ValueTable& table, const Selected& selected, float* va
   const float* const score = selected.score;
   const int64_t size = selected.size;
   const NextBlock next(selected);
-  // The bytes before each one's record: as the cell of Cells::place, for powers of two multiply without rounding.
+  // The byte offset of each score's record: 16 times its cell, for multiplying by powers of two is exact.
   alignas(64) uint32_t offset[kBlockLogits + kLanes];
   const __m256 scale = _mm256_set1_ps(std::ldexp(table.cells.scale, 4 - table.cells.shift)),
                below = _mm256_set1_ps(table.cells.below);

@@ -22,14 +22,14 @@ __mmask16 first_lanes(int64_t count) {
   return static_cast<__mmask16>(count < kLanes ? (1u << count) - 1 : 0xffffu);
 }
 
-// Lanes that a loop leaves for later: it notes sixteen at a time, and they are visited after it. In the loop itself, each would
-// cost a branch that cannot be foretold, between loads that have to run ahead.
+// Lanes that a loop leaves for later: it notes sixteen at a time, and they are visited after it. In the loop
+// itself each would cost a mispredicted branch, between loads that have to run ahead.
 class RareLanes {
  public:
   void note(int64_t k, __mmask16 lanes) { lanes_[k / kLanes] = lanes; }
 
-  // f(k) for each lane that was noted of `size`. They are listed first, so that how many there are is foretold wrong once,
-  // and not for every sixteen.
+  // f(k) for each lane that was noted of `size`. They are listed first, so that their number is mispredicted
+  // once, and not for every sixteen.
   template <typename F>
   ALRP_AVX512 void visit(int64_t size, const F& f) const {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -56,7 +56,8 @@ class RareLanes {
   alignas(64) __mmask16 lanes_[kBlockLogits / kLanes];
 };
 
-// Sixteen numbers of 32 bits in memory, read two at a time: the loops that use them one by one are bound by loads.
+// Sixteen numbers of 32 bits in memory, read two at a time: the loops that use them singly are bound by
+// loads.
 class PairedLoads {
  public:
   explicit PairedLoads(const void* from) { std::memcpy(pairs_, from, sizeof(pairs_)); }
@@ -128,10 +129,11 @@ ALRP_AVX512
 void look_up_segments(const SegmentTable& table, const Selected& selected, int32_t* segment) {
   const float* const score = selected.score;
   const int64_t size = selected.size;
-  // Not to be read again in the loop, where a load at the place in its page that a store has just gone to waits for it.
+  // Not read again in the loop: a load waits for a recent store to the same place in another page.
   const Cells cells = table.cells;
   const uint32_t* const entries = table.entries.get();
-  // A gather into zeros, which compilers would leave out if they knew the mask, does not wait for what the register held.
+  // A gather into zeros does not wait for what the register held. Compilers that knew the mask would drop
+  // them.
   __mmask16 all = 0xffff;
   asm("" : "+k"(all));
   const __m512i mask = _mm512_set1_epi32((1 << table.cells.shift) - 1);
@@ -160,8 +162,8 @@ void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow&
   const __m512d scale = _mm512_set1_pd(position.scale),
                 offset = _mm512_set1_pd(position.offset + Narrow::kShift);
   const __m512i shift = _mm512_set1_epi64(std::bit_cast<int64_t>(Narrow::kShift)), one = _mm512_set1_epi64(1);
-  // What is added to both words of a bin at once, of a run of scores. It goes through memory: taken from vector
-  // registers one by one, the words would keep busy the ports that additions need.
+  // What is added to both words of a bin at once, of a run of scores. It goes through memory: extracting
+  // words from vector registers would take the ports that additions need.
   constexpr int64_t kRun = 64;
   alignas(64) __m128i more[kRun];
   for (int64_t begin = 0; begin < size; begin += kRun) {
@@ -221,7 +223,7 @@ void look_up_values(const ValueTable& table, const Selected& selected, float* va
   const float* const score = selected.score;
   const int64_t size = selected.size;
   const NextBlock next(selected);
-  // The bytes before each one's record: as the cell of Cells::place, for powers of two multiply without rounding.
+  // The byte offset of each score's record: 16 times its cell, for multiplying by powers of two is exact.
   alignas(64) uint32_t offset[kBlockLogits + kLanes];
   const __m512 scale = _mm512_set1_ps(std::ldexp(table.cells.scale, 4 - table.cells.shift)),
                below = _mm512_set1_ps(table.cells.below);

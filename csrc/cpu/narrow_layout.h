@@ -20,7 +20,7 @@ class NarrowLayout : public Layout<Narrow> {
   struct Buffer {
     int64_t begin, size;
     bool nan = false;   // a negative of any block that it has held
-    const Mark* marks;  // right as far as negative or not
+    const Mark* marks;  // of negative_marks()
     Mark own_marks[kBlockLogits];
     float scores[kBlockLogits];
     Selected selected;
@@ -66,7 +66,7 @@ class NarrowLayout : public Layout<Narrow> {
 
   // Writes the gradients of a block: `scale` times the sum of the ramps for the negatives, else 0.
   auto writer(const RampSum<Int>& ramps, double scale) const {
-    // Gradients from this size on do not stay in a core's own cache: written past it, they leave it to the tables.
+    // Gradients of this size do not fit a core's own cache: written past it, they leave it to the tables.
     constexpr int64_t kStreamBytes = int64_t{1} << 21;
     const bool streams = input.n * int64_t{sizeof(float)} >= kStreamBytes;
     return [table = ValueTable(ends_, cells_, knots, position, ramps, scale), streams]<typename T>(

@@ -14,8 +14,8 @@ void parallel_for(int64_t begin, int64_t end, int64_t grain, Task task, const vo
 int64_t threads();  // that torch.set_num_threads allows
 }  // namespace detail
 
-// f(from, to) on parts of [begin, end) that are at least `grain` long, as many at once as torch.set_num_threads
-// allows. Returns when all are done, and throws on what one of them threw.
+// f(from, to) on parts of [begin, end) that are at least `grain` long, on as many threads as
+// torch.set_num_threads allows. Returns when all are done, and rethrows what one of them threw.
 template <typename F>
 void parallel_for(int64_t begin, int64_t end, int64_t grain, const F& f) {
   detail::parallel_for(
@@ -23,9 +23,9 @@ void parallel_for(int64_t begin, int64_t end, int64_t grain, const F& f) {
       [](const void* self, int64_t from, int64_t to) { (*static_cast<const F*>(self))(from, to); }, &f);
 }
 
-// The numbers of [0, count), which threads take `part` neighbours at a time: each from its own share, in order, and
-// then what others have left. So a thread whose core is wanted elsewhere too holds up nobody, and what a core keeps
-// of one loop serves the next.
+// The numbers of [0, count), which threads take `part` neighbours at a time: each from its own share, in
+// order, and then what others have left. So a thread on a busy core holds up nobody, and what a core's cache
+// holds after one loop serves the next.
 class WorkQueue {
  public:
   WorkQueue(int64_t count, int64_t part, int64_t threads) : count_(count), part_(part), next_(threads) {
@@ -57,8 +57,8 @@ class WorkQueue {
   std::vector<Next> next_;
 };
 
-// f(take) once on each thread; take(g) calls g(k) for numbers k of [0, count), `part` neighbours in a row, until all
-// are taken.
+// f(take) once on each thread; take(g) calls g(k) for numbers k of [0, count) until all are taken, `part`
+// neighbours at a time.
 template <typename F>
 void on_each_thread(int64_t count, int64_t part, const F& f) {
   if (count <= 0) return;

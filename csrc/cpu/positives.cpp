@@ -15,10 +15,9 @@
 namespace alrp::cpu {
 namespace {
 
-// Labels read by one task: enough to be worth a thread.
-constexpr int64_t kLabelChunk = 1 << 16;
+constexpr int64_t kChunkLabels = 1 << 16;  // worth a thread
 
-// What one chunk of labels holds.
+// What was found in one chunk of labels.
 struct Chunk {
   std::vector<int64_t> index;  // flat indices of its positives, ascending
   std::vector<double> score;   // theirs, where asked for
@@ -42,7 +41,7 @@ void visit(const Labels& labels, int64_t i, Chunk* chunk) {
 void find_flat(const Labels& labels, int64_t begin, int64_t end, Chunk* chunk) {
   // Most words of labels hold nothing but negatives, whose label is 0, and most groups of words.
   constexpr int64_t kWords = 8;
-  constexpr int64_t kAheadBytes = 2048;  // the hardware looks no further ahead than a page
+  constexpr int64_t kAheadBytes = 2048;  // hardware prefetches within a page only
   const int64_t in_word = static_cast<int64_t>(sizeof(uint64_t)) / labels.bytes;
   const auto* bytes = static_cast<const char*>(labels.data);
   int64_t start = begin;
@@ -62,16 +61,16 @@ void find_flat(const Labels& labels, int64_t begin, int64_t end, Chunk* chunk) {
   for (; start < end; ++start) visit(labels, start, chunk);
 }
 
-// `scores`: whether the positives' are wanted. Read here, each thread waits for its own.
+// `scores`: whether the positives' are wanted. Read here, the loads are spread over the threads.
 std::vector<Chunk> find(const Input& input, bool scores) {
   const Labels& labels = input.labels;
   const int64_t count = label_count(labels, input.n);
-  std::vector<Chunk> chunks((count + kLabelChunk - 1) / kLabelChunk);
+  std::vector<Chunk> chunks((count + kChunkLabels - 1) / kChunkLabels);
   on_each_thread(static_cast<int64_t>(chunks.size()), 1, [&](const auto& take) {
     take([&](int64_t c) {
       Chunk& chunk = chunks[c];
-      (labels.classes ? find_rows : find_flat)(labels, c * kLabelChunk,
-                                               std::min(count, (c + 1) * kLabelChunk), &chunk);
+      (labels.classes ? find_rows : find_flat)(labels, c * kChunkLabels,
+                                               std::min(count, (c + 1) * kChunkLabels), &chunk);
       if (!scores) return;
       chunk.score.reserve(chunk.index.size());
       for (const int64_t i : chunk.index) chunk.score.push_back(load(input.logits, i));
@@ -96,7 +95,7 @@ void count_positives(const Input& input, Status* status) { *status = summary(fin
 void find_positives(const Input& input, const Tables& tables, int64_t* place, Status* status) {
   const std::vector<Chunk> chunks = find(input, true);
   *status = summary(chunks);
-  // As many as there is room for; a wrong p is reported by status.
+  // At most p; a wrong p is reported by status.
   const auto found = std::min(status->found, input.p);
   std::vector<int64_t> flat;
   std::vector<Keyed> sorted(found);

@@ -10,9 +10,9 @@
 namespace alrp::cpu {
 
 // sum over i of weight[i] times a ramp of positive i, linear in each segment. The ramp rises,
-// clamp((x - KL_i) / (KR_i - KL_i), 0, 1), or falls, clamp((KR_i - x) / (KR_i - KL_i), 0, 1). A sweep over the
-// knots starts from 0 at the end where all ramps are 0, so that small values stay precise. Finite weights only.
-// `Value` may be several sums at once.
+// clamp((x - KL_i) / (KR_i - KL_i), 0, 1), or falls, clamp((KR_i - x) / (KR_i - KL_i), 0, 1). A sweep over
+// the knots starts from 0 at the end where all ramps are 0, so that small values stay precise. Finite
+// weights only. `Value` may be a vector of sums.
 template <typename Int, typename Value = double, bool kFalls = false>
 struct RampSum {
   // Of each segment: base at its knot on the side of 0, slope away from there.

@@ -11,7 +11,7 @@
 namespace alrp::cpu {
 namespace {
 
-// The sums of `size` positives from `first` on, at most kRowTile, over the p - begin positives from `begin` on.
+// The sums of `size` <= kRowTile positives from `first` on, over the p - begin positives from `begin` on.
 ALRP_LOOP void sum_labels(const double* score, const double* label, int64_t first, int64_t size,
                           int64_t begin, int64_t p, Step h, SortSums* sums) {
   double rows[kRowTile] = {}, labels[kRowTile] = {}, above[kRowTile] = {}, below[kRowTile] = {},
@@ -30,7 +30,8 @@ ALRP_LOOP void sum_labels(const double* score, const double* label, int64_t firs
   for (int64_t i = 0; i < size; ++i) sums[i] = {above[i], below[i], above_distance[i], below_distance[i]};
 }
 
-// What the positives i < end of a higher label send each of `size` positives from `first` on, at most kRowTile.
+// The gradient that the positives i < end of a higher label send to `size` <= kRowTile positives from `first`
+// on.
 ALRP_LOOP void sum_shares(const double* score, const double* label, const double* share, int64_t first,
                           int64_t size, int64_t end, Step h, double* sums) {
   double columns[kRowTile] = {}, labels[kRowTile] = {}, acc[kRowTile] = {};

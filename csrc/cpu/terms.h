@@ -1,4 +1,4 @@
-// From the sums of the positives to losses, tables and their gradients, on the CPU.
+// From the sums of the positives to losses, tables and gradients, on the CPU.
 #pragma once
 
 #include <vector>

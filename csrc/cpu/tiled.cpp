@@ -14,8 +14,7 @@
 namespace alrp::cpu::tiled {
 namespace {
 
-// Parts that the negatives are counted in: a function of sizes alone, so that sums do not depend on the
-// threads.
+// Parts that the negatives are summed in: a function of sizes alone, so that sums do not depend on threads.
 int64_t part_count(const Input& input) {
   const int64_t limit = std::clamp<int64_t>((int64_t{1} << 18) / std::max<int64_t>(1, input.p), 8, 64);
   return std::min(limit, block_count(input.n));
@@ -124,7 +123,7 @@ void pair_product(const Input& input, const double* score, const double* weights
                   double* out) {
   const Step h = make_step(input.delta);
   const int64_t p = input.p;
-  // H(-x) is the transposed of H(x): the same sums over mirrored scores, where ties of the hard step stay ties.
+  // The transposed of H is H over mirrored scores, where ties of the hard step stay ties.
   std::vector<double> mirrored;
   if (transposed) {
     mirrored.resize(p);
