@@ -1,5 +1,4 @@
-// Counting by bins: how many negatives lie in each segment and the sum of their positions, and N_FP from
-// that.
+// Counting by bins: how many negatives lie in each segment, the sum of their positions, and N_FP from both.
 #pragma once
 
 #include <algorithm>
@@ -17,8 +16,7 @@
 
 namespace alrp::cpu {
 
-// The bins of all negatives, and status.nan. The first thread to start runs `meanwhile`, while the others
-// count.
+// The bins of all negatives, and status.nan. The first thread runs `meanwhile`, while the others count.
 template <typename Layout>
 auto fill_bins(const Layout& layout, Status* status, const std::function<void()>& meanwhile) {
   using Bins = std::vector<Bin<typename Layout::Sum>>;

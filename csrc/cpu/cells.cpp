@@ -28,8 +28,8 @@ double to_double(int64_t x) {
   return std::bit_cast<double>(x + std::bit_cast<int64_t>(Narrow::kShift)) - Narrow::kShift;
 }
 
-// Sets the cells [from, until), at least kSetAtOnce: most runs are short and of random length, which branches
-// would mispredict. What it sets past `until` is set again by the runs that follow.
+// Sets the cells [from, until) and some past them, which the runs that follow set again: most runs are short and
+// of random length, which a branch would mispredict.
 constexpr int64_t kSetAtOnce = 16;
 
 template <typename T>

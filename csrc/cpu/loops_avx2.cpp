@@ -20,8 +20,7 @@ constexpr int64_t kEight = 8;
 
 // Permutations of eight lanes for vpermps, a byte each, by the mask of the lanes that are kept.
 struct Moves {
-  // compress[k]: the lane that comes k-th. expand[k]: the value that comes to lane k; negative where none
-  // does.
+  // compress[mask][k]: the lane that comes k-th. expand[mask][k]: the value for lane k, negative where none is.
   alignas(64) std::array<std::array<int8_t, kEight>, 256> compress{}, expand{};
 
   constexpr Moves() {
@@ -203,8 +202,7 @@ void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow&
     auto* bin = reinterpret_cast<__m128i*>(bins + m);
     _mm_storeu_si128(bin, _mm_add_epi64(_mm_loadu_si128(bin), term));
   };
-  // What is added to both words of a bin at once, of the four scores from k on. Through memory it takes
-  // longer.
+  // What is added to both words of a bin at once, of four scores from k on. By memory it takes longer.
   struct Addends {
     __m256i even, odd;  // scores 0 and 2, 1 and 3
   };

@@ -56,8 +56,7 @@ class RareLanes {
   alignas(64) __mmask16 lanes_[kBlockLogits / kLanes];
 };
 
-// Sixteen numbers of 32 bits in memory, read two at a time: the loops that use them singly are bound by
-// loads.
+// Sixteen numbers of 32 bits in memory, read two at a time: the loops that use them are bound by loads.
 class PairedLoads {
  public:
   explicit PairedLoads(const void* from) { std::memcpy(pairs_, from, sizeof(pairs_)); }
@@ -132,8 +131,7 @@ void look_up_segments(const SegmentTable& table, const Selected& selected, int32
   // Not read again in the loop: a load waits for a recent store to the same place in another page.
   const Cells cells = table.cells;
   const uint32_t* const entries = table.entries.get();
-  // A gather into zeros does not wait for what the register held. Compilers that knew the mask would drop
-  // them.
+  // A gather into zeros does not wait for what the register held. Knowing the mask, compilers drop the zeros.
   __mmask16 all = 0xffff;
   asm("" : "+k"(all));
   const __m512i mask = _mm512_set1_epi32((1 << table.cells.shift) - 1);

@@ -13,9 +13,8 @@ class NextBlock {
  public:
   explicit NextBlock(const Selected& selected) : scores_(selected.next_scores), marks_(selected.next_marks) {}
 
-  // What lies at k, a multiple of kLanes. Into the second-level cache: hardware prefetches within a page
-  // only. always_inline: GCC takes a function that only prefetches for one without effects, and drops calls
-  // of it.
+  // What lies at k, a multiple of kLanes. Into the second-level cache: hardware prefetches within a page only.
+  // always_inline: GCC takes a function that only prefetches for one without effects, and drops calls of it.
   __attribute__((always_inline)) void fetch(int64_t k) const {
     constexpr int kRead = 0, kSecondLevel = 2;
     __builtin_prefetch(scores_ + k, kRead, kSecondLevel);

@@ -30,8 +30,7 @@ ALRP_LOOP void sum_labels(const double* score, const double* label, int64_t firs
   for (int64_t i = 0; i < size; ++i) sums[i] = {above[i], below[i], above_distance[i], below_distance[i]};
 }
 
-// The gradient that the positives i < end of a higher label send to `size` <= kRowTile positives from `first`
-// on.
+// The gradients that positives i < end of a higher label send to `size` <= kRowTile positives from `first` on.
 ALRP_LOOP void sum_shares(const double* score, const double* label, const double* share, int64_t first,
                           int64_t size, int64_t end, Step h, double* sums) {
   double columns[kRowTile] = {}, labels[kRowTile] = {}, acc[kRowTile] = {};
