@@ -1,11 +1,9 @@
 // Counting by bins: how many negatives lie in each segment, the sum of their positions, and N_FP from both.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <mutex>
-#include <utility>
 #include <vector>
 
 #include "../positions.h"
