@@ -16,7 +16,7 @@ try:
     # Asked before it is loaded: an extension for another torch need not lack a symbol to go wrong.
     if built_for.split(".")[:2] != torch.__version__.split(".")[:2]:
         raise ImportError("torch's C++ interface holds within a minor version at best")
-    from . import _C
+    from . import _C as _C
 except ImportError as error:
     raise ImportError(
         f"alrp_cuda's kernels, built for torch {built_for}, cannot be used with torch {torch.__version__}: {error}; "

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .. import native
 from ..inputs import LOSSES, Layout, bad_label, check_positives, choose_algorithm
-from ..native import _C
+from .. import _C
 from .agreement import Arguments, exchange
 from .channel import Channel
 

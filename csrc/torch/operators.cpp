@@ -41,7 +41,7 @@ struct Problem {
     Arena layout, work;
     layout.take<Status>(1);
     work.take<char>(static_cast<int64_t>(device.backend().scratch_bytes(input)));
-    const at::Tensor status = device.allocate("status", layout), scratch = device.allocate("scratch", work);
+    const at::Tensor status = device.allocate("status", layout), scratch = device.allocate("workspace", work);
     auto* found = static_cast<Status*>(status.mutable_data_ptr());
     device.backend().count_positives(input, found, scratch.mutable_data_ptr());
     return positives_of(found, status, call);
