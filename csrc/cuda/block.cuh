@@ -7,8 +7,6 @@
 
 namespace alrp::cuda {
 
-constexpr int kBlock = 512;  // threads of kernels whose few blocks stay
-
 struct Plus {
   template <typename T>
   __device__ T operator()(const T& a, const T& b) const {
@@ -57,7 +55,15 @@ __device__ __forceinline__ T warp_scan(T value, Operation operation) {
   return value;
 }
 
-// What a scan tells: of all before (T() where there are none), and of all.
+// The sum over a warp, in a fixed order, in every lane.
+template <typename T>
+__device__ __forceinline__ T warp_sum(T value) {
+#pragma unroll
+  for (int distance = 16; distance; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+  return value;
+}
+
+// Results of a scan: of all before (T() where there are none), and of all.
 template <typename T>
 struct Scanned {
   T before, total;
@@ -87,6 +93,13 @@ __device__ __forceinline__ T carried_scan(T value, T& carry, Operation operation
   const T prefix = operation(carry, operation(scanned.before, value));
   carry = operation(carry, scanned.total);
   return prefix;
+}
+
+// The sum of one value a thread, in every thread. All threads call.
+__device__ __forceinline__ double block_sum(double value) {
+  double sum = 0;
+  carried_scan(value, sum, Plus());
+  return sum;
 }
 
 // out[i] = the sum of load(0), ..., load(i), for i below `count`; returns the whole. A warp takes neighbours, so that

@@ -49,10 +49,10 @@ void spread(const Input& input, const Tables& tables, const Gradients& gradients
 // The tiled form.
 namespace tiled {
 
-// tiled.cu. count: sums over the negatives of H^skew.
+// tiled.cu. count: n_fp, and norm unless it is null.
 size_t scratch_bytes(const Input& input);
-void count(const Input& input, const Tables& tables, double skew, double* sums, Status* status, void* scratch,
-           cudaStream_t stream);
+void count(const Input& input, const Tables& tables, double* n_fp, double* norm, Status* status,
+           void* scratch, cudaStream_t stream);
 void pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums,
                cudaStream_t stream);
 void error_gradient(const Input& input, const Sums& sums, const Tables& tables, cudaStream_t stream);
