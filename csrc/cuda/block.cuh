@@ -69,8 +69,8 @@ struct Scanned {
   T before, total;
 };
 
-// Over the warps of a block, of a value that all lanes of a warp have. T() adds nothing. Not inlined: a kernel has many
-// of them, and each is little work. All threads call.
+// Over the warps of a block, of a value that all lanes of a warp have. T() adds nothing. Not inlined: a
+// kernel has many of them, and each is little work. All threads call.
 template <typename T, typename Operation>
 __device__ __noinline__ Scanned<T> scan_warps(T value) {
   constexpr int kMostWarps = 32;
@@ -102,9 +102,9 @@ __device__ __forceinline__ double block_sum(double value) {
   return sum;
 }
 
-// out[i] = the sum of load(0), ..., load(i), for i below `count`; returns the whole. A warp takes neighbours, so that
-// warps wait for one another once, however many there are. load(i) may read out[i]. All threads call; ends with a
-// barrier.
+// out[i] = the sum of load(0), ..., load(i), for i below `count`; returns the whole. A warp takes neighbours,
+// so that warps wait for one another once, however many there are. load(i) may read out[i]. All threads call;
+// ends with a barrier.
 template <typename T, typename Load>
 __device__ __forceinline__ T prefix_sums(int count, const Load& load, T* out) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
@@ -145,8 +145,8 @@ __device__ __forceinline__ void merge_in_warp(uint64_t& key, [[maybe_unused]] ui
   }
 }
 
-// Sorts `size` (a power of two, at least 32) keys ascending, in shared or global memory; where kPairs, pairs by
-// key, then by value. All threads call.
+// Sorts `size` (a power of two, at least 32) keys ascending, in shared or global memory; where kPairs, pairs
+// by key, then by value. All threads call.
 template <bool kPairs>
 static __device__ __noinline__ void bitonic_sort(uint64_t* keys, [[maybe_unused]] uint32_t* values,
                                                  int size) {

@@ -58,7 +58,7 @@ class Floats {
         p_(static_cast<int>(to.p)),
         unit_(1 / narrow.scale) {
     low_ = upper(x_[0] - narrow.half), high_ = upper(x_[p_ - 1] + narrow.half);
-    // Cells finer than floats serve nothing, and the bias must not round: scale times a score stays below 2^22.
+    // Cells finer than floats serve nothing, and the bias must not round: |scale * score| stays below 2^22.
     const float farthest = fmaxf(fabsf(low_), fabsf(high_));
     const float wish = static_cast<float>(to.most_cells - 4) / (high_ - low_);  // inf where they are equal
     scale_ = fminf(wish, 0x1p22f / farthest);
@@ -72,7 +72,8 @@ class Floats {
     }
   }
 
-  // The upper ends of the segments below the knots of positive i, and with the first positive that of the last one.
+  // The upper ends of the segments below the knots of positive i, and with the first positive that of the
+  // last one.
   __device__ void write_uppers(int i) const {
     to_.upper[to_.left[i]] = upper(x_[i] - narrow_.half);
     to_.upper[to_.right[i]] = upper(x_[i] + narrow_.half);
@@ -93,7 +94,7 @@ class Floats {
     }
   }
 
-  // Bins that begin with what count adds for positive i of score s, negated: it takes positives for negatives.
+  // Takes out of the bins what count, which takes positives for negatives, adds for positive i of score s.
   __device__ void take_out(int i, float s) const {
     const auto reached = [&](int64_t knot) { return upper(knot) <= s; };
     const int m = first_of(x_, i, p_, -narrow_.half, reached) + first_of(x_, 0, i, narrow_.half, reached);
@@ -156,11 +157,13 @@ class Floats {
 // What the rows of blocks of build_tables do.
 enum Task : unsigned { kKnots, kRanks, kTakeOut, kCells, kTasks };
 
-// build_tables: knots, begun, left, right, below and within of all positives; with Narrow positions also the upper ends
-// and the cells over them, and what the positives add to the bins, taken out of them, unless some label is ignored.
-//   in       the plan, positions and bins as sort_positives left them; the scores
-//   launch   kTasks rows of blocks of kKnotThreads, each of max(p, most_cells / Floats::kRun + 1) threads; no block
-//            waits for another: a thread searches the sorted positions for what it writes. O(p log p) work
+// build_tables: knots, begun, left, right, below and within of all positives; with Narrow positions also the
+// upper ends and the cells over them, and what the positives add to the bins, taken out of them, unless some
+// label is ignored.
+//   in       the plan, positions and bins of sort_positives; the scores
+//   launch   kTasks rows of blocks of kKnotThreads, each of max(p, most_cells / Floats::kRun + 1) threads; no
+//            block waits for another: a thread searches the sorted positions for what it writes. O(p log p)
+//            work
 __global__ void __launch_bounds__(kKnotThreads)
     build_tables(double delta, const double* score, SortedTables to) {
   const Plan& plan = *to.plan;

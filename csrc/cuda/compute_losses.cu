@@ -22,9 +22,10 @@ __device__ void sum_bins(const Position& position, const SortedTables& t, double
     n_fp[i] = count_of(bins[t.left[i]], bins[t.right[i]], all.count, knots[t.left[i]], position.half);
 }
 
-// Two sums at once, over i of weight(i) H(x - x_i), as functions of x: linear in each segment m, from the value at
-// its lower end, t.value[m]. They start from 0 at the lowest knot, so that small values stay precise. kMirrored:
-// sums of weight(i) H(x_i - x), which fall with x; knot k is then the (2p - 1 - k)-th, with the sign turned.
+// Two sums at once, over i of weight(i) H(x - x_i), as functions of x: linear in each segment m, from the
+// value at its lower end, t.value[m]. They start from 0 at the lowest knot, so that small values stay
+// precise. kMirrored: sums of weight(i) H(x_i - x), which fall with x; knot k is then the (2p - 1 - k)-th,
+// with the sign turned.
 template <typename Int, bool kMirrored>
 class StepSums {
  public:
@@ -34,8 +35,8 @@ class StepSums {
         p_(static_cast<int>(t.p)),
         per_unit_(half ? 1 / static_cast<double>(2 * half) : 0) {}
 
-  // Writes t.prefix and t.value. A component whose weights are not finite is of no use; the other is untouched. All
-  // threads call.
+  // Writes t.prefix and t.value. A component whose weights are not finite is of no use; the other is
+  // untouched. All threads call.
   template <typename Weight>
   __device__ void build(const Weight& weight) const {
     if (threadIdx.x == 0) t_.prefix[0] = t_.value[0] = {0, 0};
@@ -115,8 +116,8 @@ __device__ void sum_pairs(const Position& position, const SortedTables& t, const
   }
 }
 
-// The tables of spread, t.base and t.slope, of the shares; and dL_loc/dE of the smooth order where error_gradient is
-// not null.
+// The tables of spread, t.base and t.slope, of the shares; and dL_loc/dE of the smooth order where
+// error_gradient is not null.
 template <typename Position>
 __device__ void write_spread(const Position& position, const SortedTables& t, const double* share,
                              const Sums& sums, double* error_gradient, const double* poison) {
@@ -137,7 +138,7 @@ __device__ void write_spread(const Position& position, const SortedTables& t, co
   for (int m = threadIdx.x; m <= 2 * p; m += blockDim.x) {
     double base = t.value[m].first, slope = steps.slope(m).first;
     if constexpr (std::is_same_v<Position, Narrow>) {
-      // Spread works on floats: the value at the float that begins the segment, and the slope per unit of score.
+      // Spread works on floats: the value at the segment's first float, and the slope per unit of score.
       if (m) base += slope * static_cast<double>(position.of(t.upper[m - 1]) - steps.knot(m - 1));
       slope *= position.scale;
     }
@@ -152,7 +153,7 @@ __device__ void write_spread(const Position& position, const SortedTables& t, co
 }
 
 // compute_losses: from the bins to losses and the tables that backward reads.
-//   in       all of SortedTables as build_tables and count left it; tables.score; place
+//   in       all of SortedTables after build_tables and count; tables.score; place
 //   out      all of Output but index and score; sums; base, slope and plan.spreads
 //   launch   one_block(p); O(p) work
 //   exact    scans in a fixed order: the same bits on every device

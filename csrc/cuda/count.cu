@@ -68,8 +68,8 @@ struct GlobalBins {
 };
 
 // A segment that a warp has picked out. Vectors of four logits that lie in it are summed up in registers and
-// added once, for the whole warp: so negatives that crowd in one segment, as those of an untrained network do,
-// do not wait for one another's additions.
+// added once, for the whole warp: so negatives that crowd in one segment, as those of an untrained network
+// do, do not wait for one another's additions.
 template <typename Bins>
 struct Held {
   int m = 0;
@@ -151,12 +151,13 @@ __device__ __forceinline__ void count_narrow(const Input& input, const Plan& glo
 
 // count: bins[m] += (1, position) for every negative in segment m that is not below all knots; for every
 // logit where plan.reads_labels is 0.
-//   logits, labels  n; read once (labels: if plan.reads_labels), four logits a load where pointers are aligned
-//   t               as build_tables left it
+//   logits, labels  n; read once (labels: if plan.reads_labels), four logits a load where pointers are
+//                   aligned
+//   t               after build_tables
 //   status          nan is raised if a negative is NaN
-//   launch          any grid of fewer than 2^32 logits a block, kStreamThreads threads; kShared: t.shared_bytes()
-//                   of shared memory for the starts, the upper ends and the block's own bins, which are added to
-//                   t.bins at its end
+//   launch          any grid of fewer than 2^32 logits a block, kStreamThreads threads; kShared:
+//                   t.shared_bytes() of shared memory for the starts, the upper ends and the block's own
+//                   bins, which are added to t.bins at its end
 //   exact           integer sums: the same bits for every grid, schedule and order of scores
 template <typename T, bool kShared>
 __global__ void __launch_bounds__(kStreamThreads, 2)

@@ -28,8 +28,9 @@ constexpr int kThreads = 256;
 
 constexpr int64_t blocks_for(int64_t items, int64_t each = kThreads) { return (items + each - 1) / each; }
 
-// A block of `threads` threads for `each` items: by default a thread for each item. What no grid can hold is refused: cut
-// to 32 bits, the number of blocks could be one that is launched and leaves items out.
+// A block of `threads` threads for `each` items: by default a thread for each item. What no grid can hold is
+// refused: cut to 32 bits, the number of blocks could be one that can be launched but does not cover all
+// items.
 inline Shape per_item(int64_t items, unsigned threads = kThreads, int64_t each = kThreads) {
   const int64_t blocks = blocks_for(items, each);
   if (blocks > INT_MAX)
@@ -56,8 +57,8 @@ inline Shape one_block(int64_t p, size_t shared = 0) {
           shared};
 }
 
-// Launches a kernel, unless its grid is empty, and reports what the launch itself got wrong. What a kernel does wrong
-// shows at the next synchronisation.
+// Launches a kernel, unless its grid is empty, and reports what the launch itself got wrong. What a kernel
+// does wrong shows at the next synchronisation.
 template <typename... Parameters>
 void launch(const char* name, void (*kernel)(Parameters...), const Shape& shape, cudaStream_t stream,
             const std::type_identity_t<Parameters>&... arguments) {

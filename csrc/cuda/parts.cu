@@ -1,5 +1,5 @@
-// The two halves of count, for negatives that lie with several processes: what goes out to be added up, and what comes
-// back.
+// The two halves of count, for negatives that lie with several processes: what goes out to be added up, and
+// what comes back.
 #include "array.cuh"
 #include "launch.cuh"
 #include "sorted.cuh"

@@ -75,8 +75,8 @@ struct IndexSink {
 // DeviceSelect counts in 32 bits before CCCL 2.8, which is CUDA 12.9's.
 constexpr int64_t kMostLabels = CCCL_VERSION >= 2008000 ? INT64_MAX : INT_MAX;
 
-// What this file takes of the scratch: flat indices, keys before and after the sort, places before it, and CUB's own. Without
-// memory, select and sort only set temp_bytes to what CUB needs.
+// The scratch of this file: flat indices, keys before and after the sort, places before it, and CUB's own.
+// Without memory, select and sort only set temp_bytes to what CUB needs.
 struct CubScratch {
   int64_t* flat = nullptr;
   uint64_t* keys = nullptr;
@@ -123,8 +123,8 @@ CubScratch take_scratch(const Input& input, void* base, cudaStream_t stream) {
   return work;
 }
 
-// work.keys and .places of the p positives, in *descending* flat order, so that the stable sort leaves ties in it. What was
-// not found sorts last; a NaN counts as 0 and is reported.
+// work.keys and .places of the p positives, in *descending* flat order, so that the stable sort keeps ties in
+// it. A positive that was not found sorts last; a NaN counts as 0 and is reported.
 //   in      work.flat, of which status.found are set
 //   launch  p threads
 __global__ void make_keys(Input input, CubScratch work, Status* status) {
@@ -142,8 +142,9 @@ __global__ void make_keys(Input input, CubScratch work, Status* status) {
   work.keys[r] = key_of(nan ? 0.0 : score);
 }
 
-// tables.index and .score of the sorted positives; for what was not found -1, and infinity, for scores have to ascend.
-//   in      work.sorted and .flat; place, as the sort left it
+// tables.index and .score of the sorted positives; -1 and infinity, so that scores ascend, where fewer than p
+// were found.
+//   in      work.sorted and .flat; place, from the sort
 //   launch  p threads
 __global__ void unpack_keys(CubScratch work, Tables tables, const int64_t* place, int64_t p,
                             const Status* status) {

@@ -23,16 +23,19 @@ struct Sharing {
   double score, label, share;
 };
 
-// errors.label[r] = the label of the r-th positive; 0 for what was not found, where every result is NaN. launch  p threads
+// errors.label[r] = the label of the r-th positive; 0 where it was not found, and every result is NaN.
+//   launch  p threads
 __global__ void gather_labels(Array labels, SortErrors errors, int64_t p) {
   const int64_t r = own_item();
   if (r < p) errors.label[r] = errors.label_at[r] >= 0 ? load(labels, errors.label_at[r]) : 0.0;
 }
 
-// errors.error and .share of every positive i, from its sums over the positives k; what i itself gets of its error, in
-// `gradient` unless that is null: without poison, which tables.gradient brings when scatter_gradients adds the two.
+// errors.error and .share of every positive i, from its sums over the positives k; what i itself gets of its
+// error, in `gradient` unless that is null: without poison, which tables.gradient brings when
+// scatter_gradients adds the two.
 //   errors.label   p, read
-//   launch         a block of kSortThreads threads for kRows positives, 2 kSortThreads doubles of shared memory
+//   launch         a block of kSortThreads threads for kRows positives, 2 kSortThreads doubles of shared
+//                  memory
 //   exact          every sum in a fixed order: the same bits on every device
 __global__ void __launch_bounds__(kSortThreads)
     sum_sort_errors(Positives positives, SortErrors errors, double eps, double* gradient) {
@@ -54,12 +57,12 @@ __global__ void __launch_bounds__(kSortThreads)
   if (gradient) gradient[i] = positive_gradient(error, sums.below, eps, z);
 }
 
-// tables.error_gradient[k] += what the positives i of a higher label send it, sum over i of share[i] H(x_ik), unless it
-// is null; output.loc, the mean error.
-//   errors   p, as sum_sort_errors left them
-//   launch   a block of kSortThreads threads for kRows positives, or one block where the gradient is null; 3 kSortThreads
-//            doubles of shared memory
-//   exact    as sum_sort_errors
+// tables.error_gradient[k] += what the positives i of a higher label send it, sum over i of share[i] H(x_ik),
+// unless it is null; output.loc, the mean error.
+//   errors   p, after sum_sort_errors
+//   launch   a block of kSortThreads threads for kRows positives, or one block where the gradient is null; 3
+//            kSortThreads doubles of shared memory
+//   exact    every sum in a fixed order: the same bits on every device
 __global__ void __launch_bounds__(kSortThreads)
     spread_sort_errors(Positives positives, SortErrors errors, Output output) {
   const auto& [score, p, h] = positives;

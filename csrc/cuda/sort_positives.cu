@@ -13,8 +13,8 @@ namespace {
 constexpr int64_t kMostInBlock = 8192;  // positives that one block sorts
 constexpr int kItemBytes = 12;          // of a key and a value
 
-// What one block sorts: flat indices as find lists them, and `size` (a power of two) keys and values. Without keys in
-// global memory they lie in dynamic shared memory; a size of 0: the positives are sorted.
+// The scratch of a sort in one block: flat indices as find lists them, and `size` (a power of two) keys and
+// values; null keys: in dynamic shared memory. A size of 0: the positives are sorted already.
 struct BlockScratch {
   int64_t* list = nullptr;
   uint64_t* keys = nullptr;
@@ -22,15 +22,15 @@ struct BlockScratch {
   int size = 0;
 };
 
-BlockScratch lay_scratch(const Input& input, Arena& arena) {
+BlockScratch take_scratch(const Input& input, Arena& arena) {
   if (input.p > kMostInBlock) return {};
   int size = 32;
   while (size < input.p) size *= 2;
   return {arena.take<int64_t>(size), arena.take<uint64_t>(size), arena.take<uint32_t>(size), size};
 }
 
-// Sorts what find listed: by flat index, which gives places, then by score, ties by descending place. Returns whether a
-// score is NaN.
+// Sorts what find listed: by flat index, which gives places, then by score, ties by descending place. Returns
+// whether a score is NaN.
 __device__ bool sort_in_block(const Input& input, const BlockScratch& work, int listed, const Tables& tables,
                               int64_t* place) {
   // The key of a float has room for a place, and keys sort alone.
@@ -106,15 +106,15 @@ __device__ int64_t write_clusters(Wide wide, const double* score, int p, double 
 #pragma unroll 1
   for (int base = 0; base < count; base += blockDim.x) {
     const int c = base + threadIdx.x;
-    int128 width = 0, room = 0;
+    int128 width = 0, space = 0;
     if (c < count) {
       width = wide.units(clusters[c].origin, score[static_cast<int>(clusters[c].width)]);
-      room = wide.room(width);
+      space = wide.room(width);
     }
-    const int128 end = carried_scan(room, offset, Plus());
+    const int128 end = carried_scan(space, offset, Plus());
     if (c < count) {
       clusters[c].width = width;
-      clusters[c].offset = end - room;
+      clusters[c].offset = end - space;
     }
   }
   __syncthreads();
@@ -124,7 +124,7 @@ __device__ int64_t write_clusters(Wide wide, const double* score, int p, double 
 // sort_positives: sorts the positives that find listed, and decides their positions.
 //   in       input; work.list (status.found of them), or tables.index, .score and place where work.size is 0
 //   out      tables.index, .score, place; the plan but for its cells, positions, clusters, empty bins
-//   status   in: found, and invalid as find left it (sorted: as Status has it); out: as Status has it
+//   status   in: found, and invalid as find leaves it (work.size 0: as Status has it); out: as Status has it
 //   launch   one_block(p), kItemBytes work.size of shared memory where work.keys is null; O(p log^2 p) work
 __global__ void __launch_bounds__(kMostThreads, 1)
     sort_positives(Input input, BlockScratch work, Tables tables, int64_t* place, Status* status,
@@ -187,14 +187,14 @@ size_t table_bytes(const Input& input) { return SortedTables(input, nullptr).byt
 
 size_t scratch_bytes(const Input& input) {
   Arena arena(nullptr);
-  lay_scratch(input, arena);
+  take_scratch(input, arena);
   return arena.bytes();
 }
 
 void find(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
           cudaStream_t stream) {
   Arena arena(scratch);
-  BlockScratch work = lay_scratch(input, arena);
+  BlockScratch work = take_scratch(input, arena);
   if (work.size == 0) {
     find_positives(input, tables, place, status, scratch, stream);
     return lay_out(input, tables, status, stream);

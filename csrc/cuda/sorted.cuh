@@ -1,4 +1,5 @@
-// What the kernels of the sorted form leave for one another: the plan of a call, and its tables over the positives.
+// What the kernels of the sorted form pass on to one another: the plan of a call, and tables over its
+// positives.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -21,10 +22,9 @@ enum class PositionKind : int32_t {
 struct Plan {
   PositionKind kind;
   int32_t spreads;  // 1: the shares are finite, so prefix sums of them work
-  int32_t
-      reads_labels;  // 0: every logit is a positive or a negative. The streams of Narrow take all for negatives
-                     // then, and read no label: the bins begin with what positives add, negated, and their
-                     // gradients are overwritten
+  // 0: every logit is a positive or a negative. The streams of Narrow then take all for negatives and read no
+  // label: the bins begin with what the positives add, negated, and the positives' gradients are overwritten.
+  int32_t reads_labels;
   Narrow narrow;
   int64_t clusters;  // of Wide
   float low, high;   // lowest and highest knot: scores below have no part, scores above are alike
@@ -53,7 +53,7 @@ __device__ __forceinline__ uint64_t shifted_zero() {
   return static_cast<uint64_t>(__double_as_longlong(kShift));
 }
 
-// What find leaves in status.invalid, until sort_positives makes it what Status says.
+// Flags that find sets in status.invalid, which sort_positives turns into what Status says.
 constexpr unsigned long long kInvalidLabel = 1, kIgnoredLabel = 2;
 
 // Two sums that are taken at once.
@@ -135,7 +135,8 @@ struct SortedTables {
   size_t shared_bytes() const { return starts_bytes() + 20 * static_cast<size_t>(2 * p + 1); }
 };
 
-// Calls visit() with the positions of the call: a Narrow, or a Wide without clusters. False where it has none.
+// Calls visit() with the positions of the call: a Narrow, or a Wide without clusters. False where it has
+// none.
 template <typename Visit>
 __device__ __forceinline__ bool with_positions(const Plan& plan, double delta, const Visit& visit) {
   if (plan.kind == PositionKind::kNarrow) {
@@ -147,7 +148,8 @@ __device__ __forceinline__ bool with_positions(const Plan& plan, double delta, c
   return plan.kind != PositionKind::kNone;
 }
 
-// The first k of [from, to) for which below(x[k] + shift) does not hold, or `to`. It holds for the ones before.
+// The first k of [from, to) for which below(x[k] + shift) does not hold, or `to`. It holds for the ones
+// before.
 template <typename Int, typename Below>
 __device__ int first_of(const Int* x, int from, int to, Int shift, const Below& below) {
   int count = to - from;

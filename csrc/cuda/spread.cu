@@ -125,9 +125,9 @@ __device__ __forceinline__ void spread_narrow(const Input& input, const Plan& gl
 // spread: gradient[j] = grad_cls * sum over i of share[i] H(s_j - score[i]) for negatives j; 0 for what is
 // ignored; what scatter_gradients overwrites for positives.
 //   logits, labels  n, read once (labels: if plan.reads_labels); gradients.logits written once, everywhere
-//   t, tables       as compute_losses or drive_spread left them
-//   launch          any grid, kStreamThreads threads; kShared: t.shared_bytes() of shared memory for the starts
-//                   and the segments
+//   t, tables       after compute_losses or drive_spread
+//   launch          any grid, kStreamThreads threads; kShared: t.shared_bytes() of shared memory for the
+//                   starts and the segments
 template <typename T, bool kShared>
 __global__ void __launch_bounds__(kStreamThreads, 2)
     spread_sorted(Input input, SortedTables t, Tables tables, Gradients gradients) {

@@ -173,7 +173,8 @@ __device__ __forceinline__ int next_segment(const Records& records, const Index*
   return m;
 }
 
-// Launches choose(type of the logits, shared): a grid that fills the device once, and no more blocks than tiles.
+// Launches choose(type of the logits, shared): a grid that fills the device once, and no more blocks than
+// tiles.
 template <typename Choose, typename... Arguments>
 void launch_stream(const char* name, const Choose& choose, const Input& input, const Tables& tables,
                    cudaStream_t stream, const Arguments&... arguments) {

@@ -1,4 +1,5 @@
-// The losses of the tiled form, errors that the caller brings, and the gradients of the positives and of their errors.
+// The losses of the tiled form, errors that the caller brings, and the gradients of the positives and of
+// their errors.
 #include "launch.cuh"
 #include "stages.h"
 #include "terms.cuh"

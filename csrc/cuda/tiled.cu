@@ -10,8 +10,8 @@ namespace alrp::cuda {
 namespace tiled {
 namespace {
 
-// count sums over parts of the negatives, `size` logits each. Their number is a function of sizes alone, so that sums do
-// not depend on the device.
+// count sums over parts of the negatives, `size` logits each. Their number is a function of sizes alone, so
+// that sums do not depend on the device.
 struct Parts {
   int64_t count;
   int64_t size;
@@ -34,8 +34,8 @@ struct alignas(16) Column {  // of H
   double score, weight;
 };
 
-// visit(score, weight(k), k) for every positive k, ascending; a NaN score past the last one. 2 kThreads doubles of shared
-// memory.
+// visit(score, weight(k), k) for every positive k, ascending; a NaN score past the last one. 2 kThreads
+// doubles of shared memory.
 template <typename Weight, typename Visit>
 __device__ __forceinline__ void sweep_positives(const Positives& positives, const Weight& weight,
                                                 const Visit& visit) {
