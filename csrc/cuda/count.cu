@@ -56,12 +56,16 @@ struct SharedBins {
 
 // And where they are not.
 struct GlobalBins {
-  const SortedTables& t;
+  Bin<uint64_t>* bins;
+  const float* uppers;
 
-  __device__ __forceinline__ float upper(int m) const { return t.upper[m]; }
+  __device__ explicit GlobalBins(const SortedTables& t)
+      : bins(static_cast<Bin<uint64_t>*>(t.bins)), uppers(t.upper) {}
+
+  __device__ __forceinline__ float upper(int m) const { return uppers[m]; }
 
   __device__ __forceinline__ void add(int m, uint32_t count, uint64_t sum) const {
-    auto* bin = reinterpret_cast<unsigned long long*>(static_cast<Bin<uint64_t>*>(t.bins) + m);
+    auto* bin = reinterpret_cast<unsigned long long*>(bins + m);
     atomicAdd(bin, static_cast<unsigned long long>(sum - count * shifted_zero()));
     atomicAdd(bin + 1, static_cast<unsigned long long>(count));
   }
@@ -168,7 +172,7 @@ __global__ void __launch_bounds__(kStreamThreads, 2)
   if constexpr (std::is_same_v<T, double>) {  // which is always wide
     return;
   } else if constexpr (!kShared) {
-    count_narrow<T>(input, plan, static_cast<const uint32_t*>(t.starts), GlobalBins{t}, status);
+    count_narrow<T>(input, plan, static_cast<const uint32_t*>(t.starts), GlobalBins(t), status);
   } else {
     extern __shared__ __align__(16) char shared[];
     const int segments = static_cast<int>(2 * t.p + 1);
@@ -185,7 +189,7 @@ __global__ void __launch_bounds__(kStreamThreads, 2)
     __syncthreads();
     for (int m = threadIdx.x; m < segments; m += kStreamThreads) {
       const uint32_t* record = own.records + SharedBins::kWords * m;
-      if (record[1]) GlobalBins{t}.add(m, record[1], record[2] | uint64_t{record[3]} << 32);
+      if (record[1]) GlobalBins(t).add(m, record[1], record[2] | uint64_t{record[3]} << 32);
     }
   }
 }
