@@ -143,10 +143,10 @@ def selection(sources: Sequence[Path], algorithm: str) -> int:
 
 # A few of every kind, that compile quickly: CUB's kernels are in positives.cu.
 QUICK = {
-    "no barrier after a tile of negatives is stored",
-    "no barrier before the next tile of shares",
+    "no barrier after a tile is stored",
+    "no barrier before the next tile",
     "one positive too many is written",
-    "shared memory of errors is one short",
+    "shared memory of a tile is one short",
     "logits are counted in 32 bits",
     "shares are sent at eps",
     "status is raised without an atomic",
