@@ -43,7 +43,7 @@ struct Input {
   Array logits;
   int64_t n;  // logits
   Labels labels;
-  int64_t p;  // positives, as the caller told or as count_positives found
+  int64_t p;  // positives, as the caller gave them or as count_positives found
   double delta;
   Algorithm algorithm;
   double skew;  // p(j|i) goes by H(x_ij)^skew; 1 but for kTiled and kGiven
@@ -63,7 +63,7 @@ struct Status {
   int64_t nan;      // 1: a score that takes part is NaN
 };
 
-// What forward leaves for backward: P-sized. Positives ascend by score; ties descend by flat index, so that
+// What forward leaves for backward. Positives ascend by score; ties descend by flat index, so that
 // the reverse is the hard order (descending by score, stable).
 struct Tables {
   int64_t* index;    // (p) flat index of each positive, -1 where fewer than p were found
@@ -73,7 +73,7 @@ struct Tables {
   double* error_gradient;  // (p) dL_loc/dE in the order of the flat index, or of the sort part by the
                            // positives' scores in that of the tables; null if not wanted
   double* poison;          // (1) 0, or NaN where every gradient is NaN
-  void* device;  // table_bytes() of the backend's own, P-sized: what its stages leave for later ones
+  void* device;            // table_bytes() of the backend's own: what its stages leave for later ones
 };
 
 // Results of forward, float64 for float64 logits, else float32 (`values`).

@@ -13,6 +13,7 @@
 #include <exception>
 
 #include "cpu/backend.h"
+#include "torch/tensors.h"
 
 namespace py = pybind11;
 
@@ -123,6 +124,12 @@ void* DeviceScope::write(const char* name, const at::Tensor& tensor, const Arena
 
 PYBIND11_MODULE(alrp_emulated_device, m) {
   m.def("use", [](py::object device) { alrp::device() = std::move(device); });
+  // What kernels are given of a call on all of these logits, for who launches one by itself.
+  m.def("input_bytes", [](const at::Tensor& logits, const at::Tensor& targets, int64_t p) {
+    const alrp::DeviceScope device(logits, "input");
+    const alrp::Input input = alrp::input_of(device, logits, targets, {0, 0, false}, p);
+    return py::bytes(reinterpret_cast<const char*>(&input), sizeof(input));
+  });
   // Where the arrays of the state of p positives by the tiled algorithm lie, which has no tables of its own: (offset, bytes).
   m.def("tiled_state", [](int64_t p) {
     alrp::Input input{};
