@@ -156,7 +156,10 @@ def test_count_beyond_two_to_the_31(sources, dtype, targets_dtype):
     positives = struct.pack("Qqdd", scores.data_ptr(), 2, DELTA, 0.5 / DELTA)  # csrc/cuda/pairs.cuh
     parts = struct.pack("qqQ", part + 1, part_size, partial.data_ptr())  # csrc/cuda/tiled.cu
     module, kernel = next(
-        (m, k) for m in device.library.modules.values() for k in m.kernels if "count_tiledILb0E" in k  # without a skew
+        (m, k)
+        for m in device.library.modules.values()
+        for k in m.kernels
+        if "count_tiledILb0E" in k  # without a skew
     )
 
     def launch():

@@ -6,9 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import native
+from .. import _C, native
 from ..inputs import LOSSES, Layout, bad_label, check_positives, choose_algorithm
-from .. import _C
 from .agreement import Arguments, exchange
 from .channel import Channel
 
