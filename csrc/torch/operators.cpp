@@ -183,7 +183,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> ranking_sums(
   backend.count(input, kGivenErrors, own.tables, given.rows, own.status, work);
   backend.finish(input, kGivenErrors, given.rows, {}, given.output);
   check_status(device, own.status, state, problem.call, argument, p);
-  return {given.with_scores(), place, state, given.poison()};
+  return {given.completed(), place, state, given.poison()};
 }
 
 double* doubles(const DeviceScope& device, const char* name, const at::Tensor& tensor, int64_t size) {
@@ -201,7 +201,7 @@ void drive_errors(at::TensorList logits, at::TensorList targets, int64_t classes
   const int64_t p = place.numel();
   const DeviceScope device(problem.logits, "drive");
   const Input input = problem.input(device, p);
-  const at::Tensor n_fp = sums[2], norm = skew == 1 ? n_fp : sums[3], each = errors.contiguous();
+  const at::Tensor n_fp = sums[2], norm = sums[3], each = errors.contiguous();
   const Drive drive{places(device, place, p),         doubles(device, "n_fp", n_fp, p),
                     doubles(device, "norm", norm, p), doubles(device, "errors", each, p),
                     doubles(device, "z", z, 1),       eps};

@@ -97,7 +97,7 @@ std::tuple<at::Tensor, at::Tensor> sums_from_parts(const at::Tensor& logits, con
   device.backend().count_from_parts(input, kGivenErrors, own.tables, sum_of(device, sum, input), given.rows,
                                     own.status);
   device.backend().finish(input, kGivenErrors, given.rows, {}, given.output);
-  return {given.with_scores(), given.poison()};
+  return {given.completed(), given.poison()};
 }
 
 }  // namespace alrp

@@ -162,8 +162,9 @@ GivenSums::GivenSums(const DeviceScope& device, const Input& input, int64_t* pla
   output = {Dtype::kFloat64, spare, spare + 1, spare + 2, spare + 2 + input.p, state.tables, state.status};
 }
 
-at::Tensor GivenSums::with_scores() const {
+at::Tensor GivenSums::completed() const {
   sums[0].copy_(view_of(sums, output.tables.score, {sums.size(1)}, at::kDouble));
+  if (!rows.norm) sums[3].copy_(sums[2]);
   return sums;
 }
 

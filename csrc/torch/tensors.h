@@ -44,7 +44,7 @@ struct Results {
   Output of_slice(int64_t s, int64_t positive, const State& state) const;
 };
 
-// The sums of a loss of the caller's own: (4, p) float64, score, rank+, N_FP and, for a skew other than 1, the norm.
+// The sums of a loss of the caller's own: (4, p) float64, score, rank+, N_FP and the norm, which is N_FP for a skew of 1.
 struct GivenSums {
   at::Tensor sums, unused;  // room for losses, ranks and precisions
   Sums rows;
@@ -52,8 +52,8 @@ struct GivenSums {
 
   GivenSums(const DeviceScope& device, const Input& input, int64_t* place, const State& state);
 
-  // The sums, with the scores of the state among them, and its poison.
-  at::Tensor with_scores() const;
+  // After finish: the sums, with the scores of the state among them, and its poison.
+  at::Tensor completed() const;
   at::Tensor poison() const;
 };
 
