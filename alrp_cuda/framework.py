@@ -170,7 +170,7 @@ def error_driven_loss(
 ) -> Tensor:
     r"""Any ranking loss L = 1/Z sum_i l(i) with the gradient of error-driven optimisation (sec. 3, Algorithm 1).
 
-    ``error_fn`` tells the loss apart, in plain PyTorch on tensors of P numbers: from the :class:`alrp_cuda.Ranks` of the
+    ``error_fn`` is the loss, in plain PyTorch on tensors of P numbers: from the :class:`alrp_cuda.Ranks` of the
     positives to the :class:`alrp_cuda.Errors` l(i), l*(i) and Z. The package counts before it and spreads after it:
     with e(i) = l(i) - l*(i), over the positives i with N_FP(i) > eps,
 
@@ -189,7 +189,7 @@ def error_driven_loss(
         skew: how an error is shared among the negatives. 1 is the paper's uniform choice, p(j|i) = H(x_ij) / N_FP(i); more
             promotes harder examples, less spreads wider; 0 < skew <= 16. Other than 1 only with ``algorithm`` "tiled",
             which "auto" then is.
-        num_positives: P, if the caller knows it (``extras`` tell it too): on a CUDA device the call then makes no host
+        num_positives: P, if the caller knows it (``extras`` give it too): on a CUDA device the call then makes no host
             synchronisation.
         group: as in :func:`alrp_cuda.alrp_loss`. ``error_fn`` is called on every rank with the positives of all ranks, rank by
             rank, and has to return the same on each; ``extras`` and ``num_positives`` are those of this rank.

@@ -64,7 +64,7 @@ def check_background(background: object) -> None:
 
 
 def check_targets(logits: Tensor, targets: Tensor, background: int | None) -> Layout:
-    """Check logits against targets and tell which of the two forms the targets have.
+    """Check logits against targets and return which of the two forms the targets have.
 
     Flat targets have the logits' shape; class-index targets lack its last dimension, C. ``background`` belongs to the
     second form only and defaults to C.

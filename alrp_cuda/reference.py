@@ -125,7 +125,7 @@ def poison_of(scores: Tensor, negatives: Tensor) -> Tensor:
 
 
 class Terms(NamedTuple):
-    """What tells a loss apart: values l_cls(i) and l_loc(i), whose sums over the positives are divided by Z, the error
+    """What makes a loss: values l_cls(i) and l_loc(i), whose sums over the positives are divided by Z, the error
     e(i) = l(i) - l*(i), Z dL_loc/dE, and Z, by default the number of positives.
     """
 

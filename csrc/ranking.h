@@ -87,7 +87,7 @@ struct Output {
   Status* status;
 };
 
-// What tells this call's loss.
+// The loss of a call.
 struct Spec {
   Loss loss;
   double eps;
@@ -105,7 +105,7 @@ struct Sums {
   double* norm;      // sum over negatives j of H(x_ij)^skew; null for a skew of 1
 };
 
-// Rank & Sort: where labels come from, and room for its sort errors, in the tables' order.
+// Rank & Sort: where labels come from, and memory for its sort errors, in the tables' order.
 struct SortErrors {
   const int64_t* label_at;  // (p) where in spec.labels the label of each positive lies, or -1
   double* label;            // (p) y(i)
@@ -155,7 +155,7 @@ class Backend {
   virtual void count(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums,
                      Status* status, void* scratch) = 0;
 
-  // count in two halves, for negatives that lie with several processes: each counts its own, the caller adds the
+  // count in two halves, for negatives of several processes: each counts its own, the caller adds the
   // parts up element by element, and all go on from the same sums. `part` is as part_size() says. The first half
   // takes positives that are found and sorted (index, score; status.found == p) and begins with them.
   virtual void count_part(const Input& input, const Tables& tables, void* part, Status* status,
@@ -175,7 +175,7 @@ class Backend {
   virtual void drive(const Input& input, const Drive& drive, const Tables& tables) = 0;
 
   // out = Hpp @ weights without the diagonal: out[i] = sum over k != i of weights[k] H(x_ik); `transposed`:
-  // out[k] = sum over i != k of weights[i] H(x_ik). Both in the order of the flat index, which `place` tells.
+  // out[k] = sum over i != k of weights[i] H(x_ik). Both in the order of the flat index, which `place` gives.
   virtual void pair_product(const Input& input, const Tables& tables, const int64_t* place,
                             const double* weights, bool transposed, double* out) = 0;
 };

@@ -98,8 +98,8 @@ LossResult ranking_loss(at::TensorList logits, at::TensorList targets, const Opt
   for (size_t s = 0; s < slices.size(); ++s) {
     const auto& [input, logit, positive] = slices[s];
     const State own = take_state(memory, backend, input);
-    Arena room(workspace.mutable_data_ptr());
-    Workspace work = take_workspace(room, backend, input, static_cast<Loss>(loss));
+    Arena working(workspace.mutable_data_ptr());
+    Workspace work = take_workspace(working, backend, input, static_cast<Loss>(loss));
     work.sort.label_at = own.tables.index;
     const Spec spec = spec_of(loss, eps, input, advanced(given, errors ? positive : logit));
     backend.find(input, own.tables, work.sums.place, own.status, work.scratch);
@@ -161,7 +161,7 @@ GradientsResult ranking_gradients(at::TensorList logits, at::TensorList targets,
 namespace {
 
 // (sums, place, state, poison). sums (4, p): score, rank+, N_FP and, for a skew other than 1, the norm; ascending by score,
-// and place is the flat order. The errors of the state are those of drive_errors. `argument` gave num_positives.
+// and place is the flat order. The errors of the state are those of drive_errors. `argument` is where num_positives came from.
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> ranking_sums(
     at::TensorList logits, at::TensorList targets, int64_t classes, int64_t background, double delta,
     int64_t algorithm, double skew, std::optional<c10::SymInt> num_positives, std::string argument) {
@@ -175,9 +175,9 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> ranking_sums(
   take_workspace(scratch, backend, input, Loss::kGiven);
   const at::Tensor place = device.allocate("place", {p}, at::kLong);
   const at::Tensor state = device.allocate("state", left), workspace = device.allocate("workspace", scratch);
-  Arena memory(state.mutable_data_ptr()), room(workspace.mutable_data_ptr());
+  Arena memory(state.mutable_data_ptr()), working(workspace.mutable_data_ptr());
   const State own = take_state(memory, backend, input);
-  void* work = take_workspace(room, backend, input, Loss::kGiven).scratch;
+  void* work = take_workspace(working, backend, input, Loss::kGiven).scratch;
   const GivenSums given(device, input, place.mutable_data_ptr<int64_t>(), own);
   backend.find(input, own.tables, given.rows.place, own.status, work);
   backend.count(input, kGivenErrors, own.tables, given.rows, own.status, work);

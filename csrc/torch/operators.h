@@ -15,7 +15,7 @@ namespace alrp {
 using LossResult = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 using GradientsResult = std::tuple<std::vector<at::Tensor>, at::Tensor>;
 
-// `num_positives` is not read where loc_errors or counts tell it.
+// `num_positives` is not read where loc_errors or counts give it.
 LossResult ranking_loss(at::TensorList logits, at::TensorList targets, const OptionalTensor& loc_errors,
                         int64_t classes, int64_t background, bool continuous, double delta, int64_t algorithm,
                         int64_t loss, double eps, std::optional<c10::SymInt> num_positives,

@@ -30,13 +30,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> find_positives(const 
                    score = device.allocate("score", {p}, at::kDouble),
                    status = device.allocate("status", {3}, at::kLong),
                    workspace = device.allocate("workspace", work);
-  Arena room(workspace.mutable_data_ptr());
+  Arena working(workspace.mutable_data_ptr());
   Tables tables{};
   tables.index = index.mutable_data_ptr<int64_t>();
   tables.score = score.mutable_data_ptr<double>();
   device.backend().find(input, tables, place.mutable_data_ptr<int64_t>(),
                         static_cast<Status*>(status.mutable_data_ptr()),
-                        take_workspace(room, device.backend(), input, Loss::kGiven).scratch);
+                        take_workspace(working, device.backend(), input, Loss::kGiven).scratch);
   return {place, score, index, status};
 }
 
@@ -52,13 +52,13 @@ std::tuple<at::Tensor, at::Tensor> count_part(const at::Tensor& logits, const at
   take_workspace(work, backend, input, Loss::kGiven);
   const at::Tensor state = device.allocate("state", left), workspace = device.allocate("workspace", work);
   const at::Tensor part = device.allocate("part", {part_size(input)}, part_dtype(input));
-  Arena memory(state.mutable_data_ptr()), room(workspace.mutable_data_ptr());
+  Arena memory(state.mutable_data_ptr()), working(workspace.mutable_data_ptr());
   const State own = take_state(memory, backend, input);
   view_of(state, own.status, {3}, at::kLong).copy_(status);
   view_of(state, own.tables.index, {p}, at::kLong).copy_(index);
   view_of(state, own.tables.score, {p}, at::kDouble).copy_(score);
   backend.count_part(input, own.tables, part.mutable_data_ptr(), own.status,
-                     take_workspace(room, backend, input, Loss::kGiven).scratch);
+                     take_workspace(working, backend, input, Loss::kGiven).scratch);
   return {state, part};
 }
 
@@ -75,8 +75,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> loss_from_parts(
   take_workspace(layout, backend, input, static_cast<Loss>(loss));
   const at::Tensor workspace = device.allocate("workspace", layout);
   const Results results(device, {}, p, values_dtype(logits.scalar_type()));
-  Arena room(workspace.mutable_data_ptr());
-  Workspace work = take_workspace(room, backend, input, static_cast<Loss>(loss));
+  Arena working(workspace.mutable_data_ptr());
+  Workspace work = take_workspace(working, backend, input, static_cast<Loss>(loss));
   work.sums.place = places(device, place, p);
   work.sort.label_at = work.sums.place;
   const State own = state_of(device, input, state);

@@ -30,7 +30,7 @@ std::vector<Slice> slices_of(const Input& whole, const Call& call, at::ScalarTyp
 // `elements` further on; null stays null.
 Array advanced(Array array, int64_t elements);
 
-// What tells the loss. `values`: loc_errors of aLRP, continuous labels of Rank & Sort, null data for the others.
+// Which loss. `values`: loc_errors of aLRP, continuous labels of Rank & Sort, null data for the others.
 Spec spec_of(int64_t loss, double eps, const Input& input, Array values);
 
 // What a loss returns.
@@ -46,7 +46,7 @@ struct Results {
 
 // The sums of a loss of the caller's own: (4, p) float64, score, rank+, N_FP and the norm, which is N_FP for a skew of 1.
 struct GivenSums {
-  at::Tensor sums, unused;  // room for losses, ranks and precisions
+  at::Tensor sums, unused;  // for losses, ranks and precisions
   Sums rows;
   Output output;
 
