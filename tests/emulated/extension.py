@@ -1,5 +1,6 @@
 """csrc compiled once more, with the tests' own device.cpp, as the operators of another torch.library."""
 
+import fcntl
 import importlib.machinery
 import importlib.util
 from dataclasses import dataclass
@@ -45,9 +46,12 @@ def extension() -> Extension:
         f"-DALRP_LIBRARY={NAME}",
         "-DALRP_STATE_ALIGNMENT=256",
     ]
-    module = cpp_extension.load(
-        NAME, sorted(map(str, sources)), extra_cflags=flags, extra_include_paths=[str(CSRC)], build_directory=str(build)
-    )
+    with (build / "one-at-a-time").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        (build / "lock").unlink(missing_ok=True)  # torch's own, which outlives a build that was stopped
+        module = cpp_extension.load(
+            NAME, sorted(map(str, sources)), extra_cflags=flags, extra_include_paths=[str(CSRC)], build_directory=str(build)
+        )
     fakes.register(NAME)
     loader = importlib.machinery.ExtensionFileLoader(f"{NAME}_device", module.__file__)
     device = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
