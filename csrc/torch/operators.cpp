@@ -38,13 +38,10 @@ struct Problem {
   int64_t count(size_t slice = 0) const {
     const DeviceScope device(logits, "count_positives");
     const Input input = slices(device, 0).at(slice).input;
-    Arena layout, work;
-    layout.take<Status>(1);
-    work.take<char>(static_cast<int64_t>(device.backend().scratch_bytes(input)));
-    const at::Tensor status = device.allocate("status", layout), scratch = device.allocate("workspace", work);
-    auto* found = static_cast<Status*>(status.mutable_data_ptr());
-    device.backend().count_positives(input, found, scratch.mutable_data_ptr());
-    return positives_of(found, status, call);
+    const auto [memory, status] = allocated(device, "status", [](Arena& a) { return a.take<Status>(1); });
+    const auto [workspace, work] = workspace_of(device, input, Loss::kGiven);
+    device.backend().count_positives(input, status, work.scratch);
+    return positives_of(status, memory, call);
   }
 };
 
@@ -84,22 +81,14 @@ LossResult ranking_loss(at::TensorList logits, at::TensorList targets, const Opt
   TORCH_CHECK_VALUE(slices.back().positive + slices.back().input.p == p,
                     "loc_errors must have one error per positive: counts add up to ",
                     slices.back().positive + slices.back().input.p, ", got ", p, " errors");
-  Arena left, scratch;
-  for (const Slice& slice : slices) {
-    take_state(left, backend, slice.input);
-    Arena work;
-    take_workspace(work, backend, slice.input, static_cast<Loss>(loss));
-    if (work.bytes() > scratch.bytes()) scratch = work;
-  }
   const std::vector<int64_t> scalars(sizes.empty() ? 0 : 1, static_cast<int64_t>(sizes.size()));
   const Results results(device, scalars, p, values_dtype(problem.logits.scalar_type()));
-  const at::Tensor state = device.allocate("state", left), workspace = device.allocate("workspace", scratch);
-  Arena memory(state.mutable_data_ptr());
+  const auto [state, states] =
+      allocated(device, "state", [&](Arena& memory) { return take_states(memory, backend, slices); });
   for (size_t s = 0; s < slices.size(); ++s) {
     const auto& [input, logit, positive] = slices[s];
-    const State own = take_state(memory, backend, input);
-    Arena working(workspace.mutable_data_ptr());
-    Workspace work = take_workspace(working, backend, input, static_cast<Loss>(loss));
+    const State& own = states[s];
+    auto [workspace, work] = workspace_of(device, input, static_cast<Loss>(loss));
     work.sort.label_at = own.tables.index;
     const Spec spec = spec_of(loss, eps, input, advanced(given, errors ? positive : logit));
     backend.find(input, own.tables, work.sums.place, own.status, work.scratch);
@@ -130,7 +119,7 @@ GradientsResult ranking_gradients(at::TensorList logits, at::TensorList targets,
   const int64_t p = number(num_positives);
   const DeviceScope device(problem.logits, "backward");
   const std::vector<Slice> slices = problem.slices(device, p);
-  Arena memory = memory_of(device, slices, state);
+  const std::vector<State> states = states_of(device, slices, state);
 
   const auto grad_of = [&](const char* name, const OptionalTensor& grad) {
     return grad ? array_of(device, name, *grad) : Array{};
@@ -148,9 +137,8 @@ GradientsResult ranking_gradients(at::TensorList logits, at::TensorList targets,
   if (wants_errors) to_errors = {grad_errors.mutable_data_ptr(), dtype_of(errors_dtype)};
   for (size_t s = 0; s < slices.size(); ++s) {
     const auto& [input, logit, positive] = slices[s];
-    const State own = take_state(memory, device.backend(), input);
     const void* second = advanced(from_loc, static_cast<int64_t>(s)).data;
-    device.backend().spread(input, own.tables,
+    device.backend().spread(input, states[s].tables,
                             {advanced(to_logits, logit), advanced(from_cls, static_cast<int64_t>(s)).data,
                              advanced(to_errors, positive), continuous ? nullptr : second,
                              continuous ? second : nullptr, cls ? from_cls.dtype : from_loc.dtype});
@@ -170,17 +158,13 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> ranking_sums(
   const DeviceScope device(problem.logits, "sums");
   Backend& backend = device.backend();
   const Input input = problem.input(device, p);
-  Arena left, scratch;
-  take_state(left, backend, input);
-  take_workspace(scratch, backend, input, Loss::kGiven);
   const at::Tensor place = device.allocate("place", {p}, at::kLong);
-  const at::Tensor state = device.allocate("state", left), workspace = device.allocate("workspace", scratch);
-  Arena memory(state.mutable_data_ptr()), working(workspace.mutable_data_ptr());
-  const State own = take_state(memory, backend, input);
-  void* work = take_workspace(working, backend, input, Loss::kGiven).scratch;
+  const auto [state, own] =
+      allocated(device, "state", [&](Arena& memory) { return take_state(memory, backend, input); });
+  const auto [workspace, work] = workspace_of(device, input, Loss::kGiven);
   const GivenSums given(device, input, place.mutable_data_ptr<int64_t>(), own);
-  backend.find(input, own.tables, given.rows.place, own.status, work);
-  backend.count(input, kGivenErrors, own.tables, given.rows, own.status, work);
+  backend.find(input, own.tables, given.rows.place, own.status, work.scratch);
+  backend.count(input, kGivenErrors, own.tables, given.rows, own.status, work.scratch);
   backend.finish(input, kGivenErrors, given.rows, {}, given.output);
   check_status(device, own.status, state, problem.call, argument, p);
   return {given.completed(), place, state, given.poison()};

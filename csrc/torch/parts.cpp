@@ -23,20 +23,16 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> find_positives(const 
   const DeviceScope device(logits, "find_positives");
   Input input = input_of(device, logits, targets, call, p);
   input.algorithm = Algorithm::kTiled;  // finds and sorts, and makes no tables
-  Arena work;
-  take_workspace(work, device.backend(), input, Loss::kGiven);
   const at::Tensor place = device.allocate("place", {p}, at::kLong),
                    index = device.allocate("index", {p}, at::kLong),
                    score = device.allocate("score", {p}, at::kDouble),
-                   status = device.allocate("status", {3}, at::kLong),
-                   workspace = device.allocate("workspace", work);
-  Arena working(workspace.mutable_data_ptr());
+                   status = device.allocate("status", {3}, at::kLong);
+  const auto [workspace, work] = workspace_of(device, input, Loss::kGiven);
   Tables tables{};
   tables.index = index.mutable_data_ptr<int64_t>();
   tables.score = score.mutable_data_ptr<double>();
   device.backend().find(input, tables, place.mutable_data_ptr<int64_t>(),
-                        static_cast<Status*>(status.mutable_data_ptr()),
-                        take_workspace(working, device.backend(), input, Loss::kGiven).scratch);
+                        static_cast<Status*>(status.mutable_data_ptr()), work.scratch);
   return {place, score, index, status};
 }
 
@@ -47,18 +43,14 @@ std::tuple<at::Tensor, at::Tensor> count_part(const at::Tensor& logits, const at
   const DeviceScope device(logits, "count_part");
   Backend& backend = device.backend();
   const Input input = input_of(device, logits, targets, call, p);
-  Arena left, work;
-  take_state(left, backend, input);
-  take_workspace(work, backend, input, Loss::kGiven);
-  const at::Tensor state = device.allocate("state", left), workspace = device.allocate("workspace", work);
+  const auto [state, own] =
+      allocated(device, "state", [&](Arena& memory) { return take_state(memory, backend, input); });
+  const auto [workspace, work] = workspace_of(device, input, Loss::kGiven);
   const at::Tensor part = device.allocate("part", {part_size(input)}, part_dtype(input));
-  Arena memory(state.mutable_data_ptr()), working(workspace.mutable_data_ptr());
-  const State own = take_state(memory, backend, input);
   view_of(state, own.status, {3}, at::kLong).copy_(status);
   view_of(state, own.tables.index, {p}, at::kLong).copy_(index);
   view_of(state, own.tables.score, {p}, at::kDouble).copy_(score);
-  backend.count_part(input, own.tables, part.mutable_data_ptr(), own.status,
-                     take_workspace(working, backend, input, Loss::kGiven).scratch);
+  backend.count_part(input, own.tables, part.mutable_data_ptr(), own.status, work.scratch);
   return {state, part};
 }
 
@@ -71,12 +63,8 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> loss_from_parts(
   Backend& backend = device.backend();
   const Input input = input_of(device, logits, targets, call, p);
   TORCH_CHECK_VALUE(!values || values->numel() == p, "values must be one per positive");
-  Arena layout;
-  take_workspace(layout, backend, input, static_cast<Loss>(loss));
-  const at::Tensor workspace = device.allocate("workspace", layout);
   const Results results(device, {}, p, values_dtype(logits.scalar_type()));
-  Arena working(workspace.mutable_data_ptr());
-  Workspace work = take_workspace(working, backend, input, static_cast<Loss>(loss));
+  auto [workspace, work] = workspace_of(device, input, static_cast<Loss>(loss));
   work.sums.place = places(device, place, p);
   work.sort.label_at = work.sums.place;
   const State own = state_of(device, input, state);

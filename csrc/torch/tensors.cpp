@@ -174,15 +174,27 @@ at::Tensor view_of(const at::Tensor& like, void* data, at::IntArrayRef sizes, at
   return at::from_blob(data, sizes, like.options().dtype(dtype));
 }
 
-Arena memory_of(const DeviceScope& device, const std::vector<Slice>& slices, const at::Tensor& state) {
+std::pair<at::Tensor, Workspace> workspace_of(const DeviceScope& device, const Input& input, Loss loss) {
+  return allocated(device, "workspace",
+                   [&](Arena& memory) { return take_workspace(memory, device.backend(), input, loss); });
+}
+
+std::vector<State> take_states(Arena& memory, const Backend& backend, const std::vector<Slice>& slices) {
+  std::vector<State> states;
+  for (const Slice& slice : slices) states.push_back(take_state(memory, backend, slice.input));
+  return states;
+}
+
+std::vector<State> states_of(const DeviceScope& device, const std::vector<Slice>& slices,
+                             const at::Tensor& state) {
   Arena layout;
-  for (const Slice& slice : slices) take_state(layout, device.backend(), slice.input);
-  return Arena(device.write("state", state, layout));
+  take_states(layout, device.backend(), slices);
+  Arena memory(device.write("state", state, layout));
+  return take_states(memory, device.backend(), slices);
 }
 
 State state_of(const DeviceScope& device, const Input& input, const at::Tensor& state) {
-  Arena memory = memory_of(device, {{input, 0, 0}}, state);
-  return take_state(memory, device.backend(), input);
+  return states_of(device, {{input, 0, 0}}, state)[0];
 }
 
 int64_t* places(const DeviceScope& device, const at::Tensor& place, int64_t p) {

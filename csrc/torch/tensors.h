@@ -62,8 +62,23 @@ constexpr Spec kGivenErrors{Loss::kGiven, 0, {nullptr, Dtype::kFloat32}, {nullpt
 // A part of a state, as a tensor on its device.
 at::Tensor view_of(const at::Tensor& like, void* data, at::IntArrayRef sizes, at::ScalarType dtype);
 
-// The state that a forward pass returned, for take_state of each slice; and that of one ranking.
-Arena memory_of(const DeviceScope& device, const std::vector<Slice>& slices, const at::Tensor& state);
+// Memory, and what take(arena) puts there: it runs twice, first to measure.
+template <typename Take>
+auto allocated(const DeviceScope& device, const char* name, const Take& take) {
+  Arena layout;
+  take(layout);
+  at::Tensor memory = device.allocate(name, layout);
+  Arena arena(memory.mutable_data_ptr());
+  return std::pair(std::move(memory), take(arena));
+}
+
+std::pair<at::Tensor, Workspace> workspace_of(const DeviceScope& device, const Input& input, Loss loss);
+
+std::vector<State> take_states(Arena& memory, const Backend& backend, const std::vector<Slice>& slices);
+
+// Those of a forward pass that returned `state`; and that of one ranking.
+std::vector<State> states_of(const DeviceScope& device, const std::vector<Slice>& slices,
+                             const at::Tensor& state);
 State state_of(const DeviceScope& device, const Input& input, const at::Tensor& state);
 
 // The flat order of p positives.
