@@ -23,11 +23,11 @@ at::Tensor zeros_where_undefined(const at::Tensor& tensor, const at::Tensor& lik
 
 // In saved_data, as tracers need: what a model holds fixed as one entry, for each takes microseconds of a step; what may be
 // symbolic, or belongs to few calls, beside it.
-void save(AutogradContext* ctx, const Call& call, const c10::SymInt& positives) {
+void save(AutogradContext* ctx, const Call& call) {
   auto& saved = ctx->saved_data;
   saved["fixed"] = std::make_tuple(call.classes, call.background, call.continuous, call.delta, call.algorithm,
                                    call.skew, call.wants_error_gradient);
-  saved["positives"] = positives;
+  saved["positives"] = call.positives;
   if (!call.sizes.empty()) {
     saved["sizes"] = call.sizes;
     saved["counts"] = call.counts;
@@ -41,6 +41,7 @@ Call saved_call(AutogradContext* ctx) {
   Call call{fixed[0].toInt(),    fixed[1].toInt(), fixed[2].toBool(),
             fixed[3].toDouble(), fixed[4].toInt(), fixed[5].toDouble()};
   call.wants_error_gradient = fixed[6].toBool();
+  call.positives = saved["positives"].toSymInt();
   if (const auto found = saved.find("sizes"); found != saved.end()) {
     call.sizes = found->second.toSymIntVector();
     call.counts = saved["counts"].toSymIntVector();
@@ -49,18 +50,18 @@ Call saved_call(AutogradContext* ctx) {
   return call;
 }
 
-GradientsResult gradients(const Call& c, const c10::SymInt& positives, const at::Tensor& logits,
-                          const at::Tensor& targets, const at::Tensor& state, const OptionalTensor& grad_cls,
+GradientsResult gradients(const Call& c, const at::Tensor& logits, const at::Tensor& targets,
+                          const at::Tensor& state, const OptionalTensor& grad_cls,
                           const OptionalTensor& grad_loc, at::ScalarType errors_dtype) {
   return op<ranking_gradients>("ranking_gradients")
       .call({logits}, {targets}, c.classes, c.background, c.continuous, c.delta, c.algorithm, c.skew, c.sizes,
-            c.counts, positives, state, c.wants_error_gradient, grad_cls, grad_loc, errors_dtype, c.others);
+            c.counts, c.positives, state, c.wants_error_gradient, grad_cls, grad_loc, errors_dtype, c.others);
 }
 
 class RankingLoss : public Function<RankingLoss> {
  public:
   static variable_list forward(AutogradContext* ctx, const at::Tensor& logits,
-                               const OptionalTensor& loc_errors, const at::Tensor& targets, const Call& c,
+                               const OptionalTensor& loc_errors, const at::Tensor& targets, Call c,
                                int64_t loss, double eps, const std::optional<c10::SymInt>& num_positives) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     auto [cls, loc, ranks, state] =
@@ -68,7 +69,8 @@ class RankingLoss : public Function<RankingLoss> {
             .call({logits}, {targets}, loc_errors, c.classes, c.background, c.continuous, c.delta,
                   c.algorithm, loss, eps, num_positives, c.sizes, c.counts, c.wants_error_gradient);
     ctx->save_for_backward({logits, targets, state});
-    save(ctx, c, ranks.sym_size(1));
+    c.positives = ranks.sym_size(1);
+    save(ctx, c);
     if (loc_errors) ctx->saved_data["errors_dtype"] = static_cast<int64_t>(loc_errors->scalar_type());
     ctx->set_materialize_grads(false);
     ctx->mark_non_differentiable({ranks, state});
@@ -80,7 +82,6 @@ class RankingLoss : public Function<RankingLoss> {
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor &logits = saved[0], &targets = saved[1], &state = saved[2];
     const Call call = saved_call(ctx);
-    const c10::SymInt positives = ctx->saved_data["positives"].toSymInt();
     const auto dtype = ctx->saved_data.find("errors_dtype");
     const bool has_errors = dtype != ctx->saved_data.end();
     const auto errors_dtype =
@@ -98,15 +99,15 @@ class RankingLoss : public Function<RankingLoss> {
 
     at::Tensor grad_logits, grad_errors;
     if (grad_cls.defined() || grad_loc.defined()) {
-      auto [of_logits, of_errors] = gradients(call, positives, logits, targets, state, optional(grad_cls),
-                                              optional(grad_loc), errors_dtype);
+      auto [of_logits, of_errors] =
+          gradients(call, logits, targets, state, optional(grad_cls), optional(grad_loc), errors_dtype);
       if (grad_cls.defined()) grad_logits = of_logits[0];
       grad_errors = of_errors;
     }
     if (!grad_cls.defined() && needs_logits) grad_logits = at::zeros_like(logits);
     if (!grad_loc.defined() || call.continuous)
-      grad_errors =
-          needs_errors ? at::zeros_symint({positives}, logits.options().dtype(errors_dtype)) : at::Tensor();
+      grad_errors = needs_errors ? at::zeros_symint({call.positives}, logits.options().dtype(errors_dtype))
+                                 : at::Tensor();
     return {grad_logits, grad_errors, {}, {}, {}, {}, {}};
   }
 };
@@ -131,12 +132,11 @@ LossResult ranking_loss_autograd(at::TensorList logits, at::TensorList targets,
 class FirstOrderOnly : public Function<FirstOrderOnly> {
  public:
   static variable_list forward(AutogradContext*, const at::Tensor& logits, const at::Tensor& targets,
-                               const Call& call, const c10::SymInt& positives, const at::Tensor& state,
-                               const OptionalTensor& grad_cls, const OptionalTensor& grad_loc,
-                               at::ScalarType errors_dtype) {
+                               const Call& call, const at::Tensor& state, const OptionalTensor& grad_cls,
+                               const OptionalTensor& grad_loc, at::ScalarType errors_dtype) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     auto [grad_logits, grad_errors] =
-        gradients(call, positives, logits, targets, state, grad_cls, grad_loc, errors_dtype);
+        gradients(call, logits, targets, state, grad_cls, grad_loc, errors_dtype);
     grad_logits.insert(grad_logits.begin(), grad_errors);
     return grad_logits;
   }
@@ -155,29 +155,28 @@ GradientsResult ranking_gradients_autograd(at::TensorList logits, at::TensorList
                                            const at::Tensor& state, bool has_error_gradient,
                                            const OptionalTensor& grad_cls, const OptionalTensor& grad_loc,
                                            at::ScalarType errors_dtype, c10::SymInt others) {
-  const Call call{classes, background,  continuous,   delta,  algorithm,
-                  skew,    sizes.vec(), counts.vec(), others, has_error_gradient};
+  const Call call{classes,      background, continuous,         delta,        algorithm, skew, sizes.vec(),
+                  counts.vec(), others,     has_error_gradient, num_positives};
   const at::Tensor &scores = only("logits", logits), &labels = only("targets", targets);
   if (!c10::GradMode::is_enabled()) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    return gradients(call, num_positives, scores, labels, state, grad_cls, grad_loc, errors_dtype);
+    return gradients(call, scores, labels, state, grad_cls, grad_loc, errors_dtype);
   }
   const variable_list results =
-      FirstOrderOnly::apply(scores, labels, call, num_positives, state, grad_cls, grad_loc, errors_dtype);
+      FirstOrderOnly::apply(scores, labels, call, state, grad_cls, grad_loc, errors_dtype);
   return {{results.begin() + 1, results.end()}, results[0]};
 }
 
 class ErrorDriven : public Function<ErrorDriven> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& logits, const at::Tensor& value,
-                            const at::Tensor& targets, const Call& c, const c10::SymInt& positives,
-                            const at::Tensor& state) {
+                            const at::Tensor& targets, const Call& c, const at::Tensor& state) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     ctx->save_for_backward({logits, targets, state});
-    save(ctx, c, positives);
+    save(ctx, c);
     ctx->saved_data["dtype"] = static_cast<int64_t>(value.scalar_type());
     return op<error_driven>("error_driven")
-        .call({logits}, value, {targets}, c.classes, c.background, c.delta, c.algorithm, c.skew, positives,
+        .call({logits}, value, {targets}, c.classes, c.background, c.delta, c.algorithm, c.skew, c.positives,
               state, c.others);
   }
 
@@ -186,9 +185,9 @@ class ErrorDriven : public Function<ErrorDriven> {
     const auto dtype = static_cast<at::ScalarType>(ctx->saved_data["dtype"].toInt());
     at::Tensor grad_logits;
     if (ctx->needs_input_grad(0))
-      grad_logits = std::get<0>(gradients(saved_call(ctx), ctx->saved_data["positives"].toSymInt(), saved[0],
-                                          saved[1], saved[2], incoming[0], std::nullopt, at::kFloat))[0];
-    return {grad_logits, incoming[0].to(dtype), {}, {}, {}, {}};
+      grad_logits = std::get<0>(
+          gradients(saved_call(ctx), saved[0], saved[1], saved[2], incoming[0], std::nullopt, at::kFloat))[0];
+    return {grad_logits, incoming[0].to(dtype), {}, {}, {}};
   }
 };
 
@@ -196,9 +195,8 @@ at::Tensor error_driven_autograd(at::TensorList logits, const at::Tensor& value,
                                  int64_t classes, int64_t background, double delta, int64_t algorithm,
                                  double skew, c10::SymInt num_positives, const at::Tensor& state,
                                  c10::SymInt others) {
-  const Call call{classes, background, false, delta, algorithm, skew, {}, {}, others};
-  return ErrorDriven::apply(only("logits", logits), value, only("targets", targets), call, num_positives,
-                            state);
+  const Call call{classes, background, false, delta, algorithm, skew, {}, {}, others, false, num_positives};
+  return ErrorDriven::apply(only("logits", logits), value, only("targets", targets), call, state);
 }
 
 // Linear in the weights; the ranks are constants.
@@ -208,7 +206,7 @@ class PairProduct : public Function<PairProduct> {
                             const at::Tensor& targets, const Call& call, const at::Tensor& state,
                             const at::Tensor& place, bool transposed) {
     ctx->save_for_backward({logits, targets, state, place});
-    save(ctx, call, 0);
+    save(ctx, call);
     ctx->saved_data["transposed"] = transposed;
     const at::AutoDispatchBelowADInplaceOrView guard;
     return multiply(call, logits, targets, state, place, weights, transposed);

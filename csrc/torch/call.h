@@ -24,6 +24,7 @@ struct Call {
   std::vector<c10::SymInt> sizes = {}, counts = {};
   c10::SymInt others = 0;  // logits of other processes; see Input
   bool wants_error_gradient = false;
+  c10::SymInt positives = 0;  // once known
 };
 
 inline int64_t number(const c10::SymInt& symbol) { return symbol.guard_int(__FILE__, __LINE__); }
