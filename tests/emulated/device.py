@@ -131,10 +131,11 @@ def empty_state(p: int) -> torch.Tensor:
 
 
 def state_views(state: torch.Tensor, p: int) -> dict[str, torch.Tensor]:
-    """The arrays of a state of p positives by the tiled algorithm."""
+    """The arrays of a state of p positives but for the backend's own tables, which come first."""
     names = ("status", "index", "score", "share", "gradient", "poison")
     places = extension().device.tiled_state(p)[1:]  # after the backend's own tables
     dtypes = [torch.int64] * 2 + [torch.float64] * 4
+    state = state[len(state) - len(empty_state(p)) :]
     return {
         name: state[offset : offset + length].view(dtype)
         for name, (offset, length), dtype in zip(names, places, dtypes, strict=True)
