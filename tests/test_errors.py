@@ -350,6 +350,7 @@ with CpuNotWaiting():
 """
 
 
+@pytest.mark.unsanitized  # compiles the tests' own extension where it is not
 @pytest.mark.parametrize("switch", ["0", "1"])
 def test_debugging_may_be_switched_on_in_the_environment(switch):
     paths = Path(alrp_cuda.__file__).parents[1], Path(__file__).parent
