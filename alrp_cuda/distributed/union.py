@@ -51,7 +51,7 @@ class Positives:
 
         The host waits for the device: it has to know how many there are. So what is wrong with labels raises on every device.
         """
-        problem = logits, targets, _C.Call(*layout, arguments.delta)
+        problem = logits, targets, native._C.Call(*layout, arguments.delta)
         count = given[1] if given else int(native._C.find_positives(*problem, 0)[-1][0])
         place, score, index, status = native._C.find_positives(*problem, count)
         found = status.tolist()
