@@ -9,12 +9,20 @@
 namespace alrp::cpu {
 
 // Wide with the clusters of p > 0 positives.
-struct WidePositions : Wide {
+class WidePositions {
+ public:
+  using Int = Wide::Int;
+  using Sum = Wide::Sum;
+
   WidePositions(const double* score, int64_t p, double delta);
-  WidePositions(WidePositions&&) = default;
+  WidePositions(const WidePositions&) = delete;
+
+  Int half() const { return wide_.half; }
+  Int of(double score) const { return wide_.of(score); }
 
  private:
-  std::vector<Cluster> owned_;  // which stay where they are when this moves
+  std::vector<Cluster> clusters_;
+  Wide wide_;
 };
 
 }  // namespace alrp::cpu

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "device.h"
-#include "launch.cuh"
+#include "launch.h"
 
 namespace alrp::cuda {
 namespace {

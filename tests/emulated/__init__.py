@@ -1,17 +1,5 @@
-"""csrc/cuda, its kernels and its host code, on the emulated device, behind the losses' own operators and Python."""
+"""The backend "emulated": csrc/cuda, its kernels and its host code, on the emulated device, behind the losses' own Python."""
 
-from .device import CSRC, MAIN_TARGET, SOURCES, TARGETS, CpuNotWaiting, EmulatedDevice, empty_state, library, state_views
-from .extension import extension
+from .backend import CSRC, MAIN_TARGET, SOURCES, TARGETS, EmulatedKernels, library, register, registered
 
-__all__ = [
-    "CSRC",
-    "MAIN_TARGET",
-    "SOURCES",
-    "TARGETS",
-    "CpuNotWaiting",
-    "EmulatedDevice",
-    "empty_state",
-    "extension",
-    "library",
-    "state_views",
-]
+__all__ = ["CSRC", "MAIN_TARGET", "SOURCES", "TARGETS", "EmulatedKernels", "library", "register", "registered"]

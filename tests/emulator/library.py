@@ -117,30 +117,22 @@ class Library:
         schedule: Schedule | None = None,
         ignore: Sequence[str] = (),
         only_blocks: Mapping[str, Sequence[int]] | None = None,
-        stream: int = 0,
     ) -> Session:
-        """`ignore`: regular expressions of warnings that are known, and not of our code. `stream`: the only one that may be used.
+        """`ignore`: regular expressions of warnings that are known, and not of our code.
 
         `only_blocks`: {regular expression of kernels: numbers of the only blocks to run}, for grids that would take too
         long, and for the shapes of launches alone ({".": ()}). Of expressions that match, the first counts.
         """
-        return Session(self, schedule or Schedule(), ignore, only_blocks or {}, stream)
+        return Session(self, schedule or Schedule(), ignore, only_blocks or {})
 
 
 class Session:
     """Registered memory, counters and failures of some calls into a library.
 
-    A launch that gives rise to a warning fails: cudaGetErrorString says why. Leaving the session raises EmulatorError then, too.
+    Leaving it raises EmulatorError if a launch failed, or a kernel gave rise to a warning.
     """
 
-    def __init__(
-        self,
-        library: Library,
-        schedule: Schedule,
-        ignore: Sequence[str],
-        only_blocks: Mapping[str, Sequence[int]],
-        stream: int,
-    ):
+    def __init__(self, library: Library, schedule: Schedule, ignore: Sequence[str], only_blocks: Mapping[str, Sequence[int]]):
         self.library = library
         self.schedule = schedule
         self.counters = Counters()  # of the session as a whole
@@ -149,7 +141,6 @@ class Session:
         self.launches: list[tuple[str, Geometry]] = []  # readable names and shapes, in order
         self.streams: set[int] = set()  # on which the host code put launches, copies and memsets
         self._only_blocks = only_blocks
-        self._stream = ctypes.c_uint64(stream)
         self._ignored = [re.compile(pattern) for pattern in ignore]
         self._registered: list[Any] = []  # keeps the arrays alive
         self._handler = _LaunchHandler(self._handle)
@@ -160,12 +151,13 @@ class Session:
         """Make a contiguous numpy array or torch CPU tensor device memory; returns its address."""
         memory = registration(array, writable, name or f"memory {len(self._registered)}")
         self._registered.append(array)
-        self.register_memory(memory.address, memory.length, memory.writable, memory.name)
+        self.library.dll.emulated_register(
+            ctypes.c_uint64(memory.address),
+            ctypes.c_uint64(memory.length),
+            int(memory.writable),
+            memory.name.encode(),
+        )
         return memory.address
-
-    def register_memory(self, address: int, length: int, writable: bool, name: str) -> None:
-        """Make memory, which its owner keeps alive, device memory."""
-        self.library.dll.emulated_register(ctypes.c_uint64(address), ctypes.c_uint64(length), int(writable), name.encode())
 
     def _memory(self) -> list[MemoryRange]:
         dll = self.library.dll
@@ -180,13 +172,13 @@ class Session:
         if self.library._session:
             raise EmulatorError("the library has an open session already")
         self.library._session = self
-        self.library.dll.emulated_configure(self._handler, self.library.compute_capability, self._stream)
+        self.library.dll.emulated_configure(self._handler, self.library.compute_capability)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._count_runtime_calls()
         self.library.dll.emulated_forget_registered()
-        self.library.dll.emulated_configure(None, self.library.compute_capability, self._stream)
+        self.library.dll.emulated_configure(None, self.library.compute_capability)
         self.library._session = None
         self._registered.clear()
         if self.problems:
@@ -210,15 +202,11 @@ class Session:
 
     def _handle(self, call: Any) -> int:
         """A launch by the host code. No exception may pass through its C++ frames."""
-        known, code = len(self.problems), _LAUNCH_FAILURE
         try:
-            code = self._launch(call.contents)
+            return self._launch(call.contents)
         except Exception as error:
             self.problems.append(f"{type(error).__name__}: {error}")
-        if len(self.problems) == known:
-            return code
-        self.library.dll.emulated_problem("\n".join(self.problems[known:]).encode())
-        return code or _LAUNCH_FAILURE  # a warning, too
+            return _LAUNCH_FAILURE
 
     def _launch(self, call: _LaunchCall) -> int:
         module = self.library.modules.get(call.module)
@@ -249,4 +237,5 @@ class Session:
                 self.problems.append(warning)
         if result.error is not None:
             self.problems.append(result.error)
+            return _LAUNCH_FAILURE
         return _SUCCESS

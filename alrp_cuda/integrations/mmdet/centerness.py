@@ -1,4 +1,4 @@
-"""Heads without their centre-ness branch."""
+"""Heads that lose their centre-ness branch."""
 
 from typing import Any
 
