@@ -11,12 +11,11 @@ Example:
 
 from . import metrics, reference
 from .balance import SelfBalance
-from .framework import error_driven_loss
+from .framework import Errors, Ranks, error_driven_loss
 from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
 from .losses import ALRPLoss, APLoss, NDCGLoss, RankSortLoss
-from .ops import backends, set_debug
+from .native import backends, set_debug
 from .outputs import ALRPOutput, RankSortOutput
-from .ranks import Errors, Ranks
 from .version import __version__
 
 __all__ = [

@@ -33,7 +33,7 @@ class SelfBalance(nn.Module):
     those of rank 0.
 
     Args:
-        epoch_length: iterations of an epoch, >= 1; None: :meth:`end_epoch` tells.
+        epoch_length: iterations of an epoch, >= 1; None: you call :meth:`end_epoch`.
         initial: the weight in the first epoch; finite, >= 0.
         group: the :class:`torch.distributed.ProcessGroup` of the ranks that train; None: all ranks, if there are several.
 
@@ -59,6 +59,7 @@ class SelfBalance(nn.Module):
         0.25 3.0
     """
 
+    group: "ProcessGroup | None" = None  # which pickles of version 0.1 lack
     weight: Tensor
     sums: Tensor
     iteration: Tensor

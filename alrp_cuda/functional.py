@@ -14,8 +14,8 @@ from .inputs import (
     check_number,
     check_targets,
 )
+from .ops import scoped_loss
 from .outputs import ALRPOutput, RankSortOutput
-from .scope import scoped_loss
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -33,7 +33,6 @@ def alrp_loss(
     scope: str = "batch",
     image_index: Tensor | None = None,
     algorithm: str = "auto",
-    backend: str = "auto",
     group: "ProcessGroup | None" = None,
 ) -> ALRPOutput:
     r"""Average Localisation Recall Precision Loss: one ranking loss for class scores and boxes.
@@ -60,7 +59,6 @@ def alrp_loss(
             shape, of each logit (that shape); integers of any value in any order. Only with ``scope="image"``, which needs it.
         algorithm: "sorted" takes O((P + N) log P) time, "tiled" compares pair by pair, O(P N); "auto" is the faster one. Both
             are exact.
-        backend: "auto" goes by the logits' device; else a name of :func:`alrp_cuda.backends`.
         group: a :class:`torch.distributed.ProcessGroup`: the logits of all its ranks are ranked together, or with
             ``scope="image"`` averaged over the images of all; every rank has to call. The values returned are the same on every
             rank, ``rank`` and ``precision`` are those of this rank's positives, and gradients are parts of one gradient, whose
@@ -101,7 +99,6 @@ def alrp_loss(
             loc_errors,
             targets,
             layout,
-            backend=backend,
             algorithm=algorithm,
             loss="alrp" if order == "smooth" else "alrp_hard",
             delta=check_number("delta", delta),
@@ -124,13 +121,12 @@ def ap_loss(
     scope: str = "batch",
     image_index: Tensor | None = None,
     algorithm: str = "auto",
-    backend: str = "auto",
     group: "ProcessGroup | None" = None,
 ) -> Tensor:
     """Average Precision Loss: L = 1/P sum_i N_FP(i) / rank(i), Eq. 2 and 4 of the aLRP paper; Chen et al., CVPR 2019.
 
     Args:
-        logits, targets, delta, eps, background, scope, image_index, algorithm, backend, group: as in :func:`alrp_cuda.alrp_loss`.
+        logits, targets, delta, eps, background, scope, image_index, algorithm, group: as in :func:`alrp_cuda.alrp_loss`.
         interpolate: let a positive count as precise as the best positive scored at or below it, as the published code does.
         num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
 
@@ -158,7 +154,6 @@ def ap_loss(
         None,
         targets,
         layout,
-        backend=backend,
         algorithm=algorithm,
         loss="ap_interpolated" if interpolate else "ap",
         delta=check_number("delta", delta),
@@ -179,14 +174,13 @@ def ndcg_loss(
     scope: str = "batch",
     image_index: Tensor | None = None,
     algorithm: str = "auto",
-    backend: str = "auto",
     group: "ProcessGroup | None" = None,
 ) -> Tensor:
     """Normalised Discounted Cumulative Gain Loss: L = 1/Z sum_i g(rank+(i)) - g(rank(i)), with g(r) = 1 / log2(1 + r) and
     Z = sum_{r=1..P} g(r), error-driven as sec. 3 of the aLRP paper says. For delta = 0 without ties it is 1 - NDCG.
 
     Args:
-        logits, targets, delta, eps, background, scope, image_index, algorithm, backend, group: as in :func:`alrp_cuda.alrp_loss`.
+        logits, targets, delta, eps, background, scope, image_index, algorithm, group: as in :func:`alrp_cuda.alrp_loss`.
         num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
 
     Returns:
@@ -213,7 +207,6 @@ def ndcg_loss(
         None,
         targets,
         layout,
-        backend=backend,
         algorithm=algorithm,
         loss="ndcg",
         delta=check_number("delta", delta),
@@ -233,7 +226,6 @@ def rank_sort_loss(
     scope: str = "batch",
     image_index: Tensor | None = None,
     algorithm: str = "auto",
-    backend: str = "auto",
     group: "ProcessGroup | None" = None,
 ) -> RankSortOutput:
     """Rank & Sort Loss: ranks positives above negatives, and sorts positives by their continuous labels, as a rule the IoU of
@@ -251,7 +243,7 @@ def rank_sort_loss(
             of eps, none of ``sort``; finite, >= 0.
         num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
         scope, image_index: as in :func:`alrp_cuda.alrp_loss`.
-        algorithm, backend, group: as in :func:`alrp_cuda.alrp_loss`; the sorting takes O(P^2) time by either algorithm.
+        algorithm, group: as in :func:`alrp_cuda.alrp_loss`; the sorting takes O(P^2) time by either algorithm.
 
     Returns:
         RankSortOutput(rank, sort), scalars, float64 for float64 logits, else float32; rank in [0, 1], sort in [0, 1) for labels
@@ -281,7 +273,6 @@ def rank_sort_loss(
             None,
             targets,
             layout,
-            backend=backend,
             algorithm=algorithm,
             loss="rank_sort",
             delta=check_number("delta", delta),

@@ -18,6 +18,9 @@ SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 INTEGER = SIGNED + UNSIGNED
 ORDERS = ("smooth", "hard")
+# In the order of the enumerations in csrc/ranking.h.
+LOSSES = ("alrp", "alrp_hard", "ap", "ap_interpolated", "ndcg", "rank_sort")
+ALGORITHMS = ("tiled", "sorted")
 SCOPES = ("batch", "image")
 
 
@@ -61,7 +64,7 @@ def check_background(background: object) -> None:
 
 
 def check_targets(logits: Tensor, targets: Tensor, background: int | None) -> Layout:
-    """Check logits against targets and tell which of the two forms the targets have.
+    """Check logits against targets and return which of the two forms the targets have.
 
     Flat targets have the logits' shape; class-index targets lack its last dimension, C. ``background`` belongs to the
     second form only and defaults to C.
@@ -159,6 +162,22 @@ def check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
 
 
+def choose_algorithm(name: str) -> int:
+    """The operators' number for an algorithm, -1 for "auto"; raises ValueError for another name."""
+    check_choice("algorithm", name, ("auto", *ALGORITHMS))
+    return -1 if name == "auto" else ALGORITHMS.index(name)
+
+
+def check_device(logits: Tensor) -> None:
+    """Raise ValueError for logits on a device without a backend."""
+    # First without the name of the device, for which torch makes and looks up a string.
+    if not logits.is_cpu and logits.device.type not in _C.built_backends:
+        raise ValueError(
+            f"logits must be on a device with a backend ({', '.join(_C.built_backends)}), got {logits.device}; "
+            f"alrp_cuda.reference works on any device"
+        )
+
+
 def check_flag(name: str, value: object) -> None:
     """Raise TypeError unless ``value`` is a bool."""
     if not isinstance(value, bool):
@@ -176,11 +195,11 @@ def check_count(name: str, value: object) -> None:
 
 
 def check_positives(name: str, expected: int | None, found: int) -> None:
-    """Raise ValueError where the caller told another number of positives than the targets hold."""
+    """Raise ValueError where the caller gave another number of positives than the targets hold."""
     if expected is not None and expected != found:
         raise ValueError(_C.positives_message(name, expected, found))
 
 
 def bad_label(layout: Layout) -> ValueError:
     """The error for targets that hold a value which is no label."""
-    return ValueError(_C.label_message(_C.TargetLayout(*layout)))
+    return ValueError(_C.label_message(*layout))

@@ -1,47 +1,71 @@
-"""The losses as modules: the arguments of the functions, checked once."""
+"""The losses as modules: the options of the functions, checked once."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from .balance import SelfBalance
 from .distributed.channel import check_group
 from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
-from .inputs import ORDERS, SCOPES, check_background, check_choice, check_flag, check_number
-from .ops import ALGORITHMS, backends
+from .inputs import ALGORITHMS, ORDERS, SCOPES, check_background, check_choice, check_flag, check_number
 from .outputs import ALRPOutput, RankSortOutput
 from .scale import scale_gradient
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+Balance = SelfBalance | float | str | None
+
+
+def make_balance(balance: float | str | None, epoch_length: int | None, group: "ProcessGroup | None") -> Balance:
+    """The weight that a user asks for, checked; ``epoch_length`` and ``group`` are those of :class:`alrp_cuda.SelfBalance`."""
+    if epoch_length is not None and balance != "self":
+        raise ValueError(f"epoch_length must be None unless balance is 'self', got {epoch_length}")
+    if not isinstance(balance, str):
+        return None if balance is None else check_number("balance", balance)
+    check_choice("balance", balance, ("self", "value"))
+    return SelfBalance(epoch_length, group=group) if balance == "self" else balance
+
+
+def apply_balance(balance: Balance, cls: Tensor, loc: Tensor) -> tuple[Tensor, Tensor]:
+    """``cls`` and ``loc``, the gradient of the second weighed by what :func:`make_balance` made."""
+    if balance is None:
+        return cls, loc
+    if isinstance(balance, SelfBalance):
+        return balance(cls, loc)  # type: ignore[no-any-return]
+    weight = torch.where(loc > 0, cls / loc, 1).detach() if isinstance(balance, str) else balance
+    return cls, scale_gradient(loc, weight)
+
 
 class _RankingLoss(nn.Module):
-    """Keeps what all losses take and shows it."""
+    """Keeps the options of a loss as attributes, which can be set, hands them on and shows them."""
 
-    def __init__(self, delta: float, eps: float, scope: str, algorithm: str, backend: str, group: "ProcessGroup | None") -> None:
+    _names: tuple[str, ...] = ("scope", "delta", "eps", "algorithm", "group")
+
+    def __init__(self, delta: float, eps: float, scope: str, algorithm: str, group: "ProcessGroup | None") -> None:
         super().__init__()
         check_choice("scope", scope, SCOPES)
-        self.scope = scope
-        self.delta = check_number("delta", delta)
-        self.eps = check_number("eps", eps)
         check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
-        check_choice("backend", backend, ("auto", *backends()))
-        self.algorithm = algorithm
-        self.backend = backend
         check_group(group)
-        self.group = group
+        self.scope, self.algorithm, self.group = scope, algorithm, group
+        self.delta, self.eps = check_number("delta", delta), check_number("eps", eps)
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self._names}
 
     def extra_repr(self) -> str:
-        return ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name[0] != "_" and name != "training")
+        shown = (name for name in (*self._names, "balance") if name in vars(self))
+        return ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
 
 
 class ALRPLoss(_RankingLoss):
     """Module form of :func:`alrp_cuda.alrp_loss`, which documents the arguments; L_cls and L_loc of Eq. 11.
 
     Args:
-        balance: what the gradient of ``loc`` is multiplied by, not its value: a number >= 0, None for 1, or "self" for
-            self-balancing (sec. 4.2), which is then the submodule ``balance``, an :class:`alrp_cuda.SelfBalance`.
+        balance: what the gradient of ``loc`` is multiplied by, not its value: a number >= 0, None for 1, "value" for cls / loc of
+            the iteration, or "self" for self-balancing (sec. 4.2), which is then the submodule ``balance``, an
+            :class:`alrp_cuda.SelfBalance`.
         epoch_length: iterations of an epoch, only with "self"; None: signalled by ``loss.balance.end_epoch()``.
 
     Raises:
@@ -55,7 +79,8 @@ class ALRPLoss(_RankingLoss):
         (0.5, 0.25)
     """
 
-    balance: SelfBalance | float | None
+    _names = (*_RankingLoss._names, "background", "order")
+    balance: Balance
 
     def __init__(
         self,
@@ -66,45 +91,22 @@ class ALRPLoss(_RankingLoss):
         background: int | None = None,
         scope: str = "batch",
         algorithm: str = "auto",
-        backend: str = "auto",
         group: "ProcessGroup | None" = None,
         balance: float | str | None = None,
         epoch_length: int | None = None,
     ) -> None:
-        super().__init__(delta, eps, scope, algorithm, backend, group)
+        super().__init__(delta, eps, scope, algorithm, group)
         check_background(background)
         self.background = background
         check_choice("order", order, ORDERS)
         self.order = order
-        if isinstance(balance, str):
-            check_choice("balance", balance, ("self",))
-            self.balance = SelfBalance(epoch_length, group=group)
-            return
-        if epoch_length is not None:
-            raise ValueError(f"epoch_length must be None unless balance is 'self', got {epoch_length}")
-        self.balance = None if balance is None else check_number("balance", balance)
+        self.balance = make_balance(balance, epoch_length, group)
 
     def forward(self, logits: Tensor, targets: Tensor, loc_errors: Tensor, *, image_index: Tensor | None = None) -> ALRPOutput:
         """Shapes and result as in :func:`alrp_cuda.alrp_loss`; the gradient of ``loc`` is balanced."""
-        out = alrp_loss(
-            logits,
-            targets,
-            loc_errors,
-            delta=self.delta,
-            order=self.order,
-            eps=self.eps,
-            background=self.background,
-            scope=self.scope,
-            image_index=image_index,
-            algorithm=self.algorithm,
-            backend=self.backend,
-            group=self.group,
-        )
-        if self.balance is None:
-            return out
-        if isinstance(self.balance, SelfBalance):
-            return out._replace(loc=self.balance(out.cls, out.loc)[1])
-        return out._replace(loc=scale_gradient(out.loc, self.balance))
+        out = alrp_loss(logits, targets, loc_errors, image_index=image_index, **self._options())
+        cls, loc = apply_balance(self.balance, out.cls, out.loc)
+        return out._replace(cls=cls, loc=loc)
 
 
 class APLoss(_RankingLoss):
@@ -119,6 +121,8 @@ class APLoss(_RankingLoss):
         0.5
     """
 
+    _names = (*_RankingLoss._names, "background", "interpolate")
+
     def __init__(
         self,
         *,
@@ -128,10 +132,9 @@ class APLoss(_RankingLoss):
         background: int | None = None,
         scope: str = "batch",
         algorithm: str = "auto",
-        backend: str = "auto",
         group: "ProcessGroup | None" = None,
     ) -> None:
-        super().__init__(delta, eps, scope, algorithm, backend, group)
+        super().__init__(delta, eps, scope, algorithm, group)
         check_background(background)
         self.background = background
         check_flag("interpolate", interpolate)
@@ -141,20 +144,7 @@ class APLoss(_RankingLoss):
         self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None, image_index: Tensor | None = None
     ) -> Tensor:
         """Shapes and result as in :func:`alrp_cuda.ap_loss`."""
-        return ap_loss(
-            logits,
-            targets,
-            delta=self.delta,
-            interpolate=self.interpolate,
-            eps=self.eps,
-            background=self.background,
-            scope=self.scope,
-            image_index=image_index,
-            num_positives=num_positives,
-            algorithm=self.algorithm,
-            backend=self.backend,
-            group=self.group,
-        )
+        return ap_loss(logits, targets, num_positives=num_positives, image_index=image_index, **self._options())
 
 
 class NDCGLoss(_RankingLoss):
@@ -169,6 +159,8 @@ class NDCGLoss(_RankingLoss):
         0.3691
     """
 
+    _names = (*_RankingLoss._names, "background")
+
     def __init__(
         self,
         *,
@@ -177,10 +169,9 @@ class NDCGLoss(_RankingLoss):
         background: int | None = None,
         scope: str = "batch",
         algorithm: str = "auto",
-        backend: str = "auto",
         group: "ProcessGroup | None" = None,
     ) -> None:
-        super().__init__(delta, eps, scope, algorithm, backend, group)
+        super().__init__(delta, eps, scope, algorithm, group)
         check_background(background)
         self.background = background
 
@@ -188,19 +179,7 @@ class NDCGLoss(_RankingLoss):
         self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None, image_index: Tensor | None = None
     ) -> Tensor:
         """Shapes and result as in :func:`alrp_cuda.ndcg_loss`."""
-        return ndcg_loss(
-            logits,
-            targets,
-            delta=self.delta,
-            eps=self.eps,
-            background=self.background,
-            scope=self.scope,
-            image_index=image_index,
-            num_positives=num_positives,
-            algorithm=self.algorithm,
-            backend=self.backend,
-            group=self.group,
-        )
+        return ndcg_loss(logits, targets, num_positives=num_positives, image_index=image_index, **self._options())
 
 
 class RankSortLoss(_RankingLoss):
@@ -223,24 +202,12 @@ class RankSortLoss(_RankingLoss):
         eps: float = 1e-10,
         scope: str = "batch",
         algorithm: str = "auto",
-        backend: str = "auto",
         group: "ProcessGroup | None" = None,
     ) -> None:
-        super().__init__(delta, eps, scope, algorithm, backend, group)
+        super().__init__(delta, eps, scope, algorithm, group)
 
     def forward(
         self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None, image_index: Tensor | None = None
     ) -> RankSortOutput:
         """Shapes and result as in :func:`alrp_cuda.rank_sort_loss`."""
-        return rank_sort_loss(
-            logits,
-            targets,
-            delta=self.delta,
-            eps=self.eps,
-            scope=self.scope,
-            image_index=image_index,
-            num_positives=num_positives,
-            algorithm=self.algorithm,
-            backend=self.backend,
-            group=self.group,
-        )
+        return rank_sort_loss(logits, targets, num_positives=num_positives, image_index=image_index, **self._options())

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .framework import ErrorFunction, Ranks, ask, check_extras, check_skew, given_positives
 from .inputs import (
     ORDERS,
     Layout,
@@ -37,7 +38,6 @@ from .inputs import (
     check_targets,
 )
 from .outputs import ALRPOutput, RankSortOutput
-from .ranks import ErrorFunction, Ranks, ask, check_extras, check_skew, told_positives
 
 # Pairs held in memory at once (a few temporaries of this many elements).
 CHUNK_PAIRS = 1 << 21
@@ -125,7 +125,7 @@ def poison_of(scores: Tensor, negatives: Tensor) -> Tensor:
 
 
 class Terms(NamedTuple):
-    """What tells a loss apart: values l_cls(i) and l_loc(i), whose sums over the positives are divided by Z, the error
+    """What makes a loss: values l_cls(i) and l_loc(i), whose sums over the positives are divided by Z, the error
     e(i) = l(i) - l*(i), Z dL_loc/dE, and Z, by default the number of positives.
     """
 
@@ -154,14 +154,14 @@ class RankingLoss(torch.autograd.Function):
         layout: Layout,
         delta: float,
         eps: float,
-        told: Any,
+        given: Any,
         errors: Errors,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         flat = logits.detach().reshape(-1).to(dtype)
         index, negative = split(targets, layout, flat.numel())
-        if told is not None:
-            check_positives(told[0], told[1], index.numel())
+        if given is not None:
+            check_positives(given[0], given[1], index.numel())
         scores, negatives = flat[index], flat[negative]
 
         n_fp = sum_over_columns(scores, negatives, None, delta)  # N_FP(i) = sum_{j in N} H(x_ij)
@@ -206,11 +206,11 @@ class Image(NamedTuple):
     positives: Tensor
 
 
-def images_of(image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout, told: Any) -> Iterator[Image]:
+def images_of(image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout, given: Any) -> Iterator[Image]:
     """The images, ascending by index, for ``scope="image"``."""
     index, _ = split(targets, layout, logits.numel())
-    if told is not None:
-        check_positives(told[0], told[1], index.numel())
+    if given is not None:
+        check_positives(given[0], given[1], index.numel())
     if logits.numel() == 0:
         return
     image_index = image_index.reshape(-1).to(torch.int64)
@@ -254,9 +254,9 @@ def alrp_loss(
     check_choice("order", order, ORDERS)
     check_scope(scope, image_index, logits, targets, layout)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
-    told = ("loc_errors", loc_errors.numel())
+    given = ("loc_errors", loc_errors.numel())
     if image_index is not None:
-        images = list(images_of(image_index, logits, targets, layout, told))
+        images = list(images_of(image_index, logits, targets, layout, given))
         options: dict[str, Any] = {"delta": delta, "order": order, "eps": eps, "background": background}
         each = [alrp_loss(image.logits, image.targets, loc_errors[image.positives], **options) for image in images]
         cls, loc = (mean_over_images([out[k] for out in each], images, logits) for k in (0, 1))
@@ -280,7 +280,7 @@ def alrp_loss(
         # l(i) = (N_FP + E_i + S_i)/rank, l*(i) = E_i/rank (Eq. 12-13), so e(i) = (N_FP + S_i)/rank
         return Terms(n_fp / rank, l_loc, (n_fp + s) / rank, grad_loc)
 
-    return ALRPOutput(*RankingLoss.apply(logits, loc_errors, targets, layout, delta, eps, told, errors))
+    return ALRPOutput(*RankingLoss.apply(logits, loc_errors, targets, layout, delta, eps, given, errors))
 
 
 def ap_loss(
@@ -307,9 +307,9 @@ def ap_loss(
     check_count("num_positives", num_positives)
     check_scope(scope, image_index, logits, targets, layout)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
-    told = None if num_positives is None else ("num_positives", int(num_positives))
+    given = None if num_positives is None else ("num_positives", int(num_positives))
     if image_index is not None:
-        images = list(images_of(image_index, logits, targets, layout, told))
+        images = list(images_of(image_index, logits, targets, layout, given))
         options: dict[str, Any] = {"delta": delta, "interpolate": interpolate, "eps": eps, "background": background}
         return mean_over_images([ap_loss(image.logits, image.targets, **options) for image in images], images, logits)
 
@@ -324,7 +324,7 @@ def ap_loss(
         return Terms(loss, torch.zeros_like(loss), loss, e)
 
     nothing = logits.new_empty(0)
-    loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
+    loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, given, errors)[0]
     return loss
 
 
@@ -355,9 +355,9 @@ def ndcg_loss(
     check_count("num_positives", num_positives)
     check_scope(scope, image_index, logits, targets, layout)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
-    told = None if num_positives is None else ("num_positives", int(num_positives))
+    given = None if num_positives is None else ("num_positives", int(num_positives))
     if image_index is not None:
-        images = list(images_of(image_index, logits, targets, layout, told))
+        images = list(images_of(image_index, logits, targets, layout, given))
         options: dict[str, Any] = {"delta": delta, "eps": eps, "background": background}
         return mean_over_images([ndcg_loss(image.logits, image.targets, **options) for image in images], images, logits)
 
@@ -367,7 +367,7 @@ def ndcg_loss(
         return Terms(loss, torch.zeros_like(loss), loss, e, float(gain(first).sum()))
 
     nothing = logits.new_empty(0)
-    loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
+    loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, given, errors)[0]
     return loss
 
 
@@ -435,9 +435,9 @@ def rank_sort_loss(
     check_count("num_positives", num_positives)
     check_scope(scope, image_index, logits, targets, layout)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
-    told = None if num_positives is None else ("num_positives", int(num_positives))
+    given = None if num_positives is None else ("num_positives", int(num_positives))
     if image_index is not None:
-        images = list(images_of(image_index, logits, targets, layout, told))
+        images = list(images_of(image_index, logits, targets, layout, given))
         each = [rank_sort_loss(image.logits, image.targets, delta=delta, eps=eps) for image in images]
         return RankSortOutput(*(mean_over_images([out[k] for out in each], images, logits) for k in (0, 1)))
     if logits.dtype != torch.float64:
@@ -449,7 +449,7 @@ def rank_sort_loss(
         return Terms(loss, torch.zeros_like(loss), loss, e)
 
     nothing = logits.new_empty(0)
-    rank: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, told, errors)[0]
+    rank: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, given, errors)[0]
     sort: Tensor = SortLoss.apply(logits, targets, layout, delta, eps)
     return RankSortOutput(rank, sort)
 
@@ -494,11 +494,11 @@ def error_driven_loss(
     check_extras(logits, extras)
     check_count("num_positives", num_positives)
     delta, eps, skew = check_number("delta", delta), check_number("eps", eps), check_skew(skew)
-    told = told_positives(extras, num_positives)
+    given = given_positives(extras, num_positives)
     flat = logits.detach().reshape(-1).double()
     index, negative = split(targets, layout, flat.numel())
-    if told is not None:
-        check_positives(told[0], told[1], index.numel())
+    if given is not None:
+        check_positives(given[0], given[1], index.numel())
     scores, negatives = flat[index], flat[negative]
     poison = torch.where(torch.cat((scores, negatives)).isnan().any(), torch.nan, 0.0).to(flat)
 

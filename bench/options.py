@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from alrp_cuda.ops import ALGORITHMS
+from alrp_cuda.inputs import ALGORITHMS
 
 from .cases import DTYPES, REGIMES
 from .contenders import LOSSES

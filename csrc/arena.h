@@ -3,26 +3,36 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace alrp {
 
 class Arena {
  public:
-  explicit Arena(void* base) : base_(static_cast<char*>(base)) {}
+  explicit Arena(void* base = nullptr) : base_(static_cast<char*>(base)) {}
 
-  // The next `count` elements, aligned to 256 bytes as the base is.
+  // The next `count` elements, aligned if there are any; the base is aligned to 256 bytes.
   template <typename T>
-  T* take(int64_t count) {
-    char* here = base_ ? base_ + bytes_ : nullptr;
-    bytes_ += (static_cast<size_t>(count) * sizeof(T) + 255) / 256 * 256;
-    return reinterpret_cast<T*>(here);
+  T* take(int64_t count, size_t alignment = 256) {
+    const auto up = [alignment](size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; };
+    const size_t offset = count ? up(bytes_) : bytes_, bytes = static_cast<size_t>(count) * sizeof(T);
+    if (!base_) arrays_.push_back({offset, bytes});
+    bytes_ = offset + up(bytes);
+    return reinterpret_cast<T*>(base_ ? base_ + offset : nullptr);
   }
 
   size_t bytes() const { return bytes_; }
 
+  // What was measured, for who watches each array's bounds.
+  struct Place {
+    size_t offset, bytes;
+  };
+  const std::vector<Place>& arrays() const { return arrays_; }
+
  private:
   char* base_;
   size_t bytes_ = 0;
+  std::vector<Place> arrays_;
 };
 
 }  // namespace alrp

@@ -1,4 +1,4 @@
-// Labels as they lie in memory, read without conversion: every integer, bool and floating dtype is told apart
+// Labels as they lie in memory, read without conversion: every integer, bool and floating dtype is recognised
 // by its width and a few bit patterns, so that no kernel has to know dtypes.
 #pragma once
 

@@ -1,5 +1,5 @@
-// What tells the losses apart: value l(i), error e(i) = l(i) - l*(i), and the share of the error that goes to
-// each negative. P-sized arithmetic on the sums that the two products leave; for the host and for devices.
+// What makes a loss: value l(i), error e(i) = l(i) - l*(i), and the share of the error that goes to
+// each negative. Arithmetic on the P sums that the two products leave; for the host and for devices.
 #pragma once
 
 #include <cmath>

@@ -2,14 +2,14 @@
 //
 // Every loss here touches the negatives through the matrix H[i,j] = H(s_j - s_i) of P positives i and N
 // negatives j alone, and only by two products: count, H @ 1 = N_FP, and spread, H^T @ c. A backend computes
-// these two (by an Algorithm), the same products among the positives, and the losses from the P sums. Plain
-// C++ without torch: raw pointers, sizes and a workspace, so that the same code drives the extension and the
-// tests' emulated device.
+// these two (by an Algorithm), the same products among the positives, and the losses from the P sums. Plain C++ without
+// torch: raw pointers and sizes.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "arena.h"
 #include "labels.h"
 #include "step.h"
 
@@ -43,12 +43,13 @@ struct Input {
   Array logits;
   int64_t n;  // logits
   Labels labels;
-  int64_t p;  // positives, as the caller told or as count_positives found
+  int64_t p;  // positives, as the caller gave them or as count_positives found
   double delta;
   Algorithm algorithm;
   double skew;  // p(j|i) goes by H(x_ij)^skew; 1 but for kTiled and kGiven
   int64_t others =
       0;  // logits of other processes whose positives are among the p, and whose counts are added
+  bool wants_error_gradient = false;  // of Tables
 };
 
 // The logits that sums run over: what their width goes by.
@@ -62,7 +63,7 @@ struct Status {
   int64_t nan;      // 1: a score that takes part is NaN
 };
 
-// What forward leaves for backward: P-sized. Positives ascend by score; ties descend by flat index, so that
+// What forward leaves for backward. Positives ascend by score; ties descend by flat index, so that
 // the reverse is the hard order (descending by score, stable).
 struct Tables {
   int64_t* index;    // (p) flat index of each positive, -1 where fewer than p were found
@@ -72,7 +73,7 @@ struct Tables {
   double* error_gradient;  // (p) dL_loc/dE in the order of the flat index, or of the sort part by the
                            // positives' scores in that of the tables; null if not wanted
   double* poison;          // (1) 0, or NaN where every gradient is NaN
-  void* device;  // table_bytes() of the backend's own, P-sized: what its stages leave for later ones
+  void* device;            // table_bytes() of the backend's own: what its stages leave for later ones
 };
 
 // Results of forward, float64 for float64 logits, else float32 (`values`).
@@ -86,7 +87,7 @@ struct Output {
   Status* status;
 };
 
-// What tells this call's loss.
+// The loss of a call.
 struct Spec {
   Loss loss;
   double eps;
@@ -104,7 +105,7 @@ struct Sums {
   double* norm;      // sum over negatives j of H(x_ij)^skew; null for a skew of 1
 };
 
-// Rank & Sort: where labels come from, and room for its sort errors, in the tables' order.
+// Rank & Sort: where labels come from, and memory for its sort errors, in the tables' order.
 struct SortErrors {
   const int64_t* label_at;  // (p) where in spec.labels the label of each positive lies, or -1
   double* label;            // (p) y(i)
@@ -154,7 +155,7 @@ class Backend {
   virtual void count(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums,
                      Status* status, void* scratch) = 0;
 
-  // count in two halves, for negatives that lie with several processes: each counts its own, the caller adds the
+  // count in two halves, for negatives of several processes: each counts its own, the caller adds the
   // parts up element by element, and all go on from the same sums. `part` is as part_size() says. The first half
   // takes positives that are found and sorted (index, score; status.found == p) and begins with them.
   virtual void count_part(const Input& input, const Tables& tables, void* part, Status* status,
@@ -174,37 +175,31 @@ class Backend {
   virtual void drive(const Input& input, const Drive& drive, const Tables& tables) = 0;
 
   // out = Hpp @ weights without the diagonal: out[i] = sum over k != i of weights[k] H(x_ik); `transposed`:
-  // out[k] = sum over i != k of weights[i] H(x_ik). Both in the order of the flat index, which `place` tells.
+  // out[k] = sum over i != k of weights[i] H(x_ik). Both in the order of the flat index, which `place` gives.
   virtual void pair_product(const Input& input, const Tables& tables, const int64_t* place,
                             const double* weights, bool transposed, double* out) = 0;
 };
 
-// The workspace of both passes, in bytes; the caller brings that much of the backend's memory, aligned to 256
-// bytes.
-size_t workspace_bytes(const Backend& backend, const Input& input);
+// What the passes share, in one piece of memory of the device: forward leaves it for backward.
+struct State {
+  Status* status;
+  Tables tables;
+};
 
-// Losses and tables: one streaming read of the logits, O(p) memory.
-void forward(Backend& backend, const Input& input, const Spec& spec, const Output& output, void* workspace);
+State take_state(Arena& memory, const Backend& backend, const Input& input);
 
-// The sums of each positive for a loss of the caller's own: as forward with Loss::kGiven, but `sums` (without s)
-// outlive the call. Gradients are 0 until drive().
-void sums(Backend& backend, const Input& input, const Sums& sums, const Output& output, void* workspace);
+// What a forward pass needs until it ends.
+struct Workspace {
+  Sums sums{};        // without norm, and without s unless the loss has errors
+  SortErrors sort{};  // Rank & Sort only
+  void* scratch;
+};
+
+Workspace take_workspace(Arena& memory, const Backend& backend, const Input& input, Loss loss);
 
 // Elements of 8 bytes of what count leaves in one process, for others to be added to.
 //   sorted  int64: kBinWords (positions.h) for each of 2p + 1 bins, then status.nan: sums are those of one process
 //   tiled   double: n_fp, then norm where the skew is not 1 (p each), then status.nan: sums round
 int64_t part_size(const Input& input);
-
-// forward and sums for positives that lie with several processes, in two halves. Every process brings all p positives
-// in tables.index (its own: their flat index in its logits; the others': -1) and .score, in one order, `place` in the
-// flat order of all of them, and a status of found == p; status.nan may be its own, for it is part of the sum. loc_errors and
-// labels of `spec` are those of all positives too, in flat order.
-void count_part(Backend& backend, const Input& input, const Tables& tables, Status* status, void* part,
-                void* workspace);
-void forward_from_parts(Backend& backend, const Input& input, const Spec& spec, const int64_t* place,
-                        const void* sum, const Output& output, void* workspace);
-// `sums.place` is read.
-void sums_from_parts(Backend& backend, const Input& input, const Sums& sums, const void* sum,
-                     const Output& output);
 
 }  // namespace alrp

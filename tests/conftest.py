@@ -5,16 +5,13 @@ from collections import Counter
 
 import pytest
 import torch
-from emulated import EmulatedKernels, register
 from emulator import missing_requirement
 from hypothesis import settings
-from implementations import Fast, Reference
+from implementations import NOT_WAITING, Fast, Reference
 
 import alrp_cuda
-from alrp_cuda import _C, ops
 
 ALGORITHMS = ("tiled", "sorted")
-NOT_WAITING = "cpu not waiting"
 
 # The generated cases are the same on every run, so that a change is judged by itself; make test-full looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
@@ -26,8 +23,6 @@ def backends() -> list:
     """One pytest parameter a backend: the CPU, csrc/cuda on the emulated device, and on a GPU where there is one."""
     built = alrp_cuda.backends()
     lacking = missing_requirement()
-    if not lacking and "emulated" not in built:
-        register("emulated", EmulatedKernels())
     emulated = pytest.param("emulated", marks=pytest.mark.skipif(bool(lacking), reason=f"emulated device: {lacking}"))
     reason = "alrp_cuda is built without CUDA" if "cuda" not in built else "torch sees no CUDA device"
     missing = "cuda" not in built or not torch.cuda.is_available()
@@ -70,8 +65,6 @@ def make(param):
     """The implementation that a parameter names."""
     if param == "reference":
         return Reference()
-    if param[0] == NOT_WAITING and NOT_WAITING not in alrp_cuda.backends():
-        ops.register_backend(NOT_WAITING, _C.NativeKernels(is_asynchronous=True), "cpu")
     return Fast(*param)
 
 

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from cases import DTYPES
 from compare import assert_same_loss
-from conftest import backends
 from hypothesis import HealthCheck, Phase, assume, given, seed, settings
 from hypothesis import strategies as st
 from implementations import LOSSES, Fast, Reference, outputs_of
@@ -347,7 +346,6 @@ def main(argv):
     parser.add_argument("--seed", type=int, default=secrets.randbits(32), help="repeat a run's calls")
     parser.add_argument("--backend", default="cpu", choices=["cpu", "emulated", "cuda"])
     options = parser.parse_args(argv)
-    backends()  # registers the emulated device
     begin, done = time.monotonic(), 0
     end = begin + 60 * options.minutes
     print(f"fuzzing {options.backend} for {options.minutes:g} minutes, --seed {options.seed}", flush=True)

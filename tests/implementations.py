@@ -1,6 +1,7 @@
 """The implementations under test behind one face, and one way to evaluate a loss with its gradients on any of them."""
 
 import contextlib
+import functools
 from dataclasses import dataclass
 
 import pytest
@@ -9,33 +10,53 @@ import torch
 import alrp_cuda
 from alrp_cuda import RankSortOutput, reference
 
+NOT_WAITING = "cpu not waiting"
+
+
+@functools.cache
+def device_of(backend):
+    """What stands for a backend of the tests' own; None for those of the installation."""
+    import emulated
+
+    return {"emulated": emulated.EmulatedDevice, NOT_WAITING: emulated.CpuNotWaiting}.get(backend, lambda: None)()
+
 
 class Fast:
-    """alrp_cuda's losses on one backend by one algorithm."""
+    """alrp_cuda's losses on one backend, a name or a device of the tests, by one algorithm."""
 
     def __init__(self, backend, algorithm):
-        self.choice = {"backend": backend, "algorithm": algorithm}
+        self.choice = {"algorithm": algorithm}
+        self.backend = backend
         self.device = torch.device("cuda" if backend == "cuda" else "cpu")
         # Where kernels read the labels on a device, what depends on their values cannot be raised without a synchronisation.
         self.raises_for_values = backend == "cpu"
 
+    def running(self):
+        """Within this context, alrp_cuda runs on the backend."""
+        device = device_of(self.backend) if isinstance(self.backend, str) else self.backend
+        return contextlib.nullcontext() if device is None else device
+
     def put(self, tensor):
         return tensor.to(self.device)
 
+    def _call(self, function, *args, **options):
+        with self.running():
+            return function(*args, **self.choice, **options)
+
     def alrp_loss(self, *args, **options):
-        return alrp_cuda.alrp_loss(*args, **self.choice, **options)
+        return self._call(alrp_cuda.alrp_loss, *args, **options)
 
     def ap_loss(self, *args, **options):
-        return alrp_cuda.ap_loss(*args, **self.choice, **options)
+        return self._call(alrp_cuda.ap_loss, *args, **options)
 
     def ndcg_loss(self, *args, **options):
-        return alrp_cuda.ndcg_loss(*args, **self.choice, **options)
+        return self._call(alrp_cuda.ndcg_loss, *args, **options)
 
     def rank_sort_loss(self, *args, **options):
-        return alrp_cuda.rank_sort_loss(*args, **self.choice, **options)
+        return self._call(alrp_cuda.rank_sort_loss, *args, **options)
 
     def error_driven_loss(self, *args, **options):
-        return alrp_cuda.error_driven_loss(*args, **self.choice, **options)
+        return self._call(alrp_cuda.error_driven_loss, *args, **options)
 
 
 class Reference:
@@ -65,12 +86,17 @@ class Reference:
 
 @contextlib.contextmanager
 def debugging():
-    """alrp_cuda.set_debug(True), and off again."""
-    alrp_cuda.set_debug(True)
+    """set_debug(True) of every extension that is in use, and off again."""
+    import emulated
+
+    extensions = [alrp_cuda, *([emulated.extension()._C] if emulated.extension.cache_info().currsize else [])]
+    for extension in extensions:
+        extension.set_debug(True)
     try:
         yield
     finally:
-        alrp_cuda.set_debug(False)
+        for extension in extensions:
+            extension.set_debug(False)
 
 
 def assert_value_error(losses, words, call):

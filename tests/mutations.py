@@ -39,41 +39,21 @@ class Mutation:
         return tuple(copy / path.relative_to(CSRC) if str(path).endswith(changed) else path for path in SOURCES)
 
 
-def without(file: str, text: str, lost: str) -> Mutation:
-    """`text` but for `lost`, which occurs in it once."""
-    assert text.count(lost) == 1
-    return Mutation(file, text, text.replace(lost, ""))
-
-
-def no_barrier(file: str, before: str = "", after: str = "", barrier: str = BARRIER) -> Mutation:
-    """Without the barrier between two lines."""
-    return without(file, before + barrier + after, barrier)
-
-
 TILED, TERMS, POSITIVES = "cuda/tiled.cu", "cuda/terms.cu", "cuda/positives.cu"
 # Headers: the unit that shows the fault is compiled with the copy.
-BLOCK, TERMS_HEADER, KEYS = "cuda/block.cuh", "cuda/terms.cuh", "keys.h"
+BLOCK, TERMS_HEADER, PAIRS, LAUNCH, KEYS = "cuda/block.cuh", "cuda/terms.cuh", "cuda/pairs.cuh", "cuda/launch.cuh", "keys.h"
+
+
+def no_barriers_of_pairs(unit: str) -> list[Mutation]:
+    """A sweep without the barrier after a tile is stored, and without that before the next tile."""
+    stored = "    tile[threadIdx.x] = own < end ? read(own) : nothing;\n"
+    next_tile = "    __syncthreads();  // before the next tile overwrites what is being read\n"
+    return [Mutation(PAIRS, stored + BARRIER, stored, (unit,)), Mutation(PAIRS, next_tile, "", (unit,))]
+
 
 BARRIERS = {
-    "no barrier after a tile of negatives is stored": no_barrier(TILED, "    column[threadIdx.x] = s_j;\n"),
-    "no barrier before the next tile of negatives": no_barrier(
-        TILED, barrier="    __syncthreads();  // before the next tile overwrites what is being read\n"
-    ),
-    "no barrier after a tile of pairs is stored": no_barrier(
-        TILED, "    error[threadIdx.x] = s && k < p ? load(loc_errors, place[k]) : 0;\n"
-    ),
-    "no barrier before the next tile of pairs": no_barrier(TILED, "      located += weighted(value, error[t]);\n    }\n"),
-    "no barrier after a tile of ranks is stored": no_barrier(
-        TILED, "    weight[threadIdx.x] = i < p ? 1 / (rank_pos[i] + n_fp[i]) : 0;\n"
-    ),
-    "no barrier before the next tile of ranks": no_barrier(TILED, after="  }\n  if (k < p) error_gradient"),
-    "no barrier after a tile of shares is stored": no_barrier(TILED, "    weight[threadIdx.x] = i < p ? share[i] : 0;\n"),
-    "no barrier before the next tile of shares": no_barrier(TILED, after="  }\n  if (j < n) store(gradient"),
-    "no barrier after a tile of weights is stored": no_barrier(
-        TILED, "    weight[threadIdx.x] = k < p ? weights[place[k]] : 0;\n"
-    ),
-    "no barrier before the next tile of weights": no_barrier(
-        TILED, "      if (base + t != i) sum += weighted(step(h, column[t], s_i), weight[t]);\n"
+    **dict(
+        zip(("no barrier after a tile is stored", "no barrier before the next tile"), no_barriers_of_pairs(TILED), strict=True)
     ),
     "no barrier before a scan's storage is used again": Mutation(
         BLOCK, "  __syncthreads();  // storage is used again\n", "", units=(TERMS,)
@@ -83,37 +63,25 @@ BARRIERS = {
 }
 
 BOUNDS = {
-    "one negative too many is counted": Mutation(TILED, "if (j < end && mark_of", "if (j <= end && mark_of"),
-    "the last tile of negatives is left out": Mutation(
-        TILED, "int64_t base = begin; base < end; base", "int64_t base = begin; base + kThreads <= end; base"
-    ),
+    "one negative too many is counted": Mutation(PAIRS, "own < end ? read(own)", "own <= end ? read(own)", (TILED,)),
+    "the last tile is left out": Mutation(PAIRS, "base = begin; base < end;", "base = begin; base + kTile <= end;", (TILED,)),
     "a part begins one negative late": Mutation(
-        TILED, "int64_t begin = blockIdx.y * part_size;", "int64_t begin = blockIdx.y * part_size + 1;"
+        TILED, "begin = blockIdx.y * parts.size;", "begin = blockIdx.y * parts.size + 1;"
     ),
-    "one positive too many is written": Mutation(TILED, "if (i < p) partial[", "if (i <= p) partial["),
-    "the last part is not summed": Mutation(TILED, "part < parts; ++part", "part + 1 < parts; ++part"),
-    "the last tile of pairs is left out": Mutation(
-        TILED,
-        "  double rank = 1, located = 0;\n  for (int64_t base = 0; base < p; base += kThreads) {",
-        "  double rank = 1, located = 0;\n  for (int64_t base = 0; base + kThreads <= p; base += kThreads) {",
+    "one positive too many is written": Mutation(TILED, "if (i < positives.p) parts.sums[", "if (i <= positives.p) parts.sums["),
+    "the last part is not summed": Mutation(TILED, "part < parts.count; ++part", "part + 1 < parts.count; ++part"),
+    "one gradient too many is written": Mutation(TILED, "if (j >= input.n) return;", "if (j > input.n) return;"),
+    "one sum of weights too many is written": Mutation(
+        TILED, "if (i < positives.p) out[place[i]]", "if (i <= positives.p) out[place[i]]"
     ),
-    "one gradient too many is written": Mutation(TILED, "if (j < n) store(gradient", "if (j <= n) store(gradient"),
-    "one sum of weights too many is written": Mutation(TILED, "if (i < p) out[place[i]]", "if (i <= p) out[place[i]]"),
     "one driven error too many is written": Mutation(
         TERMS, "if (r >= p) return;\n  const double error", "if (r > p) return;\n  const double error"
     ),
     "one loc_error's gradient too many is written": Mutation(
         TERMS, "if (r >= p) return;\n  if (gradients.logits", "if (r > p) return;\n  if (gradients.logits"
     ),
-    "one key too few is made": Mutation(
-        POSITIVES, "if (r >= p) return;\n  const int64_t place = p", "if (r + 1 >= p) return;\n  const int64_t place = p"
-    ),
-    "shared memory of negatives is one short": Mutation(
-        TILED, "__shared__ double column[kThreads];", "__shared__ double column[kThreads - 1];"
-    ),
-    "shared memory of errors is one short": Mutation(
-        TILED, "column[kThreads], error[kThreads];", "column[kThreads], error[kThreads - 1];"
-    ),
+    "one key too few is made": Mutation(POSITIVES, "if (r >= input.p) return;\n", "if (r + 1 >= input.p) return;\n"),
+    "shared memory of a tile is one short": Mutation(PAIRS, "Item tile[kTile];", "Item tile[kTile - 1];", (TILED,)),
     "positives beyond the capacity are written": Mutation(POSITIVES, "      if (place >= sink.capacity) return;\n", "\n"),
     "positives that were not found are read": Mutation(POSITIVES, "if (place >= status->found) {", "if (false) {"),
     "-1 is a place to scatter to": Mutation(TERMS, "gradients.logits.data && tables.index[r] >= 0", "gradients.logits.data"),
@@ -121,12 +89,13 @@ BOUNDS = {
 
 WIDTHS = {
     "logits are counted in 32 bits": Mutation(
-        TILED,
-        "int64_t j = int64_t{blockIdx.x} * kThreads + threadIdx.x;\n  const bool negative",
-        "int64_t j = static_cast<int>(blockIdx.x * kThreads + threadIdx.x);\n  const bool negative",
+        LAUNCH,
+        "return int64_t{blockIdx.x} * kThreads + threadIdx.x;",
+        "return static_cast<int>(blockIdx.x * kThreads + threadIdx.x);",
+        (TILED,),
     ),
     "parts begin at 32 bits": Mutation(
-        TILED, "begin = blockIdx.y * part_size;", "begin = static_cast<int>(blockIdx.y * part_size);"
+        TILED, "begin = blockIdx.y * parts.size;", "begin = static_cast<int>(blockIdx.y * parts.size);"
     ),
     "flat indices have 32 bits": Mutation(
         POSITIVES,
@@ -143,26 +112,35 @@ WIDTHS = {
         "labels.h", "const int64_t row = i / labels.classes;", "const int64_t row = int(i) / int(labels.classes);", (TILED,)
     ),
     "a grid is cut to 32 bits": Mutation(
-        "cuda/launch.h", "  if (blocks > INT_MAX)\n", "  if (false)\n", (POSITIVES, TERMS, TILED)
+        LAUNCH,
+        "  if (blocks > INT_MAX)\n",
+        "  if (false)\n",
+        (POSITIVES, TERMS, TILED, "cuda/parts.cu", "cuda/sort_errors.cu", "cuda/build_tables.cu"),
     ),
 }
 
 MATHEMATICS = {
-    "the step's sign is swapped": Mutation(TILED, "step(h, column[k], s_i)", "step(h, s_i, column[k])"),
-    "a positive's own step is counted": Mutation(TILED, "if (base + t == i) continue;", "if (false) continue;"),
-    "a positive's own rank is weighed by a half": Mutation(
-        TILED, "base + t == k ? 1.0 : step(h, s_k, row[t])", "step(h, s_k, row[t])"
+    "the step's sign is swapped": Mutation(
+        TILED, "sum += weight_of<kSkewed>(step(positives.h, s_j, s_i)", "sum += weight_of<kSkewed>(step(positives.h, s_i, s_j)"
     ),
-    "a positive's own weight is summed": Mutation(TILED, "if (base + t != i) sum +=", "sum +="),
-    "the product of pairs is not transposed": Mutation(TILED, "transposed ? -1.0 : 1.0", "1.0"),
+    "a positive's own step is counted": Mutation(TILED, "if (k == i) return;", "if (false) return;"),
+    "a positive's own rank is weighed by a half": Mutation(
+        TILED, "i == k ? 1.0 : step(positives.h, s_k, s_i)", "step(positives.h, s_k, s_i)"
+    ),
+    "a positive's own weight is summed": Mutation(TILED, "if (k != i) sum +=", "sum +="),
+    "the product of pairs is not transposed": Mutation(TILED, "kTransposed ? step(", "false ? step("),
     "errors are driven at the place of the score": Mutation(TERMS, "drive.errors[drive.place[r]]", "drive.errors[r]"),
-    "the spread has no skew": Mutation(TILED, "weight_of<kSkewed>(step(h, s_j, row[t]), skew)", "step(h, s_j, row[t])"),
-    "the norms have no skew": Mutation(TILED, "weight_of<kSkewed>(step(h, column[k], s_i), skew)", "step(h, column[k], s_i)"),
+    "the spread has no skew": Mutation(
+        TILED, "weighted(weight_of<kSkewed>(step(positives.h, s_j, s_i), input.skew)", "weighted(step(positives.h, s_j, s_i)"
+    ),
+    "the norms have no skew": Mutation(
+        TILED, "sum += weight_of<kSkewed>(step(positives.h, s_j, s_i), input.skew)", "sum += step(positives.h, s_j, s_i)"
+    ),
     "shares are sent at eps": Mutation("losses.h", "n_fp > eps ? error / (z", "n_fp >= eps ? error / (z", (TERMS,)),
     "gradients are sent at eps": Mutation("losses.h", "n_fp > eps ? -error / z", "n_fp >= eps ? -error / z", (TERMS,)),
     "an infinite weight times no step is NaN": Mutation("step.h", "h > 0 ? h * weight : 0.0", "h * weight", (TILED,)),
     "equal infinities do not tie": Mutation("step.h", "s_j == s_i ? 0.0 : s_j - s_i", "s_j - s_i", (TILED,)),
-    "ties ascend by flat index": Mutation(POSITIVES, "const int64_t place = p - 1 - r;", "const int64_t place = r;"),
+    "ties ascend by flat index": Mutation(POSITIVES, "const int64_t place = input.p - 1 - r;", "const int64_t place = r;"),
     "-0.0 sorts below 0.0": Mutation(KEYS, "score == 0 ? 0.0 : score", "score", units=(POSITIVES,)),
     "a scan forgets the chunks before": Mutation(
         BLOCK, "prefix = operation(carry, operation", "prefix = operation(T(), operation", units=(TERMS,)
@@ -175,20 +153,20 @@ REPORTS = {
     "an impossible label is not reported": Mutation(POSITIVES, "if (invalid) raise(&status->invalid);", ""),
     "status is raised without an atomic": Mutation(
         "cuda/array.cuh",
-        "atomicExch(reinterpret_cast<unsigned long long*>(flag), 1ULL);",
-        "*flag = 1;",
+        "atomicOr(reinterpret_cast<unsigned long long*>(field), flags);",
+        "*field = flags;",
         (TILED,),
     ),
     "status is not reset": Mutation(
         POSITIVES,
-        '  check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");\n  if (input.n)\n',
-        "  if (input.n)\n",
+        '  check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");\n  select(work, input, input.p',
+        "  select(work, input, input.p",
     ),
     "a wrong number of positives is not reported": Mutation(TERMS_HEADER, " || status.found != p ?", " ?", units=(TERMS,)),
     "ranks are not poisoned": Mutation(TERMS_HEADER, "rank + poison", "rank", units=(TERMS,)),
     "the positives' gradients are not poisoned": Mutation(TERMS_HEADER, "eps, z) + poison;", "eps, z);", units=(TERMS,)),
-    "the others' gradients are not poisoned": Mutation(TILED, "(sum + *poison) * load_scalar", "sum * load_scalar"),
-    "ignored logits get no gradient": Mutation(TILED, "if (j < n) store(gradient", "if (j < n && negative) store(gradient"),
+    "the others' gradients are not poisoned": Mutation(TILED, "(sum + *tables.poison) * load_scalar", "sum * load_scalar"),
+    "ignored logits get no gradient": Mutation(TILED, "if (j >= input.n) return;", "if (j >= input.n || !negative) return;"),
 }
 
 FIND, SORT, TABLES, COUNT, SPREAD, LOSSES = (
@@ -203,7 +181,7 @@ def in_sorted(file: str, old: str, new: str) -> Mutation:
 
 def no_sorted_barrier(file: str, call: str) -> Mutation:
     """Without the barrier before a call."""
-    return in_sorted(file, "      __syncthreads();\n      " + call, "      " + call)
+    return in_sorted(file, BARRIER + "    " + call, "    " + call)
 
 
 SORTED = {
@@ -215,24 +193,26 @@ SORTED = {
     ),
     "sorted: bins are not zeroed": in_sorted(COUNT, "record[1] = record[2] = record[3] = 0;", "record[1] = record[2] = 0;"),
     "sorted: no barrier before the bins are added up": in_sorted(
-        COUNT, "plan, starts, own, status);\n      __syncthreads();", "plan, starts, own, status);"
+        COUNT, "plan, starts, own, status);\n" + BARRIER, "plan, starts, own, status);\n"
     ),
     "sorted: a bin too few is zeroed": in_sorted(
         COUNT,
-        "m < segments; m += kBlock) {\n        uint32_t* record",
-        "m < segments - 1; m += kBlock) {\n        uint32_t* record",
+        "m < segments; m += kStreamThreads) {\n      uint32_t* record",
+        "m < segments - 1; m += kStreamThreads) {\n      uint32_t* record",
     ),
     "sorted: what a warp holds is forgotten": in_sorted(COUNT, "  held.release(bins);\n", ""),
     "sorted: a warp holds what lies below its segment": in_sorted(COUNT, "begin = bins.upper(m - 1);", "begin = bins.upper(0);"),
     "sorted: scores above all knots are not limited": in_sorted(COUNT, "        limit(plan.high, s[u]);\n", ""),
-    "sorted: no barrier before the tables of count are read": no_sorted_barrier(COUNT, "count_narrow<T>(logits"),
-    "sorted: no barrier before the tables are read": no_sorted_barrier(SPREAD, "spread_narrow<T>(logits"),
+    "sorted: no barrier before the tables of count are read": no_sorted_barrier(COUNT, "count_narrow<T>(input"),
+    "sorted: no barrier before the tables are read": no_sorted_barrier(SPREAD, "spread_narrow<T>(input"),
     "sorted: the rest behind the tiles is left out": in_sorted(
-        SPREAD, "i = 4 * vectors + int64_t{blockIdx.x} * kBlock + threadIdx.x; i < n;", "i = n; i < n;"
+        SPREAD, "sweep_grid<kStreamThreads>(4 * vectors, input.n", "sweep_grid<kStreamThreads>(input.n, input.n"
     ),
-    "sorted: ignored logits are spread over": in_sorted(SPREAD, "    if (plan.reads_labels) drop_others(labels, v, s);\n", ""),
+    "sorted: ignored logits are spread over": in_sorted(
+        SPREAD, "    if (plan.reads_labels) drop_others(input.labels, v, s);\n", ""
+    ),
     "sorted: ignored labels are not reported": in_sorted(FIND, "any_ignored |= mark == Mark::kIgnored;", ""),
-    "sorted: positives beyond the capacity are listed": in_sorted(FIND, "if (place < capacity)", "if (place >= 0)"),
+    "sorted: positives beyond the capacity are listed": in_sorted(FIND, "if (slot < search.capacity)", "if (slot >= 0)"),
     "sorted: positives stay in the bins": in_sorted(
         TABLES, "if (!plan.reads_labels) floats.take_out", "if (false) floats.take_out"
     ),
@@ -257,83 +237,76 @@ SORTED = {
     "sorted: ties of knots and positives are not passed": in_sorted(TABLES, "x[k] + shift == own ?", "false ?"),
     "sorted: a cell skips one knot too many": in_sorted(TABLES, "      if (s.cell >= c) return;\n", ""),
     "sorted: one block of knots too few": in_sorted(
-        TABLES, "std::max(input.p, runs) + kKnotThreads - 1)", "std::max(input.p, runs))"
+        TABLES, "per_item(std::max(input.p, runs),", "per_item(std::max(input.p, runs) - kKnotThreads + 1,"
     ),
     "sorted: driven errors do not reach the tables": in_sorted(
         "cuda/backend.cu", "  if (is_sorted_form(input)) sorted::drive(input, tables, stream_);\n", ""
     ),
     "sorted: tables stay in positions": in_sorted(LOSSES, "slope *= position.scale;", ""),
     "sorted: errors at the place of the score": in_sorted(
-        LOSSES, "error_gradient[sums.place[i]] = spread", "error_gradient[i] = spread"
+        LOSSES, "error_gradient[sums.place[i]] = steps", "error_gradient[i] = steps"
     ),
 }
 
 SORT = "cuda/sort_errors.cu"
 
 SORT_ERRORS = {
-    "sort errors: no barrier after a tile of sums is stored": no_barrier(
-        SORT, "    label[threadIdx.x] = k < p ? errors.label[k] : 0.0;\n"
+    **dict(
+        zip(
+            ("sort errors: no barrier after a tile is stored", "sort errors: no barrier before the next tile"),
+            no_barriers_of_pairs(SORT),
+            strict=True,
+        )
     ),
-    "sort errors: no barrier before the next tile of sums": no_barrier(
-        SORT, barrier="    __syncthreads();  // before the next tile overwrites what is being read\n"
-    ),
-    "sort errors: no barrier after a tile of shares is stored": no_barrier(
-        SORT, "    weight[threadIdx.x] = i < p ? errors.share[i] : 0.0;\n"
-    ),
-    "sort errors: no barrier before the next tile of shares": no_barrier(SORT, after="  }\n  sum = warp_sum(sum);"),
-    "sort errors: one label too many is gathered": Mutation(SORT, "if (r < p) label[r]", "if (r <= p) label[r]"),
-    "sort errors: -1 is a place to gather from": Mutation(SORT, "at[r] >= 0 ? load(labels, at[r]) : 0.0", "load(labels, at[r])"),
-    "sort errors: one error too many is written": Mutation(
-        SORT, "if (lane != 0 || i >= p) return;", "if (lane != 0 || i > p) return;"
-    ),
+    "sort errors: one label too many is gathered": Mutation(SORT, "if (r < p) errors.label[r]", "if (r <= p) errors.label[r]"),
+    "sort errors: -1 is a place to gather from": Mutation(SORT, "errors.label_at[r] >= 0 ? load(", "true ? load("),
+    "sort errors: one error too many is written": Mutation(SORT, "% 32 != 0 || i >= p) return;", "% 32 != 0 || i > p) return;"),
     "sort errors: one gradient too many is written": Mutation(
-        SORT, "if (lane == 0 && k < p) gradient[k]", "if (lane == 0 && k <= p) gradient[k]"
+        SORT, "k < p) output.tables.error_gradient[k]", "k <= p) output.tables.error_gradient[k]"
     ),
     "sort errors: a tile too many is passed over": Mutation(
-        SORT, "score[min(base + kBlock, p) - 1], lowest)", "score[base], lowest)"
+        SORT, "score[min(begin + kSortThreads, p) - 1], score", "score[begin], score"
     ),
-    "sort errors: a tile too few is spread": Mutation(SORT, "step(h, highest, score[base]) > 0", "base == 0"),
-    "sort errors: the step's sign is swapped": Mutation(SORT, "step(h, column[t], s_i)", "step(h, s_i, column[t])"),
-    "sort errors: equal labels are sent a share": Mutation(SORT, "label[t] > y_k", "label[t] >= y_k"),
+    "sort errors: a tile too few is spread": Mutation(SORT, "step(h, highest, score[end]) > 0", "false"),
+    "sort errors: the step's sign is swapped": Mutation(SORT, "step(h, k.score, s_i)", "step(h, s_i, k.score)"),
+    "sort errors: equal labels are sent a share": Mutation(SORT, "i.label > y_k", "i.label >= y_k"),
     "sort errors: equal labels are lower ones": Mutation(
         "losses.h", "difference < 0 ? 0.0 : h", "difference <= 0 ? 0.0 : h", (SORT,)
     ),
-    "sort errors: the loss is not poisoned": Mutation(SORT, "static_cast<double>(p) + *poison);", "static_cast<double>(p));"),
-    "sort errors: one block too few": Mutation(SORT, "sum_sort_errors<<<blocks,", "sum_sort_errors<<<std::max(1u, blocks - 1),"),
+    "sort errors: the loss is not poisoned": Mutation(
+        SORT, "static_cast<double>(p) + *output.tables.poison);", "static_cast<double>(p));"
+    ),
+    "sort errors: one block too few": Mutation(
+        SORT, "per_item(input.p, kSortThreads", "per_item(std::max<int64_t>(1, input.p - kRows), kSortThreads"
+    ),
     "sort errors: a positive counts itself by 1": Mutation("losses.h", "rank_pos - 1 + tie + n_fp", "rank_pos + n_fp", (TERMS,)),
 }
 
+LESS = "per_item(std::max<int64_t>(1, input.p - kThreads))"
+
 LAUNCHES = {
-    "one block of logits too few": Mutation(
-        TILED, "kernel<<<grid_for(input.n),", "kernel<<<std::max(1u, grid_for(input.n) - 1),"
-    ),
+    "one block of logits too few": Mutation(TILED, "per_item(input.n)", "per_item(std::max<int64_t>(1, input.n - kThreads))"),
     "one block of weights too few": Mutation(
-        TILED, "pair_product_kernel<<<grid_for(input.p),", "pair_product_kernel<<<std::max(1u, grid_for(input.p) - 1),"
+        TILED, "per_item(input.p), stream, Positives(input, tables), place", f"{LESS}, stream, Positives(input, tables), place"
     ),
-    "one block of driven errors too few": Mutation(
-        TERMS, "drive_errors<<<grid_for(input.p),", "drive_errors<<<std::max(1u, grid_for(input.p) - 1),"
-    ),
-    "one block of positives too few": Mutation(
-        TILED, "sum_pairs<<<grid_for(input.p),", "sum_pairs<<<std::max(1u, grid_for(input.p) - 1),"
-    ),
+    "one block of driven errors too few": Mutation(TERMS, "drive_errors, per_item(input.p)", f"drive_errors, {LESS}"),
+    "one block of positives too few": Mutation(TILED, "sum_pairs, per_item(input.p)", f"sum_pairs, {LESS}"),
     "one part too few": Mutation(
-        TILED, "static_cast<unsigned>(parts));", "static_cast<unsigned>(std::max<int64_t>(1, parts - 1)));"
+        TILED, "static_cast<unsigned>(parts.count))", "static_cast<unsigned>(std::max<int64_t>(1, parts.count - 1)))"
     ),
     "parts are one tile short": Mutation(
         TILED,
-        "blocks_for((input.n + parts - 1) / parts) * kThreads;",
-        "(blocks_for((input.n + parts - 1) / parts) - 1) * kThreads;",
+        "blocks_for((input.n + count - 1) / count) * kThreads;",
+        "(blocks_for((input.n + count - 1) / count) - 1) * kThreads;",
     ),
     "more threads than the kernel is written for": Mutation(
-        TERMS, "terms_kernel<<<1, threads_for(input.p),", "terms_kernel<<<1, 2 * kOneBlock,"
+        TERMS, "terms_kernel, one_block(input.p)", "terms_kernel, Shape{1, 2 * kMostThreads}"
     ),
-    "the default stream": Mutation(
-        TILED, "sum_parts<<<grid_for(p), kThreads, 0, stream>>>", "sum_parts<<<grid_for(p), kThreads>>>"
-    ),
+    "the default stream": Mutation(TILED, "sum_parts, each, stream", "sum_parts, each, nullptr"),
     "workspace for half the partial sums": Mutation(
         TILED,
-        "static_cast<size_t>(part_count(input) * input.p) * sizeof(double);",
-        "static_cast<size_t>(part_count(input) * input.p) * sizeof(float);",
+        "static_cast<size_t>(Parts(input, nullptr).count * input.p) * sizeof(double);",
+        "static_cast<size_t>(Parts(input, nullptr).count * input.p) * sizeof(float);",
     ),
 }
 

@@ -359,7 +359,7 @@ def test_repr_shows_the_balance():
 @pytest.mark.parametrize(
     ("error", "options", "words"),
     [
-        (ValueError, {"balance": "auto"}, "balance must be one of 'self', got 'auto'"),
+        (ValueError, {"balance": "auto"}, "balance must be one of 'self', 'value', got 'auto'"),
         (ValueError, {"balance": -1.0}, "balance must be finite and >= 0, got -1.0"),
         (TypeError, {"balance": [1.0]}, "balance must be a number, got list"),
         (ValueError, {"epoch_length": 9}, "epoch_length must be None unless balance is 'self', got 9"),

@@ -18,8 +18,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 import alrp_cuda
-from alrp_cuda import _C, ops
+from alrp_cuda import native
 from alrp_cuda.distributed import scale_for_ddp, traffic
+from alrp_cuda.inputs import ALGORITHMS
 
 every_loss = pytest.mark.parametrize("name", LOSSES)
 every_algorithm = pytest.mark.parametrize("algorithm", ["tiled", "sorted"])
@@ -191,11 +192,15 @@ def test_ranks_find_what_one_process_finds_in_every_case(pool, size, algorithm, 
 @pytest.mark.parametrize("backend", backends())
 def test_positions_go_by_the_logits_of_all_ranks(backend):
     """Sums of 2^31 positions fit only where these are coarser by 2^3 than those of 2^28."""
-    logits, targets, _ = (Fast(backend, "sorted").put(t) for t in dealt(FEW[0].build(), 2, "uneven")[0])
-    call = logits, targets, _C.TargetLayout(0, 0), 1.0, ops.ALGORITHMS.index("sorted"), 1.0
-    _, score, index, status = _C.find_positives(backend, _C.Problem(*call), 3)
-    problems = [_C.Problem(*call, others) for others in (0, (1 << 31) - len(logits))]
-    few, many = (_C.count_part(backend, problem, False, index, score, status)[1][:-1].view(-1, 4) for problem in problems)
+    losses = Fast(backend, "sorted")
+    logits, targets, _ = (losses.put(t) for t in dealt(FEW[0].build(), 2, "uneven")[0])
+    call = 0, 0, False, 1.0, ALGORITHMS.index("sorted"), 1.0
+    with losses.running():
+        extension = native._C
+        _, score, index, status = extension.find_positives(logits, targets, extension.Call(*call), 3)
+        calls = [extension.Call(*call, others) for others in (0, (1 << 31) - len(logits))]
+        parts = [extension.count_part(logits, targets, call, index, score, status)[1] for call in calls]
+    few, many = (part[:-1].view(-1, 4) for part in parts)
     assert torch.equal(few[:, 3], many[:, 3])
     inner = few[2:6].double() @ torch.tensor([1.0, 2.0**48, 0, 0], dtype=torch.float64).to(few.device)
     coarser = many[2:6].double() @ torch.tensor([8.0, 2.0**51, 0, 0], dtype=torch.float64).to(few.device)
@@ -447,9 +452,8 @@ def test_every_backend_sums_in_parts(backend, skew, algorithm):
 
     def call(rank, group, parts):
         logits, targets, _ = parts[rank]
-        options = {"skew": skew, "algorithm": algorithm, "backend": backend, "group": group}
         logits = logits.clone().requires_grad_()
-        loss = alrp_cuda.error_driven_loss(logits, targets, ap, **options)
+        loss = Fast(backend, algorithm).error_driven_loss(logits, targets, ap, skew=skew, group=group)
         return {"loss": loss.detach(), "d_logits": torch.autograd.grad(loss, logits)[0]}
 
     got = joined(raised(run_ranks(3, lambda rank, group: call(rank, group, parts))))

@@ -97,3 +97,16 @@ def test_examples_on_pages(page, tmp_path, monkeypatch):
     test = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, page, page, 0)
     assert test.examples
     assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_the_way_of_a_call_names_what_there_is():
+    """Each row of docs/a-call.md: files, and names that they define or hold."""
+    rows = re.findall(r"^\| (`[^|]*`) \| (`[^|]*`) \|", (DOCS / "a-call.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 9
+    for files, names in rows:
+        first, *others = re.findall(r"`([^`]+)`", files)
+        path = (PACKAGE.parent if first.startswith("alrp_cuda/") else DOCS.parent) / first  # the package may be installed
+        paths = [path, *(path.with_name(other) for other in others)]
+        text = "".join(each.read_text() for each in paths)
+        for name in re.findall(r"`([^`]+)`", names):
+            assert re.search(rf"\b{name}\b", text), f"{name} is not in {files}"

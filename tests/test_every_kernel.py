@@ -8,7 +8,7 @@ import torch
 from cases import Case, Labels, expected
 from compare import BOUND, assert_near, assert_same_loss
 from conftest import backends
-from emulated import EmulatedKernels, library, registered
+from emulated import EmulatedDevice, library
 from emulator import missing_requirement
 from emulator.library import readable_name
 from implementations import LOSSES, Fast, Reference, evaluate
@@ -140,11 +140,10 @@ def test_numbers_are_right(backend, call):
 @pytest.mark.skipif(bool(missing_requirement()), reason=f"emulated device: {missing_requirement()}")
 def test_these_calls_meet_every_kernel():
     """By the launches: where these do not depend on values, no block runs."""
-    kernels = EmulatedKernels()
-    with registered(kernels) as backend:
-        for call in CALLS:
-            kernels.only_blocks = None if call.launches_depend_on_values else {".": ()}
-            call.run(backend)
-    met = {name for session in kernels.sessions for name, _ in session.launches}
+    device = EmulatedDevice()
+    for call in CALLS:
+        device.only_blocks = None if call.launches_depend_on_values else {".": ()}
+        call.run(device)
+    met = {name for session in device.sessions for name, _ in session.launches}
     every = {readable_name(name) for module in library().modules.values() for name in module.kernels}
     assert {name for name in every if name.startswith("alrp::")} <= met

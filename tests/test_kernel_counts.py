@@ -8,11 +8,10 @@ from functools import cache
 
 import pytest
 import torch
-from emulated import EmulatedKernels, register
+from emulated import EmulatedDevice
 from emulator import Schedule, missing_requirement
-from implementations import continuous
+from implementations import Fast, continuous
 
-import alrp_cuda
 from bench.costs.inputs import Case
 
 pytestmark = pytest.mark.skipif(bool(missing_requirement()), reason=f"emulated device: {missing_requirement()}")
@@ -21,10 +20,8 @@ SMALL, LARGE, TARGET = 131_072, 262_144, 1_000_000  # each fills the emulated de
 
 
 @cache
-def kernels():
-    counting = EmulatedKernels(schedule=Schedule())
-    register("emulated, counting", counting)
-    return counting
+def device():
+    return EmulatedDevice(schedule=Schedule())
 
 
 def problem(regime, n, p):
@@ -39,23 +36,21 @@ def problem(regime, n, p):
 @cache
 def passes(regime, n, p):
     """The sessions of forward and backward."""
-    kernels().sessions.clear()
+    device().sessions.clear()
     scores, labels, errors = problem(regime, n, p)
-    output = alrp_cuda.alrp_loss(
-        scores.requires_grad_(), labels, errors.requires_grad_(), backend="emulated, counting", algorithm="sorted"
-    )
+    output = Fast(device(), "sorted").alrp_loss(scores.requires_grad_(), labels, errors.requires_grad_())
     (output.cls + output.loc).backward()
-    forward, backward = kernels().sessions
+    forward, backward = device().sessions
     return forward, backward
 
 
 def test_rank_and_sort_waits_for_nothing():
-    kernels().sessions.clear()
+    device().sessions.clear()
     scores, labels, errors = problem("dense", 16_384, 500)
     targets = continuous(scores, labels, errors)
-    out = alrp_cuda.rank_sort_loss(scores.requires_grad_(), targets, num_positives=500, backend="emulated, counting")
+    out = Fast(device(), "auto").rank_sort_loss(scores.requires_grad_(), targets, num_positives=500)
     (out.rank + out.sort).backward()
-    forward, backward = kernels().sessions
+    forward, backward = device().sessions
     assert forward.counters.launches + forward.counters.memsets <= 9
     assert backward.counters.launches + backward.counters.memsets <= 2
     for session in (forward, backward):

@@ -1,26 +1,30 @@
 """The launches of csrc/cuda at sizes that no emulator runs through: their grids, and what lies beyond 2^31 elements."""
 
-import ctypes
 import math
+import mmap
+import struct
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from emulated import SOURCES, EmulatedKernels, library
-from emulated.structures import Array, Gradients, Input, Labels, Output, Spec, Tables
-from emulator import EmulatorError, Module, Schedule, missing_requirement
+from emulated import SOURCES, EmulatedDevice, empty_state, extension, state_views
+from emulated.device import EmulatedCall
+from emulator import Schedule, missing_requirement
 from mutations import Mutation
 from torch import Tensor
 
-from alrp_cuda import _C
+from alrp_cuda import native
 
 pytestmark = pytest.mark.skipif(bool(missing_requirement()), reason=f"emulated device: {missing_requirement()}")
 
 THREADS = 256
 GREATEST_GRID = 2**31 - 1
+MAP_NORESERVE = 0x4000  # which Python 3.11 does not name
 SCHEDULE = Schedule(races="shared", count_warps=False)
-NOWHERE = 1 << 40  # an address that nobody may touch
+TILED, SORTED = 0, 1
+ALRP, AP = 0, 2
+DELTA = 1.0
+FLAT = 0, 0, False, DELTA  # one label a logit
 
 
 # ---- shapes
@@ -34,29 +38,23 @@ def sources() -> tuple[Path, ...]:
 
 def shapes(n: int, p: int, sources: tuple[Path, ...] = SOURCES) -> dict[str, tuple[int, int, int]]:
     """The grids of our own kernels in both passes of the smooth aLRP Loss; none of their blocks runs."""
-    lib = library(sources=sources)
-    status, workspace_bytes = torch.zeros(3, dtype=torch.int64), ctypes.c_size_t()
-    array, tables = Array(NOWHERE, 0), Tables(*[NOWHERE] * 6)
-    labels = Labels(NOWHERE, 1, 1, 1)
-    problem = Input(array, n, labels, p, 1.0, 0, 1.0)
-    with lib.session(SCHEDULE, only_blocks={".": ()}) as s:
-        s.register(status)
-        problems = [lib.dll.alrp_workspace_bytes(problem, workspace_bytes)]
-        workspace = memory(workspace_bytes.value, torch.uint8)  # CUB's sort clears a part of it
-        s.register(workspace)
-        output = Output(0, NOWHERE, NOWHERE, NOWHERE, NOWHERE, tables, status.data_ptr())
-        gradients = Gradients(array, NOWHERE, array, NOWHERE)
-        problems.append(lib.dll.alrp_forward(problem, Spec(0, 1e-5, array), output, workspace.data_ptr(), 1))
-        problems.append(lib.dll.alrp_backward(problem, tables, gradients, 1))
-    for problem in filter(None, problems):
-        raise RuntimeError(problem.decode())
-    return {name.rsplit("::", 1)[-1].partition("<")[0]: g.grid for name, g in s.launches if name.startswith("alrp::")}
+    device = EmulatedDevice(schedule=SCHEDULE, sources=sources, only_blocks={".": ()})
+    logits, targets = (memory(n, dtype) for dtype in (torch.float16, torch.uint8))
+    with device:
+        loss = native.operators.ranking_loss
+        cls, loc, _, state = loss([logits], [targets], memory(p, torch.float32), *FLAT, TILED, ALRP, 1e-5, None, [], [], True)
+        backward = native.operators.ranking_gradients
+        backward([logits], [targets], *FLAT, TILED, 1.0, [], [], p, state, True, cls, loc, torch.float32)
+    launches = [launch for session in device.sessions for launch in session.launches]
+    return {name.rsplit("::", 1)[-1].partition("<")[0]: g.grid for name, g in launches if name.startswith("alrp::")}
 
 
 def memory(size: int, dtype: torch.dtype) -> Tensor:
     """Zeros that take memory only where they are touched."""
-    storage = np.zeros(size * dtype.itemsize, np.uint8)
-    return torch.from_numpy(storage).view(dtype)
+    if size == 0:
+        return torch.zeros(0, dtype=dtype)
+    mapped = mmap.mmap(-1, size * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE)
+    return torch.frombuffer(mapped, dtype=dtype)
 
 
 LENGTHS = [1, 255, 256, 257, 8191, 8192, 8193, 2**31 - 1, 2**31 + 5, 2**32 + 1, 2**35, GREATEST_GRID * THREADS]
@@ -86,16 +84,11 @@ def test_more_than_a_grid_holds_is_refused(sources, n):
 
 FAR = 2**31
 N = FAR + 1000
-DELTA = 1.0
 LABELS = [torch.int8, torch.uint16, torch.float32, torch.int64]
 
 
 def step(x: Tensor) -> Tensor:
     return (x.double() / (2 * DELTA) + 0.5).clamp(0, 1)
-
-
-def layout(classes: int = 0, background: int = 0) -> _C.TargetLayout:
-    return _C.TargetLayout(classes, background)
 
 
 def far_scores(dtype: torch.dtype) -> Tensor:
@@ -118,13 +111,11 @@ def test_gradients_beyond_two_to_the_31(sources, dtype, targets_dtype, classes):
         targets[FAR // classes] = 5
     else:
         targets[where] = 1
-    index, share, gradient, poison = torch.tensor([where]), 0.25, -0.75, 0.0
-    tables = torch.tensor([0.1, share, gradient, poison], dtype=torch.float64)
+    share, gradient = 0.25, -0.75
     first, last = FAR // THREADS, (N - 1) // THREADS
-    kernels = EmulatedKernels(schedule=SCHEDULE, sources=sources, only_blocks={"spread_tiled": [0, first, first + 1, last]})
-    grad = memory(N, dtype)
-    problem = _C.Problem(logits, targets, layout(classes, classes), DELTA, 0)
-    kernels.backward(problem, index, tables, torch.tensor(2.0), None, grad, None)
+    device = EmulatedDevice(schedule=SCHEDULE, sources=sources, only_blocks={"spread_tiled": [0, first, first + 1, last]})
+    call = classes, classes, False, DELTA, TILED
+    grad = backward(device, logits, targets, call, state_of(where, share, gradient))
     want = 2 * share * step(logits[FAR:].double() - 0.1)
     want[where - FAR] = 2 * gradient
     want = want.to(dtype)
@@ -133,12 +124,21 @@ def test_gradients_beyond_two_to_the_31(sources, dtype, targets_dtype, classes):
     assert torch.equal(grad[:THREADS], torch.full((THREADS,), 2 * share * 0.45, dtype=dtype))
 
 
-def count_tiled(sources: tuple[Path, ...]) -> tuple[Module, str]:
-    for module in library(sources=sources).modules.values():
-        for kernel in module.kernels:
-            if "count_tiledILb0E" in kernel:  # without a skew
-                return module, kernel
-    raise AssertionError("csrc/cuda has no kernel count_tiled")
+def state_of(index: int, share: float, gradient: float) -> Tensor:
+    """The state of a pass with one positive, whose score is 0.1."""
+    state = empty_state(1)
+    views = state_views(state, 1)
+    views["index"][0], views["score"][0], views["share"][0], views["gradient"][0] = index, 0.1, share, gradient
+    return state
+
+
+def backward(device: EmulatedDevice, logits: Tensor, targets: Tensor, call: tuple, state: Tensor) -> Tensor:
+    """The gradient of the logits for an incoming one of 2."""
+    with device:
+        gradients = native.operators.ranking_gradients
+        two = torch.tensor(2.0)
+        (grad,), _ = gradients([logits], [targets], *call, 1.0, [], [], 1, state, False, two, None, torch.float32)
+    return grad
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
@@ -150,13 +150,22 @@ def test_count_beyond_two_to_the_31(sources, dtype, targets_dtype):
     scores = torch.tensor([0.1, 0.3], dtype=torch.float64)
     part_size, part = 1 << 23, FAR >> 23
     partial, status = torch.full((part + 1, 2), -1.0, dtype=torch.float64), torch.zeros(3, dtype=torch.int64)
-    module, kernel = count_tiled(sources)
+    device = EmulatedDevice(sources=sources)
+    with device:
+        called = extension().device.input_bytes(logits, targets, 2)
+    positives = struct.pack("Qqdd", scores.data_ptr(), 2, DELTA, 0.5 / DELTA)  # csrc/cuda/pairs.cuh
+    parts = struct.pack("qqQ", part + 1, part_size, partial.data_ptr())  # csrc/cuda/tiled.cu
+    module, kernel = next(
+        (m, k)
+        for m in device.library.modules.values()
+        for k in m.kernels
+        if "count_tiledILb0E" in k  # without a skew
+    )
 
     def launch():
-        labels = Labels.of(targets, (0, 0))
-        arguments = [bytes(Array.of(logits)), bytes(labels), N, scores, 2, np.array([DELTA, 0.5 / DELTA]).tobytes()]
-        arguments += [1.0, part_size, partial, status]
-        module.launch(kernel, (1, part + 1), THREADS, arguments, schedule=SCHEDULE, extra=[logits, targets], blocks=[part])
+        touched = [logits, targets, scores, partial]
+        arguments = [called, positives, parts, status]
+        module.launch(kernel, (1, part + 1), THREADS, arguments, schedule=SCHEDULE, extra=touched, blocks=[part])
 
     launch()
     negatives = torch.cat((logits[FAR : FAR + 5], logits[FAR + 6 :])).double()
@@ -176,22 +185,27 @@ def test_positives_beyond_two_to_the_31(sources):
     logits[0, 7], logits[-1, 5], logits[-1, 4] = 0.25, -1.5, 9.0
     targets = torch.full((rows,), classes, dtype=torch.int32)
     targets[0], targets[-1] = 7, 5
-    kernels = EmulatedKernels(schedule=SCHEDULE, sources=sources, only_blocks={"count_tiled": ()})
-    problem = _C.Problem(logits, targets, layout(classes, classes), DELTA, 0)
-    *_, index, tables, status = kernels.forward(problem, 2, 2, None, False, 1e-5)
-    assert index.tolist() == [FAR + 5, 7]
-    assert tables[:2].tolist() == [-1.5, 0.25]
-    assert status.tolist() == [2, 0, 0]
+    device = EmulatedDevice(schedule=SCHEDULE, sources=sources, only_blocks={"count_tiled": ()})
+    left = forward(device, logits, targets, (classes, classes, False, DELTA, TILED), 2)
+    assert left["index"].tolist() == [FAR + 5, 7]
+    assert left["score"].tolist() == [-1.5, 0.25]
+    assert left["status"].tolist() == [2, 0, 0]
 
 
-def test_scores_ascend_where_fewer_positives_are_found_than_told(sources):
+def forward(device: EmulatedDevice, logits: Tensor, targets: Tensor, call: tuple, p: int) -> dict[str, Tensor]:
+    """What AP Loss leaves."""
+    with device:
+        *_, state = native.operators.ranking_loss([logits], [targets], None, *call, AP, 1e-5, p, [], [])
+    return state_views(state, p)
+
+
+def test_scores_ascend_where_fewer_positives_are_found_than_given(sources):
     logits, targets = torch.tensor([3.0, -1.0, 2.0]), torch.tensor([1, 0, 1])
-    kernels = EmulatedKernels(schedule=SCHEDULE, sources=sources)
-    *_, index, tables, status = kernels.forward(_C.Problem(logits, targets, layout(), DELTA, 1), 4, 2, None, False, 1e-5)
-    score = tables[-1 - 3 * 4 :][:4]
-    assert status.tolist() == [2, 0, 0]
-    assert index.tolist() == [2, 0, -1, -1]
-    assert score.tolist() == [2, 3, math.inf, math.inf]
+    device = EmulatedDevice(schedule=SCHEDULE, sources=sources)
+    left = forward(device, logits, targets, (*FLAT, SORTED), 4)
+    assert left["status"].tolist() == [2, 0, 0]
+    assert left["index"].tolist() == [2, 0, -1, -1]
+    assert left["score"].tolist() == [2, 3, math.inf, math.inf]
 
 
 def test_labels_beyond_two_to_the_31_are_refused_where_cub_counts_in_32_bits():
@@ -200,11 +214,15 @@ def test_labels_beyond_two_to_the_31_are_refused_where_cub_counts_in_32_bits():
         shapes(FAR, 1, mutation.sources())
 
 
-def test_beyond_the_end_is_noticed():
+def test_beyond_the_end_is_noticed(monkeypatch):
     """The control of the tests above: memory of so many elements has exact bounds too."""
+    register = EmulatedCall.register
+
+    def shortened(call, address, length, writable, name):
+        register(call, address, FAR + 5 if name == "targets" else length, writable, name)
+
     logits, targets = far_scores(torch.float16), memory(N, torch.int8)
-    kernels = EmulatedKernels(schedule=SCHEDULE, only_blocks={"spread_tiled": [FAR // THREADS]})
-    tables = torch.zeros(4, dtype=torch.float64)
-    problem = _C.Problem(logits, targets[: FAR + 5], layout(), DELTA, 0)
-    with pytest.raises(EmulatorError, match=r"out-of-bounds read of 1 bytes .* past the end of 'targets"):
-        kernels.backward(problem, torch.tensor([3]), tables, torch.tensor(1.0), None, memory(N, torch.float16), None)
+    device = EmulatedDevice(schedule=SCHEDULE, only_blocks={"spread_tiled": [FAR // THREADS]})
+    monkeypatch.setattr(EmulatedCall, "register", shortened)
+    with pytest.raises(RuntimeError, match=r"out-of-bounds read of 1 bytes .* past the end of 'targets"):
+        backward(device, logits, targets, (*FLAT, TILED), state_of(3, 0.0, 0.0))

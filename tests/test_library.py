@@ -29,22 +29,22 @@ def draw(n=60, p=9, seed=0, dtype=torch.float32, classes=0):
 # ---- opcheck
 
 
-def call_of_loss(dtype, loss, *, told, backend="cpu"):
+def call_of_loss(dtype, loss, *, told):
     logits, targets, errors = draw(dtype=dtype)
     continuous = loss == 5
     given = errors if loss == 0 else None
     labels = targets.to(dtype) if continuous else targets
-    return logits, labels, given, 0, 0, continuous, 1.0, -1, backend, loss, 1e-5, 9 if told else None, [], []
+    return [logits], [labels], given, 0, 0, continuous, 1.0, -1, loss, 1e-5, 9 if told else None, [], []
 
 
 def detached(values):
-    return [v.detach() if isinstance(v, torch.Tensor) else v for v in values]
+    return torch.utils._pytree.tree_map_only(torch.Tensor, torch.Tensor.detach, list(values))
 
 
 def call_of_gradients(logits, targets, errors):
-    *_, index, tables = OPS.ranking_loss(logits, targets, errors, 0, 0, False, 1.0, 1, "cpu", 0, 1e-5, None, [], [], True)
+    *_, state = OPS.ranking_loss([logits], [targets], errors, 0, 0, False, 1.0, 1, 0, 1e-5, None, [], [], True)
     one = torch.ones((), requires_grad=True)
-    return logits, targets, 0, 0, False, 1.0, 1, "cpu", 1.0, [], [], index, tables, one, one, torch.float32
+    return [logits], [targets], 0, 0, False, 1.0, 1, 1.0, [], [], 9, state, True, one, one, torch.float32
 
 
 class TestOpcheck:
@@ -57,8 +57,8 @@ class TestOpcheck:
     def test_ranking_loss_of_slices(self):
         logits, targets, errors = draw()
         sizes, counts = [20, 0, 40], [int(targets[:20].sum()), 0, int(targets[20:].sum())]
-        rest = 0, 0, False, 1.0, 1, "cpu", 0, 1e-5, None, sizes, counts
-        torch.library.opcheck(OPS.ranking_loss.default, (logits, targets, errors, *rest))
+        rest = 0, 0, False, 1.0, 1, 0, 1e-5, None, sizes, counts
+        torch.library.opcheck(OPS.ranking_loss.default, ([logits], [targets], errors, *rest))
 
     def test_ranking_gradients(self):
         call = call_of_gradients(*draw())
@@ -81,24 +81,27 @@ class TestOpcheck:
     @pytest.mark.parametrize("skew", [1.0, 2.0])
     def test_operators_of_the_framework(self, skew, told):
         logits, targets, _ = draw()
-        logits = logits.detach()
-        problem = targets, 0, 0, 1.0, 0, "cpu"
-        call = logits, *problem, skew, told, "num_positives"
-        torch.library.opcheck(OPS.ranking_sums.default, call)
-        sums, place, index, tables, _ = OPS.ranking_sums(*call)
+        problem = [logits.detach()], [targets], 0, 0, 1.0, 0
+        torch.library.opcheck(OPS.ranking_sums.default, (*problem, skew, told, "num_positives"))
+        sums, place, state, _ = OPS.ranking_sums(*problem, skew, told, "num_positives")
         errors, z = torch.rand(9, dtype=torch.float64), torch.tensor(9.0, dtype=torch.float64)
-        torch.library.opcheck(OPS.drive_errors.default, (logits, *problem, skew, index, tables, place, sums, errors, z, 1e-5))
+        torch.library.opcheck(OPS.drive_errors.default, (*problem, skew, state, place, sums, errors, z, 1e-5))
         weights = torch.rand(2, 9, dtype=torch.float64, requires_grad=True)
         for rest in ((False,), (True,), (False, 40)):
-            torch.library.opcheck(OPS.pair_product.default, (logits, *problem, index, tables, place, weights, *rest))
+            torch.library.opcheck(OPS.pair_product.default, (*problem, state, place, weights, *rest))
         value = torch.rand((), dtype=torch.float64, requires_grad=True)
-        call = logits.clone().requires_grad_(), value, *problem, skew, index, tables
+        call = [logits.clone().requires_grad_()], value, *problem[1:], skew, 9, state
         for others in ((), (40,)):
             torch.library.opcheck(OPS.error_driven.default, (*call, *others))
 
     def test_count_positives(self):
         logits, targets, _ = draw()
-        torch.library.opcheck(OPS.count_positives.default, (logits.detach(), targets, 0, 0, False, "cpu", [20, 40]))
+        torch.library.opcheck(OPS.count_positives.default, ([logits.detach()], [targets], 0, 0, False, [20, 40]))
+
+    def test_lists_hold_one_tensor(self):
+        logits, targets, errors = draw()
+        with pytest.raises(ValueError, match="logits must be a list of one tensor, got 2"):
+            OPS.ranking_loss([logits, logits], [targets], errors, 0, 0, False, 1.0, 1, 0, 1e-5, None, [], [])
 
     def test_every_operator_is_checked(self):
         registered = {name.removeprefix("alrp_cuda::") for name in torch._C._dispatch_get_all_op_names() if "alrp_cuda::" in name}
@@ -471,9 +474,3 @@ def test_modes_of_torch_function_see_the_operator():
         got = alrp(*arguments)
     assert OPS.ranking_loss.default in seen
     assert torch.equal(got, expected)
-
-
-def test_unknown_backend_of_an_operator_is_named():
-    logits, targets, errors = draw()
-    with pytest.raises(ValueError, match="backend must be one that was built or registered, got 'tpu'"):
-        OPS.ranking_loss(logits, targets, errors, 0, 0, False, 1.0, 1, "tpu", 0, 1e-5, None, [], [])

@@ -18,15 +18,15 @@ for algorithm in ("sorted", "tiled"):
 FAULTS = {
     "a race": (
         "thread",
-        "sorted.cpp",
-        "      const std::lock_guard lock(mutex);",
-        "      // ",
+        "bins.h",
+        "    const std::lock_guard lock(mutex);",
+        "    // ",
         "data race",
     ),
     "out of bounds": (
         "address",
         "cells.cpp",
-        "new T[cells.count + kAhead]",
+        "new T[cells.count + kSetAtOnce]",
         "new T[cells.count - 1]",
         "heap-buffer-overflow",
     ),

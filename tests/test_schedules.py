@@ -9,7 +9,7 @@ import pytest
 import torch
 from cases import Case, Labels, expected, pairwise
 from compare import assert_same_loss
-from emulated import MAIN_TARGET, TARGETS, EmulatedKernels, registered
+from emulated import MAIN_TARGET, TARGETS, EmulatedDevice
 from emulator import Schedule, missing_requirement
 from implementations import LOSSES, Fast, evaluate
 
@@ -92,7 +92,7 @@ def shifted(tensor: torch.Tensor) -> torch.Tensor:
     return storage[1:].view(tensor.shape)
 
 
-def results(backend: str, case: Case, loss: str, *, move=lambda tensor: tensor) -> dict[str, torch.Tensor]:
+def results(backend: str | EmulatedDevice, case: Case, loss: str, *, move=lambda tensor: tensor) -> dict[str, torch.Tensor]:
     data = case.build()
     tensors = (move(t) for t in (data.logits, data.targets, data.loc_errors))
     return evaluate(LOSSES[loss], Fast(backend, "tiled"), *tensors, **data.options)
@@ -101,8 +101,7 @@ def results(backend: str, case: Case, loss: str, *, move=lambda tensor: tensor) 
 @functools.cache
 def of_the_main_schedule(case: Case, loss: str) -> dict[str, torch.Tensor]:
     """What every schedule is to give: held to the reference, and to the CPU's kernels."""
-    with registered(EmulatedKernels()) as name:
-        got = results(name, case, loss)
+    got = results(EmulatedDevice(), case, loss)
     assert_same_loss(got, expected(case, loss), case.dtype, case.build().positive)
     assert_as_on_the_cpu(got, case, loss)
     return got
@@ -130,10 +129,9 @@ def bits(tensor: torch.Tensor) -> bytes:
 
 
 def assert_schedule_does_not_matter(run: Run) -> None:
-    kernels = EmulatedKernels(run.target, run.schedule)
-    with registered(kernels) as name:
-        got = results(name, run.case, run.loss, move=shifted if run.shifted else lambda tensor: tensor)
-    assert kernels.sessions
+    device = EmulatedDevice(run.target, run.schedule)
+    got = results(device, run.case, run.loss, move=shifted if run.shifted else lambda tensor: tensor)
+    assert device.sessions
     assert_same_bits(got, of_the_main_schedule(run.case, run.loss), "the main schedule's")
 
 

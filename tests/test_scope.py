@@ -129,21 +129,20 @@ def test_nan_score_shows_in_the_loss_and_in_its_image(losses, loss):
 def test_wide_and_narrow_images_meet(fast):
     """Images that choose their algorithm apart, under "auto"."""
     data = Case((4099, 67)).build()
-    choice = {"backend": fast.choice["backend"]}
     image = (torch.arange(data.logits.numel()) > 3000).long().reshape(data.logits.shape)
     for name, loss in LOSSES.items():
         got = evaluate(loss, fast, data.logits, data.targets, data.loc_errors, **shared(fast, image))
-        auto = type(fast)(choice["backend"], "auto")
+        auto = type(fast)(fast.backend, "auto")
         near = evaluate(loss, auto, data.logits, data.targets, data.loc_errors, **shared(fast, image))
         for key, value in near.items():
             assert_near(f"{name} {key}", value, got[key], BOUND[compute_dtype(torch.float32)])
 
 
-def test_modules_take_images(fast):
+def test_modules_take_images(algorithm):
     data = Case((257, 19), Labels(torch.int64, 5)).build()
-    logits, targets, errors = (fast.put(t) for t in (data.logits, data.targets, data.loc_errors))
-    image = fast.put(torch.arange(targets.numel()) % 3)
-    options = fast.choice | {"scope": "image"}
+    logits, targets, errors = data.logits, data.targets, data.loc_errors
+    image = torch.arange(targets.numel()) % 3
+    options = {"algorithm": algorithm, "scope": "image"}
     one = alrp_cuda.ALRPLoss(**options)(logits, targets, errors, image_index=image)
     two = alrp_cuda.alrp_loss(logits, targets, errors, image_index=image, **options)
     assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))

@@ -65,6 +65,16 @@ def train(rank: int, store: str) -> None:
             dist.all_reduce(total, group=group)
             weight = model.get_submodule(key).weight
             torch.testing.assert_close(weight, (total.sum() / total[1]).double(), rtol=1e-5, atol=0)
+    # One ranking over the ranks: the losses are those of one process with all images.
+    for loss in ("alrp", "rank_sort"):
+        parts = [batch(2, 3, seed=k) for k in range(RANKS)]
+        alone, _ = ready("retinanet", 0, loss=loss)
+        expected = alone(*(first + second for first, second in zip(*parts, strict=True)))
+        together, _ = ready("retinanet", 0, loss=loss, group=group)
+        found = together(*parts[rank])
+        torch.testing.assert_close(found["classification"], expected["classification"], rtol=1e-5, atol=0)
+        if loss == "alrp":
+            torch.testing.assert_close(found["bbox_regression"], expected["bbox_regression"], rtol=1e-5, atol=0)
     dist.destroy_process_group()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CPU = ROOT / "csrc" / "cpu"
-SOURCES = [*(CPU / f"{name}.cpp" for name in ("level", "cells", "narrow", "narrow_avx2", "narrow_avx512"))]
+SOURCES = [*(CPU / f"{name}.cpp" for name in ("level", "cells", "loops", "loops_avx2", "loops_avx512"))]
 SOURCES += [ROOT / "tests" / "native" / "vector_forms.cpp"]
 COMPILER = shutil.which("c++") or shutil.which("g++")
 NEGATIVE, POSITIVE, IGNORED = 0, 1, 2

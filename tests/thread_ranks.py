@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from alrp_cuda import framework, scope
+from alrp_cuda import framework, ops
 from alrp_cuda.distributed.channel import record
 
 
@@ -55,12 +55,12 @@ class ThreadChannel:
 @contextmanager
 def thread_groups():
     """Makes group= take a ThreadChannel."""
-    was = framework.connect, scope.connect
-    framework.connect = scope.connect = lambda group: group
+    was = framework.connect, ops.connect
+    framework.connect = ops.connect = lambda group: group
     try:
         yield
     finally:
-        framework.connect, scope.connect = was
+        framework.connect, ops.connect = was
 
 
 def run_ranks(size, function):

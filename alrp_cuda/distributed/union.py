@@ -1,4 +1,4 @@
-"""One ranking over the logits of all ranks of a group: what is P-sized is exchanged, negatives are counted where they lie."""
+"""One ranking over the logits of all ranks of a group: positives are exchanged, negatives are counted where they lie."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,20 +6,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..inputs import Layout, bad_label, check_positives
-from ..native import _C
-from ..ops import LOSSES, choose_algorithm
+from .. import _C, native
+from ..inputs import LOSSES, Layout, bad_label, check_positives, choose_algorithm
 from .agreement import Arguments, exchange
 from .channel import Channel
 
 
-def _failure(status: list[int], layout: Layout, told: tuple[str, int] | None) -> ValueError | None:
+def _failure(status: list[int], layout: Layout, given: tuple[str, int] | None) -> ValueError | None:
     """What is wrong with the labels of this rank, if anything."""
     found, invalid, _ = status
     if invalid:
         return bad_label(layout)
     try:
-        check_positives("", None, found) if told is None else check_positives(*told, found)
+        check_positives("", None, found) if given is None else check_positives(*given, found)
     except ValueError as error:
         return error
     return None
@@ -45,19 +44,18 @@ class Positives:
         logits: Tensor,
         targets: Tensor,
         layout: Layout,
-        backend: str,
-        told: tuple[str, int] | None,
+        given: tuple[str, int] | None,
         rows: Tensor | None,
     ) -> "Positives":
         """Find this rank's positives and exchange them; ``rows`` (K, P) belong to them, None: their continuous labels, if any.
 
         The host waits for the device: it has to know how many there are. So what is wrong with labels raises on every device.
         """
-        problem = _C.Problem(logits, targets, _C.TargetLayout(*layout), arguments.delta, 0)  # the algorithm is not read
-        count = told[1] if told else int(_C.count_positives(backend, problem)[0])
-        place, score, index, status = _C.find_positives(backend, problem, count)
+        problem = logits, targets, native._C.Call(*layout, arguments.delta)
+        count = given[1] if given else int(native._C.find_positives(*problem, 0)[-1][0])
+        place, score, index, status = native._C.find_positives(*problem, count)
         found = status.tolist()
-        failure = _failure(found, layout, told)
+        failure = _failure(found, layout, given)
         numbers = exchange(channel, arguments, (count, logits.numel()), failure, logits.device)
         counts = [p for p, _ in numbers]
 
@@ -88,18 +86,18 @@ class Positives:
             sum(n for _, n in numbers) - logits.numel(),
         )
 
-    def problem(self, logits: Tensor, targets: Tensor, layout: Layout, arguments: Arguments) -> _C.Problem:
-        """This rank's logits in the ranking of all."""
-        delta = arguments.delta
-        algorithm = _C.choose_algorithm(choose_algorithm(arguments.algorithm), logits.dtype, delta, self.index.numel())
-        return _C.Problem(logits, targets, _C.TargetLayout(*layout), delta, algorithm, arguments.skew, self.others)
+    def call(self, logits: Tensor, layout: Layout, arguments: Arguments, wants_error_gradient: bool = False) -> _C.Call:
+        """The ranking of all, as this rank goes on with it."""
+        algorithm = choose_algorithm(arguments.algorithm)
+        algorithm = _C.choose_algorithm(algorithm, logits.dtype, arguments.delta, self.index.numel())
+        return native._C.Call(*layout, arguments.delta, algorithm, arguments.skew, self.others, wants_error_gradient)
 
 
 def _incoming(
-    grad_cls: Tensor | None, grad_loc: Tensor | None, layout: Layout, needs_logits: bool, needs_errors: bool
+    grad_cls: Tensor | None, grad_loc: Tensor | None, continuous: bool, needs_logits: bool, needs_errors: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients that came in for the two outputs, as the operator takes them: None for what is not wanted."""
-    if layout.continuous:  # Rank & Sort: both outputs send their gradients to the logits
+    if continuous:  # Rank & Sort: both outputs send their gradients to the logits
         given = grad_loc if grad_cls is None else grad_cls
         if given is not None:
             grad_cls, grad_loc = (torch.zeros_like(given) if g is None else g for g in (grad_cls, grad_loc))
@@ -118,72 +116,46 @@ class _Union(torch.autograd.Function):
         loc_errors: Tensor | None,
         targets: Tensor,
         layout: Layout,
-        backend: str,
         channel: Channel,
         arguments: Arguments,
-        told: tuple[str, int] | None,
+        given: tuple[str, int] | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         original = logits
         logits, targets = logits.contiguous(), targets.contiguous()
         rows = None if loc_errors is None else loc_errors.to(torch.float64)[None]
-        positives = Positives.gather(channel, arguments, logits, targets, layout, backend, told, rows)
-        problem = positives.problem(logits, targets, layout, arguments)
-        index, status = positives.index, positives.status
+        positives = Positives.gather(channel, arguments, logits, targets, layout, given, rows)
         wanted = ctx.needs_input_grad[0 if layout.continuous else 1]
-        tables, part = _C.count_part(backend, problem, wanted, index, positives.score, status)
+        call, place, own = positives.call(logits, layout, arguments, wanted), positives.place, positives.own
+        state, part = native._C.count_part(logits, targets, call, positives.index, positives.score, positives.status)
         channel.add(part)
-        values = positives.rows[0] if len(positives.rows) else None
-        cls, loc, rank, precision = _C.forward_from_parts(
-            backend,
-            problem,
-            LOSSES.index(arguments.loss),
-            values,
-            arguments.eps,
-            positives.place,
-            index,
-            tables,
-            part,
-            status,
-        )
-        ctx.save_for_backward(original, loc_errors, targets, index, tables)
-        ctx.call = layout, problem.delta, problem.algorithm, backend, positives.own, problem.others
+        loss, values = LOSSES.index(arguments.loss), positives.rows[0] if len(positives.rows) else None
+        cls, loc, ranks = native._C.loss_from_parts(logits, targets, call, loss, arguments.eps, values, place, state, part)
+        ctx.save_for_backward(original, loc_errors, targets, state)
+        ctx.operators, ctx.own = native.operators, own
+        ctx.call = *layout, arguments.delta, call.algorithm, 1.0, [], [], place.numel()
+        ctx.wanted, ctx.others = wanted, positives.others
         ctx.set_materialize_grads(False)
-        rank, precision = rank[positives.own].clone(), precision[positives.own].clone()
+        rank, precision = (row[own].clone() for row in ranks)
         ctx.mark_non_differentiable(rank, precision)
         return cls, loc, rank, precision
 
     @staticmethod
     def backward(ctx: Any, grad_cls: Tensor | None, grad_loc: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        logits, loc_errors, targets, index, tables = ctx.saved_tensors
-        layout, delta, algorithm, backend, own, others = ctx.call
+        logits, loc_errors, targets, state = ctx.saved_tensors
+        _, _, continuous, *_ = ctx.call
         needs_logits, needs_errors = ctx.needs_input_grad[:2]
-        grad_cls, grad_loc = _incoming(grad_cls, grad_loc, layout, needs_logits, needs_errors)
+        grad_cls, grad_loc = _incoming(grad_cls, grad_loc, continuous, needs_logits, needs_errors)
         dtype = torch.float32 if loc_errors is None else loc_errors.dtype
-        grad_logits, grad_errors = torch.ops.alrp_cuda.ranking_gradients.default(
-            logits,
-            targets,
-            *layout,
-            delta,
-            algorithm,
-            backend,
-            1.0,
-            [],
-            [],
-            index,
-            [tables],
-            grad_cls,
-            grad_loc,
-            dtype,
-            others,
+        of_logits, grad_errors = ctx.operators.ranking_gradients.default(
+            [logits], [targets], *ctx.call, state, ctx.wanted, grad_cls, grad_loc, dtype, ctx.others
         )
         # As the operator: a zero gradient, never None.
-        if grad_cls is None:
-            grad_logits = torch.zeros_like(logits) if needs_logits else None
-        if grad_loc is None or layout.continuous:
+        grad_logits = of_logits[0] if of_logits else torch.zeros_like(logits) if needs_logits else None
+        if grad_loc is None or continuous:
             grad_errors = torch.zeros_like(loc_errors) if needs_errors else None
         else:
-            grad_errors = grad_errors[own].clone()
-        return grad_logits, grad_errors, *[None] * 6
+            grad_errors = grad_errors[ctx.own].clone()
+        return grad_logits, grad_errors, *[None] * 5
 
 
 def union_loss(
@@ -193,24 +165,21 @@ def union_loss(
     targets: Tensor,
     layout: Layout,
     *,
-    backend: str,
     algorithm: str,
     loss: str,
     delta: float,
     eps: float,
-    told: tuple[str, int] | None,
+    given: tuple[str, int] | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(cls, loc, rank, precision) as :func:`alrp_cuda.ops.ranking_loss` gives them, over the logits of all ranks; the latter two
+    """(cls, loc, rank, precision) over the logits of all ranks; the latter two
     of this rank's positives."""
     choose_algorithm(algorithm)  # raises before ranks wait for one another
     arguments = Arguments(loss, "batch", logits.dtype, logits.device.type, algorithm, delta, eps)
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = _Union.apply(
-        logits, loc_errors, targets, layout, backend, channel, arguments, told
-    )
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = _Union.apply(logits, loc_errors, targets, layout, channel, arguments, given)
     return result
 
 
-_Sums = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+_Sums = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def union_sums(
@@ -220,12 +189,11 @@ def union_sums(
     layout: Layout,
     extras: Tensor | None,
     *,
-    backend: str,
     algorithm: str,
     delta: float,
     eps: float,
     skew: float,
-    told: tuple[str, int] | None,
+    given: tuple[str, int] | None,
 ) -> tuple[_Sums, Tensor | None, int]:
     """(ranking, extras, logits of the other ranks) for a loss of the caller's own over the positives of all ranks. The ranking is
     what the operator ranking_sums gives; the extras those of all, (P,) or (K, P) float64, differentiable in this rank's."""
@@ -235,13 +203,12 @@ def union_sums(
     if rows is not None and rows.dim() == 1:
         rows = rows[None]
     logits, targets = logits.contiguous(), targets.contiguous()
-    positives = Positives.gather(channel, arguments, logits, targets, layout, backend, told, rows)
-    problem = positives.problem(logits, targets, layout, arguments)
-    place, index, status = positives.place, positives.index, positives.status
-    tables, part = _C.count_part(backend, problem, False, index, positives.score, status)
+    positives = Positives.gather(channel, arguments, logits, targets, layout, given, rows)
+    problem = logits, targets, positives.call(logits, layout, arguments)
+    state, part = native._C.count_part(*problem, positives.index, positives.score, positives.status)
     channel.add(part)
-    sums = _C.sums_from_parts(backend, problem, place, index, tables, part, status)
+    sums, poison = native._C.sums_from_parts(*problem, positives.place, state, part)
     if extras is not None:
-        own, values = positives.own, positives.rows.reshape(*extras.shape[:-1], index.numel())
+        own, values = positives.own, positives.rows.reshape(*extras.shape[:-1], positives.place.numel())
         extras = torch.cat((values[..., : own.start], extras.to(torch.float64), values[..., own.stop :]), dim=-1)
-    return (sums, place, index, tables, tables[-1].clone()), extras, problem.others
+    return (sums, positives.place, state, poison), extras, positives.others

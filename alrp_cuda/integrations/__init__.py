@@ -1,1 +1,1 @@
-"""Ranking losses inside detector frameworks, one module or package a framework; each is imported by its users only."""
+"""Ranking losses in detector frameworks: one package for each, which only its users import, over the loss in ``ranking``."""

@@ -1,4 +1,4 @@
-"""Localisation errors of boxes, whatever framework they come from."""
+"""Localisation errors of boxes."""
 
 from collections.abc import Callable
 
@@ -53,7 +53,7 @@ def iou_errors(predicted: Tensor, boxes: Tensor, tau: float = 0.5) -> Tensor:
 
 
 def giou_errors(predicted: Tensor, boxes: Tensor, tau: float = 0.5) -> Tensor:
-    """Localisation errors E = (1 - GIoU) / 2 / (1 - tau), which have a gradient for boxes that do not meet, too.
+    """Localisation errors E = (1 - GIoU) / 2 / (1 - tau), which also have a gradient for boxes that do not touch.
 
     E is 0 for a perfect box, 1 where GIoU is 2 tau - 1, and below 1 / (1 - tau); nothing is clamped.
 
@@ -73,7 +73,7 @@ def giou_errors(predicted: Tensor, boxes: Tensor, tau: float = 0.5) -> Tensor:
     return loss / 2 / (1 - tau)
 
 
-# By the overlap that they are made of.
+# By the overlap that they are computed from.
 ERRORS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {"giou": giou_errors, "iou": iou_errors}
 
 

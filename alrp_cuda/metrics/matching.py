@@ -1,6 +1,6 @@
 """Which detection finds which object: the rules of COCO evaluation, the only copy of them.
 
-COCO evaluators keep this to themselves (faster-coco-eval tells the pairs, but not which detections count as false
+COCO evaluators keep this to themselves (faster-coco-eval returns the pairs, but not which detections count as false
 positives, and which as neither, for a crowd, an area or their number), so it is written here and held against theirs in tests.
 """
 
@@ -35,7 +35,7 @@ class ClassMatches(NamedTuple):
 
 
 class Matches(NamedTuple):
-    """What matching tells of D detections and G objects; made by :func:`match` and :func:`match_coco`, on the CPU.
+    """The matches of D detections and G objects; made by :func:`match` and :func:`match_coco`, on the CPU.
 
     Detections that count for nothing (on a crowd, outside the area range, beyond the number an image may have) and objects
     that need not be found are not in it.

@@ -9,8 +9,6 @@ from typing import Any
 
 import torch
 
-from alrp_cuda import ops
-
 from ..contenders import LOSSES
 from .inputs import Case
 
@@ -63,30 +61,29 @@ def _emulated() -> Any:
 
 @cache
 def _counting() -> Any:
-    """Emulated kernels, registered with the losses as the backend "counted"."""
+    """The emulated device, counting."""
     emulated, emulator = _emulated()
-    kernels = emulated.EmulatedKernels(schedule=emulator.Schedule())
-    ops.register_backend("counted", kernels, "cpu")
-    return kernels
+    return emulated.EmulatedDevice(schedule=emulator.Schedule())
 
 
 def toolchain() -> dict[str, str]:
     """What the counts depend on beside the source: nvcc, whose PTX and whose CUB it is, and the virtual architecture."""
     emulated, emulator = _emulated()
     version = re.search(r"\bV(\d+(?:\.\d+)+)", emulator.compiler.tool_versions())
-    return {"nvcc": version[1] if version else "unknown", "target": emulated.backend.MAIN_TARGET}
+    return {"nvcc": version[1] if version else "unknown", "target": emulated.MAIN_TARGET}
 
 
 def count(case: Case) -> Passes:
     """Run a case forward and backward."""
-    loss, kernels = LOSSES[case.loss], _counting()
+    loss, device = LOSSES[case.loss], _counting()
     problem = loss.labelled(case.draw())
-    kernels.sessions.clear()
-    kernels.calls.clear()
-    outputs = loss.call(loss.ours, problem, algorithm=case.algorithm, backend="counted")
+    device.sessions.clear()
+    device.calls.clear()
+    with device:
+        outputs = loss.call(loss.ours, problem, algorithm=case.algorithm)
     torch.autograd.grad(outputs.total, loss.inputs(problem))
     passes: dict[str, list[Any]] = {}
-    for name, session in zip(kernels.calls, kernels.sessions, strict=True):
+    for name, session in zip(device.calls, device.sessions, strict=True):
         passes.setdefault(name, []).append(session)
     counted = {name: _pass(sessions) for name, sessions in passes.items()}
     if counting := counted.get("count_positives"):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from alrp_cuda.ops import ALGORITHMS
+from alrp_cuda.inputs import ALGORITHMS
 
 from .counting import Figures, Pass, Passes, count, toolchain
 from .inputs import Case

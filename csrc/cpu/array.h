@@ -24,17 +24,8 @@ auto with_dtype(Dtype dtype, F&& f) {
 }
 
 template <typename T>
-double widen(T value) {
-  if constexpr (sizeof(T) == 2)
-    return static_cast<float>(value);
-  else
-    return value;
-}
-
-template <typename T>
-T narrow(double value) {
-  // Through float: c10's half types convert from float alone. Rounding twice stays within the half type's
-  // last bit.
+T rounded(double value) {
+  // Through float: c10's half types convert from float alone. Rounding twice stays within their last bit.
   if constexpr (sizeof(T) == 2)
     return T(static_cast<float>(value));
   else
@@ -43,13 +34,15 @@ T narrow(double value) {
 
 inline double load(const Array& array, int64_t i) {
   return with_dtype(array.dtype,
-                    [&](auto* type) { return widen(reinterpret_cast<decltype(type)>(array.data)[i]); });
+                    [&](auto* type) -> double { return static_cast<decltype(type)>(array.data)[i]; });
 }
+
+inline double load_scalar(const void* data, Dtype dtype) { return load({const_cast<void*>(data), dtype}, 0); }
 
 inline void store(const Array& array, int64_t i, double value) {
   with_dtype(array.dtype, [&](auto* type) {
     using T = std::remove_pointer_t<decltype(type)>;
-    static_cast<T*>(array.data)[i] = narrow<T>(value);
+    static_cast<T*>(array.data)[i] = rounded<T>(value);
   });
 }
 

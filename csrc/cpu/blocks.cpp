@@ -66,11 +66,11 @@ void read_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks) 
 }
 
 void read_block(const Input& input, int64_t b, Block* block) {
-  block->begin = b * kBlock;
-  block->size = std::min(kBlock, input.n - block->begin);
+  block->begin = b * kBlockLogits;
+  block->size = std::min(kBlockLogits, input.n - block->begin);
   read_marks(input.labels, block->begin, block->size, block->marks);
   with_dtype(input.logits.dtype, [&](auto* type) {
-    float floats[kBlock];
+    float floats[kBlockLogits];
     const auto* scores =
         without_halves(static_cast<decltype(type)>(input.logits.data) + block->begin, block->size, floats);
     int64_t m = 0;
@@ -84,7 +84,7 @@ void read_block(const Input& input, int64_t b, Block* block) {
       nan |= negative && score != score;
     }
     block->negative_count = m;
-    block->nan = nan;
+    block->nan |= nan;
   });
 }
 

@@ -6,25 +6,28 @@
 
 namespace alrp::cpu {
 
-constexpr int64_t kBlock = 1024;
+constexpr int64_t kBlockLogits = 1024;
+
+// Blocks that a thread takes at once: worth a thread of their own.
+constexpr int64_t kPartBlocks = 16;
 
 struct Block {
   int64_t begin;  // first logit
   int64_t size;   // logits
-  Mark marks[kBlock];
-  double negatives[kBlock];  // scores of the negatives, dense
-  int16_t columns[kBlock];   // their places in the block
+  Mark marks[kBlockLogits];
+  double negatives[kBlockLogits];  // scores of the negatives, dense
+  int16_t columns[kBlockLogits];   // their places in the block
   int64_t negative_count;
-  bool nan;  // a negative is NaN
+  bool nan = false;  // a negative of any block that it has held
 };
 
-inline int64_t block_count(int64_t n) { return (n + kBlock - 1) / kBlock; }
+inline int64_t block_count(int64_t n) { return (n + kBlockLogits - 1) / kBlockLogits; }
 
 // Marks of logits [begin, begin + size).
 void read_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks);
 
-// Marks that tell negatives from the rest: labels of one byte are such marks as they lie in memory, others go
-// through `own`.
+// Marks in which only negative or not is right: labels of one byte are such marks as they lie in memory,
+// others are read into `own`.
 inline const Mark* negative_marks(const Labels& labels, int64_t begin, int64_t size, Mark* own) {
   static_assert(static_cast<int>(Mark::kNegative) == 0);
   if (labels.classes == 0 && labels.bytes == 1) return static_cast<const Mark*>(labels.data) + begin;

@@ -6,49 +6,47 @@
 #include <cmath>
 #include <limits>
 
-#include "loops.h"
-
 namespace alrp::cpu {
 namespace {
 
 constexpr int kPlaceBits = 30;
 constexpr int64_t kFewestCells = 256;
-constexpr int64_t kFewestCellsPerEnd = 4;  // an entry has room for no fewer
+constexpr int64_t kFewestCellsPerEnd = 4;  // so that the segment fits an entry
 constexpr int64_t kCellsPerEnd = 6;
-// Cells that leave few ends crowded, for searches cost, and still fit the nearest caches; worth it from so many scores on.
+// Finer cells hold several ends less often, which costs a search. They pay while the table fits the nearest
+// caches, and from so many scores on.
 constexpr int64_t kFineCells = 1 << 14, kFineCellsPerEnd = 16, kScoresPerFineCell = 32;
-constexpr uint32_t kSeveral = 0x80000000u;  // marks the entry of a cell with several ends
 
-// The float before x, which is finite. std::nextafter is a call, which P-sized loops would feel.
+// The float before x, which is finite. std::nextafter is a call, too slow for each of 2p ends.
 float before(float x) {
   if (x == 0) return -std::numeric_limits<float>::denorm_min();
   return std::bit_cast<float>(std::bit_cast<int32_t>(x) + (x > 0 ? -1 : 1));
 }
 
-// x, below 2^51, as a double, by instructions that are there for vectors: the way back of Narrow::shifted.
+// x, below 2^51, as a double, by instructions that vectorise: the inverse of Narrow::shifted.
 double to_double(int64_t x) {
   return std::bit_cast<double>(x + std::bit_cast<int64_t>(Narrow::kShift)) - Narrow::kShift;
 }
 
-// Sets the cells [from, until), kAhead at once without a look at how many there are: most runs are short, and how short
-// is as good as random. Cells that it sets past `until` are set again by those that follow.
-constexpr int64_t kAhead = 16;
+// Sets the cells [from, until) and some past them, which the runs that follow set again: most runs are short and
+// of random length, which a branch would mispredict.
+constexpr int64_t kSetAtOnce = 16;
 
 template <typename T>
 void set_run(T* from, const T* until, const T value) {
   do {
-    std::fill_n(from, kAhead, value);
-  } while ((from += kAhead) < until);
+    std::fill_n(from, kSetAtOnce, value);
+  } while ((from += kSetAtOnce) < until);
 }
 
-// A table of `cells`: at_end(m, place, first) for the cell of each end m, where ends [first, m] lie in it, the last one
-// for a cell with several; between(m) for cells after m ends and before the next.
+// A table of `cells`: at_end(m, place, first) for the cell whose ends are [first, m]; between(m) for cells
+// after m ends and before the next.
 template <typename T, typename AtEnd, typename Between>
-std::unique_ptr<T[]> make_table(const std::vector<float>& ends, const Cells& cells, const AtEnd& at_end,
+std::unique_ptr<T[]> make_table(const Ends& ends, const Cells& cells, const AtEnd& at_end,
                                 const Between& between) {
-  std::unique_ptr<T[]> table(new T[cells.count + kAhead]);
+  std::unique_ptr<T[]> table(new T[cells.count + kSetAtOnce]);
   T* const to = table.get();
-  const auto count = static_cast<int32_t>(ends.size());
+  const int32_t count = ends.size();
   uint32_t place = cells.place(ends[0]);
   int64_t cell = place >> cells.shift;
   set_run(to, to + cell, between(0));
@@ -65,33 +63,16 @@ std::unique_ptr<T[]> make_table(const std::vector<float>& ends, const Cells& cel
 
 }  // namespace
 
-std::vector<float> ends_of(const Knots<int64_t>& knots, const Narrow& position) {
-  std::vector<float> ends(knots.at.size());
+Ends::Ends(const Knots<int64_t>& knots, const Narrow& position)
+    : padded_(knots.at.size() + kStep, std::numeric_limits<float>::infinity()) {
   const double unit = 1 / position.scale;  // a power of two
-  std::transform(knots.at.begin(), knots.at.end(), ends.begin(), [&](int64_t knot) {
+  std::transform(knots.at.begin(), knots.at.end(), padded_.begin(), [&](int64_t knot) {
     const double exact = (to_double(knot) - position.offset) * unit;
     const auto end = static_cast<float>(exact);
     const auto bits = std::bit_cast<int32_t>(end);
     const int32_t after = bits + (bits < 0 ? -1 : 1);
     return std::bit_cast<float>(end < exact ? after : bits);
   });
-  return ends;
-}
-
-Cells::Cells(const std::vector<float>& ends, int64_t most) {
-  const auto n = static_cast<int64_t>(ends.size());
-  const int64_t wish = std::max({kFewestCells, n * kFewestCellsPerEnd, std::min(n * kCellsPerEnd, most),
-                                 std::min({kFineCells, n * kFineCellsPerEnd, most / kScoresPerFineCell})});
-  shift = std::max(1, kPlaceBits - static_cast<int>(std::bit_width<uint64_t>(wish)));
-  const float lowest = ends.front(), highest = ends.back();
-  // A cell or two lower than the lowest end.
-  below = std::min(lowest - 2 * (highest - lowest) / static_cast<float>(wish), before(lowest));
-  scale = std::min(static_cast<float>(wish << shift) / (highest - below), FLT_MAX);
-  count = (place(highest) >> shift) + 1;
-}
-
-Ends::Ends(const std::vector<float>& ends) : padded_(ends) {
-  padded_.resize(ends.size() + kStep, std::numeric_limits<float>::infinity());
 }
 
 int32_t Ends::search(int32_t known, float score) const {
@@ -106,9 +87,21 @@ int32_t Ends::search_far(int32_t known, float score) const {
                               padded_.begin());
 }
 
-SegmentTable::SegmentTable(const std::vector<float>& ends, const Cells& cells) : cells_(cells), ends_(ends) {
+Cells::Cells(const Ends& ends, int64_t most) {
+  const int64_t n = ends.size();
+  const int64_t wish = std::max({kFewestCells, n * kFewestCellsPerEnd, std::min(n * kCellsPerEnd, most),
+                                 std::min({kFineCells, n * kFineCellsPerEnd, most / kScoresPerFineCell})});
+  shift = std::max(1, kPlaceBits - static_cast<int>(std::bit_width<uint64_t>(wish)));
+  const float lowest = ends.lowest(), highest = ends.highest();
+  // A cell or two lower than the lowest end.
+  below = std::min(lowest - 2 * (highest - lowest) / static_cast<float>(wish), before(lowest));
+  scale = std::min(static_cast<float>(wish << shift) / (highest - below), FLT_MAX);
+  count = (place(highest) >> shift) + 1;
+}
+
+SegmentTable::SegmentTable(const Ends& ends, const Cells& cells) : ends(ends), cells(cells) {
   const auto after = [shift = cells.shift](int32_t m) { return static_cast<uint32_t>(m) << shift; };
-  entries_ = make_table<uint32_t>(
+  entries = make_table<uint32_t>(
       ends, cells,
       [&, width = after(1)](int32_t m, uint32_t place, int32_t first) {
         // Places are odd: only an end that is set odd too can leave low bits of 0.
@@ -119,42 +112,26 @@ SegmentTable::SegmentTable(const std::vector<float>& ends, const Cells& cells) :
       after);
 }
 
-void SegmentTable::look_up_portable(const float* score, int64_t size, int32_t* segment) const {
-  const uint32_t mask = (uint32_t{1} << cells_.shift) - 1;
-  for (int64_t k = 0; k < size; ++k) {
-    const uint32_t place = cells_.place(score[k]), sum = (place & mask) + entries_[place >> cells_.shift];
-    const auto m = static_cast<int32_t>((sum & ~kSeveral) >> cells_.shift);
-    // The end that was counted last may lie above the score.
-    segment[k] = sum >= kSeveral || !(sum & mask) ? ends_.search(std::max(0, m - 1), score[k]) : m;
-  }
-}
-
-void SegmentTable::look_up(const float* score, int64_t size, int32_t* segment, const Loops& loops) const {
-  (this->*loops.look_up_segments)(score, size, segment);
-}
-
-ValueTable::ValueTable(const std::vector<float>& ends, const Cells& cells, const Knots<int64_t>& knots,
-                       const Narrow& position, const Spread<int64_t>& spread, double scale)
-    : cells_(cells), ends_(ends) {
-  const int64_t count = static_cast<int64_t>(ends.size());
+ValueTable::ValueTable(const Ends& ends, const Cells& cells, const Knots<int64_t>& knots,
+                       const Narrow& position, const RampSum<int64_t>& ramps, double scale)
+    : ends(ends), cells(cells), base(knots.segments()), slope(knots.segments()) {
+  const int32_t count = ends.size();
   const auto width = static_cast<double>(2 * knots.half);
-  per_step_ = static_cast<float>(position.scale / width);
-  lines_.base.resize(count + 1);
-  lines_.slope.resize(count + 1);
+  per_step = static_cast<float>(position.scale / width);
   std::vector<double> beyond(count);  // how far each end lies past its knot, in units
-  for (int64_t m = 0; m < count; ++m) {
+  for (int32_t m = 0; m < count; ++m) {
     beyond[m] = to_double(position.of(ends[m]) - knots.at[m]);
-    lines_.base[m + 1] = static_cast<float>((spread.base[m + 1] + spread.slope[m + 1] * beyond[m]) * scale);
-    lines_.slope[m + 1] = static_cast<float>(spread.slope[m + 1] * (width * scale));
+    base[m + 1] = static_cast<float>((ramps.base[m + 1] + ramps.slope[m + 1] * beyond[m]) * scale);
+    slope[m + 1] = static_cast<float>(ramps.slope[m + 1] * (width * scale));
   }
-  const double cell_steps = std::ldexp(1.0, cells.shift) / cells.scale * per_step_, step = 1 / width;
-  records_ = make_table<Record>(
+  const double cell_steps = std::ldexp(1.0, cells.shift) / cells.scale * per_step, step = 1 / width;
+  records = make_table<Record>(
       ends, cells,
       [&](int32_t m, uint32_t, int32_t first) -> Record {
-        const float below = lines_.slope[m], above = lines_.slope[m + 1], base = lines_.base[m + 1];
+        const float below = slope[m], above = slope[m + 1], at_end = base[m + 1];
         // Below the end the base would be subtracted from, and is taken beyond the knot: both must be nothing
         // beside it.
-        const double size = std::abs(base);
+        const double size = std::abs(at_end);
         const bool precise = (m > 0) & (std::abs(below) * cell_steps <= 0.5 * size) &
                              (std::abs(above - below) * (beyond[m] * step) <= 0x1p-25 * size);
         const int32_t holds =
@@ -163,26 +140,9 @@ ValueTable::ValueTable(const std::vector<float>& ends, const Cells& cells, const
         const auto choose = [holds](float yes, int32_t no) {
           return std::bit_cast<float>((std::bit_cast<int32_t>(yes) & holds) | (no & ~holds));
         };
-        return {choose(ends[m], first), choose(base, kNaN), below, above};
+        return {choose(ends[m], first), choose(at_end, kNaN), below, above};
       },
-      [&](int32_t m) -> Record {
-        return {m ? ends[m - 1] : cells.below, lines_.base[m], lines_.slope[m], lines_.slope[m]};
-      });
-}
-
-void ValueTable::look_up_portable(const Selected& selected, float* value) const {
-  const float* score = selected.score;
-  for (int64_t k = 0; k < selected.size; ++k) {
-    const Record& r = records_[cells_.place(score[k]) >> cells_.shift];
-    const float steps = (score[k] - r.end) * per_step_;
-    value[k] = r.base + (steps < 0 ? r.slope_below : r.slope_above) * steps;
-    if (value[k] == value[k]) continue;
-    value[k] = on_line(ends_.search(r.known(), score[k]), score[k]);
-  }
-}
-
-void ValueTable::look_up(const Selected& selected, float* value, const Loops& loops) const {
-  (this->*loops.look_up_values)(selected, value);
+      [&](int32_t m) -> Record { return {m ? ends[m - 1] : cells.below, base[m], slope[m], slope[m]}; });
 }
 
 }  // namespace alrp::cpu

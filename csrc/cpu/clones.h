@@ -1,9 +1,9 @@
-// Loops that compilers turn into vector instructions by themselves: one source, compiled for each level of CPU.
+// Loops that compilers vectorise by themselves: one source, compiled for each level of CPU.
 #pragma once
 
 #include "level.h"
 
-// Of a loop for by_level(): it has to be compiled as part of the version that calls it.
+// Marks a loop for by_level(): inlined, it is compiled for the level of its caller.
 #define ALRP_LOOP [[gnu::always_inline]] inline
 
 namespace alrp::cpu {
@@ -23,7 +23,7 @@ __attribute__((target("avx512f"))) void run_avx512(Arguments... arguments) {
 
 }  // namespace detail
 
-// kLoop(arguments...), an ALRP_LOOP, by its version for level().
+// kLoop(arguments...), an ALRP_LOOP, as compiled for level().
 template <auto kLoop, typename... Arguments>
 void by_level(Arguments... arguments) {
   switch (level()) {

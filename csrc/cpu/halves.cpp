@@ -15,7 +15,7 @@ ALRP_LOOP void convert(const From* from, int64_t size, To* to) {
 }
 
 #ifdef ALRP_AVX2
-// By the instructions that convert eight: compilers do not find them. Returns how many were converted, all but a few.
+// By F16C, which compilers do not use by themselves. Converts whole eights and returns how many numbers.
 ALRP_AVX2
 int64_t convert_eights(const c10::Half* from, int64_t size, float* to) {
   int64_t k = 0;

@@ -1,4 +1,4 @@
-// Runs of scores and gradients between float and the half types: what static_cast gives for each, but faster.
+// Arrays of float from and to the half types: what static_cast gives for each number, but faster.
 #pragma once
 
 #include <c10/util/BFloat16.h>
@@ -14,7 +14,7 @@ void to_floats(const c10::BFloat16* from, int64_t size, float* to);
 void from_floats(const float* from, int64_t size, c10::Half* to);
 void from_floats(const float* from, int64_t size, c10::BFloat16* to);
 
-// The numbers themselves, which are float or double, or in `own` what halves are as floats.
+// `from` itself if it is float or double; halves are converted into `own`.
 template <typename T>
 const auto* without_halves(const T* from, int64_t size, float* own) {
   if constexpr (sizeof(T) == 2) {

@@ -1,4 +1,4 @@
-// What the loops that are written for several kinds of CPU may use of this one.
+// Which vector instructions this CPU has, and may be used.
 #pragma once
 
 namespace alrp::cpu {
@@ -6,8 +6,8 @@ namespace alrp::cpu {
 // Each has what those before it have.
 enum class Level { kDefault, kAvx2, kAvx512 };
 
-// The highest level that this CPU has, but none above the one that the environment variable ALRP_CPU_CAPABILITY names, where it
-// is set: default, avx2 or avx512. Throws std::invalid_argument where it is set to anything else. Read once.
+// The highest level that this CPU has, but none above ALRP_CPU_CAPABILITY, an environment variable: default,
+// avx2 or avx512. Throws std::invalid_argument where it is set to anything else. Read once.
 Level level();
 
 // As that variable names it.

@@ -36,8 +36,10 @@ ALRP_LOOP void sum_run(const double* columns, int64_t m, const double* rows, con
 
 }  // namespace
 
-void count_rows(const double* columns, int64_t m, const double* rows, Step h, double* sums) {
-  by_level<count_tile>(columns, m, rows, h, sums);
+void count_rows(const double* columns, int64_t m, const double* rows, Step h, double skew, double* sums) {
+  if (skew == 1) return by_level<count_tile>(columns, m, rows, h, sums);
+  for (int64_t j = 0; j < m; ++j)
+    for (int i = 0; i < kRowTile; ++i) sums[i] += skewed(step(h, columns[j], rows[i]), skew);
 }
 
 void sum_rows(const double* columns, const double* weights, int64_t m, const double* rows, Step h,
@@ -46,18 +48,8 @@ void sum_rows(const double* columns, const double* weights, int64_t m, const dou
 }
 
 void sum_columns(const double* columns, int64_t m, const double* rows, const double* weights, int64_t r,
-                 Step h, double* sums) {
-  by_level<sum_run>(columns, m, rows, weights, r, h, sums);
-}
-
-void count_rows_skewed(const double* columns, int64_t m, const double* rows, Step h, double skew,
-                       double* sums) {
-  for (int64_t j = 0; j < m; ++j)
-    for (int i = 0; i < kRowTile; ++i) sums[i] += skewed(step(h, columns[j], rows[i]), skew);
-}
-
-void sum_columns_skewed(const double* columns, int64_t m, const double* rows, const double* weights,
-                        int64_t r, Step h, double skew, double* sums) {
+                 Step h, double skew, double* sums) {
+  if (skew == 1) return by_level<sum_run>(columns, m, rows, weights, r, h, sums);
   for (int64_t i = 0; i < r; ++i)
     for (int64_t j = 0; j < m; ++j)
       sums[j] += weighted(skewed(step(h, columns[j], rows[i]), skew), weights[i]);

@@ -12,8 +12,8 @@
 namespace alrp::cpu::detail {
 namespace {
 
-// Threads do not survive a fork, and OpenMP's runtime waits in the child for those of its pool, forever: a child
-// takes threads of its own. ThreadSanitizer knows these, and not how an OpenMP that it did not compile waits.
+// Threads do not survive a fork, and in the child OpenMP waits for those of its pool for ever: a child takes
+// threads of its own. ThreadSanitizer understands these, but no OpenMP that it did not compile.
 #ifdef __SANITIZE_THREAD__
 constexpr bool own_threads = true;
 #else

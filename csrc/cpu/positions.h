@@ -9,20 +9,12 @@
 namespace alrp::cpu {
 
 // Wide with the clusters of p > 0 positives.
-class WidePositions {
- public:
-  using Int = Wide::Int;
-  using Sum = Wide::Sum;
-
+struct WidePositions : Wide {
   WidePositions(const double* score, int64_t p, double delta);
-  WidePositions(const WidePositions&) = delete;
-
-  Int half() const { return wide_.half; }
-  Int of(double score) const { return wide_.of(score); }
+  WidePositions(WidePositions&&) = default;
 
  private:
-  std::vector<Cluster> clusters_;
-  Wide wide_;
+  std::vector<Cluster> owned_;  // which stay where they are when this moves
 };
 
 }  // namespace alrp::cpu

@@ -15,51 +15,33 @@
 namespace alrp::cpu {
 namespace {
 
-// Labels read by one task: enough to be worth a thread.
-constexpr int64_t kLabelChunk = 1 << 16;
+constexpr int64_t kChunkLabels = 1 << 16;  // worth a thread
 
-// What one chunk of labels holds.
-struct Found {
+// What was found in one chunk of labels.
+struct Chunk {
   std::vector<int64_t> index;  // flat indices of its positives, ascending
   std::vector<double> score;   // theirs, where asked for
   bool invalid = false;
 };
 
-void find_rows(const Labels& labels, int64_t begin, int64_t end, Found* found) {
+void find_rows(const Labels& labels, int64_t begin, int64_t end, Chunk* chunk) {
   for (int64_t row = begin; row < end; ++row) {
     const int64_t column = row_class(labels, label_bits(labels, row));
-    if (column >= 0) found->index.push_back(row * labels.classes + column);
-    found->invalid |= column == kInvalidRow;
+    if (column >= 0) chunk->index.push_back(row * labels.classes + column);
+    chunk->invalid |= column == kInvalidRow;
   }
 }
 
-void visit(const Labels& labels, int64_t i, Found* found) {
+void visit(const Labels& labels, int64_t i, Chunk* chunk) {
   const Mark mark = flat_mark(labels, label_bits(labels, i));
-  if (mark == Mark::kPositive) found->index.push_back(i);
-  found->invalid |= mark == Mark::kInvalid;
+  if (mark == Mark::kPositive) chunk->index.push_back(i);
+  chunk->invalid |= mark == Mark::kInvalid;
 }
 
-// The labels of a word of memory, the first of which is label `begin`: those that are not 0.
-void visit_word(const Labels& labels, uint64_t word, int64_t begin, Found* found) {
-  const int bits = 8 * labels.bytes;
-  const uint64_t ones = ~uint64_t{0} >> (64 - bits);
-  while (word) {
-    if constexpr (std::endian::native == std::endian::little) {
-      const int k = std::countr_zero(word) / bits;
-      visit(labels, begin + k, found);
-      word &= ~(ones << k * bits);
-    } else {
-      const int k = std::countl_zero(word) / bits;
-      visit(labels, begin + k, found);
-      word &= ~(ones << (64 - bits) >> k * bits);
-    }
-  }
-}
-
-void find_flat(const Labels& labels, int64_t begin, int64_t end, Found* found) {
-  // Most words of labels hold nothing but negatives, and most groups of words.
+void find_flat(const Labels& labels, int64_t begin, int64_t end, Chunk* chunk) {
+  // Most words of labels hold nothing but negatives, whose label is 0, and most groups of words.
   constexpr int64_t kWords = 8;
-  constexpr int64_t kAheadBytes = 2048;  // the hardware looks no further ahead than a page
+  constexpr int64_t kAheadBytes = 2048;  // hardware prefetches within a page only
   const int64_t in_word = static_cast<int64_t>(sizeof(uint64_t)) / labels.bytes;
   const auto* bytes = static_cast<const char*>(labels.data);
   int64_t start = begin;
@@ -69,39 +51,39 @@ void find_flat(const Labels& labels, int64_t begin, int64_t end, Found* found) {
     std::memcpy(words, bytes + start * labels.bytes, sizeof(words));
     for (const uint64_t word : words) any |= word;
     if (!any) continue;
-    unsigned which = 0;  // not a branch for each word, which cannot be foretold
+    unsigned which = 0;  // a branch for each word would be mispredicted
     for (int w = 0; w < kWords; ++w) which |= static_cast<unsigned>(words[w] != 0) << w;
     for (; which; which &= which - 1) {
-      const int w = std::countr_zero(which);
-      visit_word(labels, words[w], start + w * in_word, found);
+      const int64_t first = start + std::countr_zero(which) * in_word;
+      for (int64_t i = first; i < first + in_word; ++i) visit(labels, i, chunk);
     }
   }
-  for (; start < end; ++start) visit(labels, start, found);
+  for (; start < end; ++start) visit(labels, start, chunk);
 }
 
-// `scores`: whether the positives' are wanted. Read here, each thread waits for its own.
-std::vector<Found> find(const Input& input, bool scores) {
+// `scores`: whether the positives' are wanted. Read here, the loads are spread over the threads.
+std::vector<Chunk> find(const Input& input, bool scores) {
   const Labels& labels = input.labels;
   const int64_t count = label_count(labels, input.n);
-  std::vector<Found> chunks((count + kLabelChunk - 1) / kLabelChunk);
-  share_out(static_cast<int64_t>(chunks.size()), 1, [&](const auto& take) {
-    take([&](int64_t c, int64_t) {
-      Found& found = chunks[c];
-      (labels.classes ? find_rows : find_flat)(labels, c * kLabelChunk,
-                                               std::min(count, (c + 1) * kLabelChunk), &found);
+  std::vector<Chunk> chunks((count + kChunkLabels - 1) / kChunkLabels);
+  on_each_thread(static_cast<int64_t>(chunks.size()), 1, [&](const auto& take) {
+    take([&](int64_t c) {
+      Chunk& chunk = chunks[c];
+      (labels.classes ? find_rows : find_flat)(labels, c * kChunkLabels,
+                                               std::min(count, (c + 1) * kChunkLabels), &chunk);
       if (!scores) return;
-      found.score.reserve(found.index.size());
-      for (const int64_t i : found.index) found.score.push_back(load(input.logits, i));
+      chunk.score.reserve(chunk.index.size());
+      for (const int64_t i : chunk.index) chunk.score.push_back(load(input.logits, i));
     });
   });
   return chunks;
 }
 
-Status summary(const std::vector<Found>& chunks) {
+Status summary(const std::vector<Chunk>& chunks) {
   Status status{0, 0, 0};
-  for (const Found& found : chunks) {
-    status.found += static_cast<int64_t>(found.index.size());
-    status.invalid |= found.invalid;
+  for (const Chunk& chunk : chunks) {
+    status.found += static_cast<int64_t>(chunk.index.size());
+    status.invalid |= chunk.invalid;
   }
   return status;
 }
@@ -111,14 +93,14 @@ Status summary(const std::vector<Found>& chunks) {
 void count_positives(const Input& input, Status* status) { *status = summary(find(input, false)); }
 
 void find_positives(const Input& input, const Tables& tables, int64_t* place, Status* status) {
-  const std::vector<Found> chunks = find(input, true);
+  const std::vector<Chunk> chunks = find(input, true);
   *status = summary(chunks);
-  // As many as there is room for; a wrong p is reported by status.
+  // At most p; a wrong p is reported by status.
   const auto found = std::min(status->found, input.p);
   std::vector<int64_t> flat;
   std::vector<Keyed> sorted(found);
   flat.reserve(found);
-  for (const Found& chunk : chunks) {
+  for (const Chunk& chunk : chunks) {
     for (size_t k = 0; k < chunk.index.size() && static_cast<int64_t>(flat.size()) < found; ++k) {
       double score = chunk.score[k];
       if (score != score) {

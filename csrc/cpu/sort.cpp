@@ -14,15 +14,15 @@ constexpr size_t kFew = 64;  // from here on the digits' counts are worth making
 
 }  // namespace
 
-void sort(int room, std::vector<Keyed>* items) {
+void sort(int skip, std::vector<Keyed>* items) {
   if (items->size() < kFew) {
     std::stable_sort(items->begin(), items->end(),
-                     [room](const Keyed& a, const Keyed& b) { return a.key >> room < b.key >> room; });
+                     [skip](const Keyed& a, const Keyed& b) { return a.key >> skip < b.key >> skip; });
     return;
   }
-  const int digits = (kKeyBits - room + kBits - 1) / kBits;
-  const auto digit_of = [room](const Keyed& item, int digit) {
-    return item.key >> room >> digit * kBits & (kValues - 1);
+  const int digits = (kKeyBits - skip + kBits - 1) / kBits;
+  const auto digit_of = [skip](const Keyed& item, int digit) {
+    return item.key >> skip >> digit * kBits & (kValues - 1);
   };
   std::array<std::array<uint32_t, kValues>, kMostDigits> counts;
   std::fill_n(counts.begin(), digits, std::array<uint32_t, kValues>{});

@@ -11,7 +11,7 @@ struct Keyed {
   int64_t place;
 };
 
-// Ascending by key without its lowest `room` bits, stable. By digits: nothing is compared.
-void sort(int room, std::vector<Keyed>* items);
+// Radix sort, stable, ascending by key without its lowest `skip` bits.
+void sort(int skip, std::vector<Keyed>* items);
 
 }  // namespace alrp::cpu

@@ -6,15 +6,14 @@
 #include "array.h"
 #include "clones.h"
 #include "pairs.h"
-#include "parallel.h"
 #include "terms.h"
 
 namespace alrp::cpu {
 namespace {
 
-// The sums of `size` positives from `first` on, at most kRowTile, over the p - begin positives from `begin` on.
-ALRP_LOOP void sum_tile(const double* score, const double* label, int64_t first, int64_t size, int64_t begin,
-                        int64_t p, Step h, SortSums* sums) {
+// The sums of `size` <= kRowTile positives from `first` on, over the p - begin positives from `begin` on.
+ALRP_LOOP void sum_labels(const double* score, const double* label, int64_t first, int64_t size,
+                          int64_t begin, int64_t p, Step h, SortSums* sums) {
   double rows[kRowTile] = {}, labels[kRowTile] = {}, above[kRowTile] = {}, below[kRowTile] = {},
          above_distance[kRowTile] = {}, below_distance[kRowTile] = {};
   std::copy(score + first, score + first + size, rows);
@@ -31,7 +30,7 @@ ALRP_LOOP void sum_tile(const double* score, const double* label, int64_t first,
   for (int64_t i = 0; i < size; ++i) sums[i] = {above[i], below[i], above_distance[i], below_distance[i]};
 }
 
-// What the positives i < end of a higher label send each of `size` positives from `first` on, at most kRowTile.
+// The gradients that positives i < end of a higher label send to `size` <= kRowTile positives from `first` on.
 ALRP_LOOP void sum_shares(const double* score, const double* label, const double* share, int64_t first,
                           int64_t size, int64_t end, Step h, double* sums) {
   double columns[kRowTile] = {}, labels[kRowTile] = {}, acc[kRowTile] = {};
@@ -58,36 +57,30 @@ void compute_sort_errors(const Input& input, const Spec& spec, const SortErrors&
   for (int64_t r = 0; r < p; ++r)  // what was not found has any label: every result is NaN
     errors.label[r] = errors.label_at[r] >= 0 ? load(spec.labels, errors.label_at[r]) : 0.0;
   // Scores ascend, and H with them: columns below `begin` give a tile nothing.
-  parallel_for(0, (p + kRowTile - 1) / kRowTile, grain(p * kRowTile), [&](int64_t from, int64_t to) {
+  parallel_tiles(p, [&](int64_t first, int64_t size) {
     SortSums sums[kRowTile];
-    for (int64_t t = from; t < to; ++t) {
-      const int64_t first = t * kRowTile, size = std::min<int64_t>(kRowTile, p - first);
-      const double* begin = std::partition_point(
-          score, score + first, [&](double column) { return step(h, column, score[first]) == 0; });
-      by_level<sum_tile>(score, errors.label, first, size, begin - score, p, h, sums);
-      for (int64_t i = 0; i < size; ++i) {
-        const int64_t r = first + i;
-        errors.error[r] = sort_error(sums[i]);
-        errors.share[r] = share(errors.error[r], sums[i].below, spec.eps, z);
-        if (gradient)  // not poisoned: scatter adds it to what is
-          gradient[r] = positive_gradient(errors.error[r], sums[i].below, spec.eps, z);
-      }
+    const double* begin = std::partition_point(
+        score, score + first, [&](double column) { return step(h, column, score[first]) == 0; });
+    by_level<sum_labels>(score, errors.label, first, size, begin - score, p, h, sums);
+    for (int64_t i = 0; i < size; ++i) {
+      const int64_t r = first + i;
+      errors.error[r] = sort_error(sums[i]);
+      errors.share[r] = share(errors.error[r], sums[i].below, spec.eps, z);
+      if (gradient)  // not poisoned: write_positives() adds it to what is
+        gradient[r] = positive_gradient(errors.error[r], sums[i].below, spec.eps, z);
     }
   });
   double sum = 0;
   for (int64_t r = 0; r < p; ++r) sum += errors.error[r];
   store({output.loc, output.values}, 0, sum / z + poison);
   if (!gradient) return;
-  parallel_for(0, (p + kRowTile - 1) / kRowTile, grain(p * kRowTile), [&](int64_t from, int64_t to) {
-    for (int64_t t = from; t < to; ++t) {
-      const int64_t first = t * kRowTile, size = std::min<int64_t>(kRowTile, p - first);
-      const double highest = score[first + size - 1];
-      const double* end = std::partition_point(score + first, score + p,
-                                               [&](double row) { return step(h, highest, row) > 0; });
-      double sums[kRowTile];
-      by_level<sum_shares>(score, errors.label, errors.share, first, size, end - score, h, sums);
-      for (int64_t k = 0; k < size; ++k) gradient[first + k] += sums[k];
-    }
+  parallel_tiles(p, [&](int64_t first, int64_t size) {
+    const double highest = score[first + size - 1];
+    const double* end =
+        std::partition_point(score + first, score + p, [&](double row) { return step(h, highest, row) > 0; });
+    double sums[kRowTile];
+    by_level<sum_shares>(score, errors.label, errors.share, first, size, end - score, h, sums);
+    for (int64_t k = 0; k < size; ++k) gradient[first + k] += sums[k];
   });
 }
 

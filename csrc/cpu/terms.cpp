@@ -40,7 +40,7 @@ void compute_terms(const Input& input, const Spec& spec, const Sums& sums, const
   std::vector<double> located;
   if (spec.loss == Loss::kALRPHard) located = hard_sums(spec, sums, p);
   double cls = 0, loc = 0, best_precision = 0, weights = 0;
-  const auto visit = [&](int64_t r, auto* ranks, auto* precisions) {
+  for (int64_t r = 0; r < p; ++r) {  // ascending by score
     const double n_fp = sums.n_fp[r], rank = sums.rank_pos[r] + n_fp, precision = sums.rank_pos[r] / rank;
     const int64_t place = sums.place[r];
     Terms terms;
@@ -74,17 +74,18 @@ void compute_terms(const Input& input, const Spec& spec, const Sums& sums, const
     loc += terms.loc;
     tables.share[r] = share(terms.error, n_fp, spec.eps, z);
     tables.gradient[r] = positive_gradient(terms.error, n_fp, spec.eps, z) + poison;
-    using T = std::remove_pointer_t<decltype(ranks)>;
-    ranks[place] = narrow<T>(rank + poison);
-    precisions[place] = narrow<T>(precision + poison);
-  };
-  with_dtype(output.values, [&](auto* type) {
-    auto *ranks = static_cast<decltype(type)>(output.rank),
-         *precisions = static_cast<decltype(type)>(output.precision);
-    for (int64_t r = 0; r < p; ++r) visit(r, ranks, precisions);  // ascending by score
-  });
+    store({output.rank, output.values}, place, rank + poison);
+    store({output.precision, output.values}, place, precision + poison);
+  }
   store({output.cls, output.values}, 0, cls / z + poison);
   store({output.loc, output.values}, 0, loc / z + poison);
+}
+
+std::vector<double> rank_weights(const Sums& sums, int64_t p) {
+  std::vector<double> weight(p);
+  for (int64_t r = 0; r < p; ++r)
+    weight[r] = 1 / ((sums.rank_pos[r] + sums.n_fp[r]) * static_cast<double>(p));
+  return weight;
 }
 
 void take_errors(const Input& input, const Drive& drive, const Tables& tables) {
@@ -97,26 +98,18 @@ void take_errors(const Input& input, const Drive& drive, const Tables& tables) {
 
 void write_positives(const Input& input, const Tables& tables, const Gradients& gradients) {
   if (gradients.logits.data) {
-    const double scale = load({const_cast<void*>(gradients.grad_cls), gradients.incoming}, 0);
-    const double sort =
-        gradients.grad_sort ? load({const_cast<void*>(gradients.grad_sort), gradients.incoming}, 0) : 0;
-    with_dtype(gradients.logits.dtype, [&](auto* type) {
-      using T = std::remove_pointer_t<decltype(type)>;
-      for (int64_t r = 0; r < input.p; ++r) {
-        if (tables.index[r] < 0) continue;
-        double gradient = tables.gradient[r] * scale;
-        if (gradients.grad_sort) gradient += tables.error_gradient[r] * sort;
-        static_cast<T*>(gradients.logits.data)[tables.index[r]] = narrow<T>(gradient);
-      }
-    });
+    const double scale = load_scalar(gradients.grad_cls, gradients.incoming);
+    const double sort = gradients.grad_sort ? load_scalar(gradients.grad_sort, gradients.incoming) : 0;
+    for (int64_t r = 0; r < input.p; ++r) {
+      if (tables.index[r] < 0) continue;
+      double gradient = tables.gradient[r] * scale;
+      if (gradients.grad_sort) gradient += tables.error_gradient[r] * sort;
+      store(gradients.logits, tables.index[r], gradient);
+    }
   }
   if (gradients.loc_errors.data) {
-    const double scale = load({const_cast<void*>(gradients.grad_loc), gradients.incoming}, 0);
-    with_dtype(gradients.loc_errors.dtype, [&](auto* type) {
-      using T = std::remove_pointer_t<decltype(type)>;
-      for (int64_t r = 0; r < input.p; ++r)
-        static_cast<T*>(gradients.loc_errors.data)[r] = narrow<T>(tables.error_gradient[r] * scale);
-    });
+    const double scale = load_scalar(gradients.grad_loc, gradients.incoming);
+    for (int64_t r = 0; r < input.p; ++r) store(gradients.loc_errors, r, tables.error_gradient[r] * scale);
   }
 }
 

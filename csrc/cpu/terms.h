@@ -1,5 +1,7 @@
-// From the sums of the positives to losses, tables and their gradients, on the CPU.
+// From the sums of the positives to losses, tables and gradients, on the CPU.
 #pragma once
+
+#include <vector>
 
 #include "../ranking.h"
 
@@ -7,6 +9,9 @@ namespace alrp::cpu {
 
 // Losses, rank, precision; tables.share, .gradient, .poison; .error_gradient for the hard order.
 void compute_terms(const Input& input, const Spec& spec, const Sums& sums, const Output& output);
+
+// 1 / (p rank(i)), the weights of dL_loc/dE.
+std::vector<double> rank_weights(const Sums& sums, int64_t p);
 
 // Rank & Sort: output.loc, and tables.error_gradient unless it is null. Pairs of positives alone, O(p^2).
 void compute_sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,

@@ -6,8 +6,11 @@
 namespace alrp::cpu::tiled {
 
 size_t scratch_bytes(const Input& input);
-// n_fp of the negatives' H^skew: N_FP for a skew of 1, else the norms.
-void count(const Input& input, const double* score, double skew, double* n_fp, Status* status, void* scratch);
+// `norm` may be null.
+void count(const Input& input, const double* score, double* n_fp, double* norm, Status* status,
+           void* scratch);
+void count_part(const Input& input, const double* score, double* part, Status* status, void* scratch);
+void count_from_parts(const Input& input, const double* sum, const Sums& sums, Status* status);
 void pair_sums(const Input& input, const Spec& spec, const double* score, const Sums& sums);
 void pair_product(const Input& input, const double* score, const double* weights, bool transposed,
                   double* out);

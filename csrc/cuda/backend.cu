@@ -33,8 +33,7 @@ void CudaBackend::find(const Input& input, const Tables& tables, int64_t* place,
 void CudaBackend::count(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums,
                         Status* status, void* scratch) {
   if (is_sorted_form(input)) return sorted::count(input, tables, status, stream_);
-  tiled::count(input, tables, 1, sums.n_fp, status, scratch, stream_);
-  if (sums.norm) tiled::count(input, tables, input.skew, sums.norm, status, scratch, stream_);
+  tiled::count(input, tables, sums.n_fp, sums.norm, status, scratch, stream_);
   tiled::pair_sums(input, spec, tables, sums, stream_);
 }
 
@@ -46,8 +45,7 @@ void CudaBackend::count_part(const Input& input, const Tables& tables, void* par
     sorted::pack(input, tables, status, static_cast<int64_t*>(part), stream_);
   } else {
     auto* sums = static_cast<double*>(part);
-    tiled::count(input, tables, 1, sums, status, scratch, stream_);
-    if (input.skew != 1) tiled::count(input, tables, input.skew, sums + input.p, status, scratch, stream_);
+    tiled::count(input, tables, sums, input.skew == 1 ? nullptr : sums + input.p, status, scratch, stream_);
     tiled::pack(input, status, sums, stream_);
   }
 }

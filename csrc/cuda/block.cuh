@@ -7,8 +7,6 @@
 
 namespace alrp::cuda {
 
-constexpr int kBlock = 512;  // threads of kernels whose few blocks stay
-
 struct Plus {
   template <typename T>
   __device__ T operator()(const T& a, const T& b) const {
@@ -57,14 +55,22 @@ __device__ __forceinline__ T warp_scan(T value, Operation operation) {
   return value;
 }
 
-// What a scan tells: of all before (T() where there are none), and of all.
+// The sum over a warp, in a fixed order, in every lane.
+template <typename T>
+__device__ __forceinline__ T warp_sum(T value) {
+#pragma unroll
+  for (int distance = 16; distance; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+  return value;
+}
+
+// Results of a scan: of all before (T() where there are none), and of all.
 template <typename T>
 struct Scanned {
   T before, total;
 };
 
-// Over the warps of a block, of a value that all lanes of a warp have. T() adds nothing. Not inlined: a kernel has many
-// of them, and each is little work. All threads call.
+// Over the warps of a block, of a value that all lanes of a warp have. T() adds nothing. Not inlined: a
+// kernel has many of them, and each is little work. All threads call.
 template <typename T, typename Operation>
 __device__ __noinline__ Scanned<T> scan_warps(T value) {
   constexpr int kMostWarps = 32;
@@ -89,9 +95,16 @@ __device__ __forceinline__ T carried_scan(T value, T& carry, Operation operation
   return prefix;
 }
 
-// out[i] = the sum of load(0), ..., load(i), for i below `count`; returns the whole. A warp takes neighbours, so that
-// warps wait for one another once, however many there are. load(i) may read out[i]. All threads call; ends with a
-// barrier.
+// The sum of one value a thread, in every thread. All threads call.
+__device__ __forceinline__ double block_sum(double value) {
+  double sum = 0;
+  carried_scan(value, sum, Plus());
+  return sum;
+}
+
+// out[i] = the sum of load(0), ..., load(i), for i below `count`; returns the whole. A warp takes neighbours,
+// so that warps wait for one another once, however many there are. load(i) may read out[i]. All threads call;
+// ends with a barrier.
 template <typename T, typename Load>
 __device__ __forceinline__ T prefix_sums(int count, const Load& load, T* out) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
@@ -132,8 +145,8 @@ __device__ __forceinline__ void merge_in_warp(uint64_t& key, [[maybe_unused]] ui
   }
 }
 
-// Sorts `size` (a power of two, at least 32) keys ascending, in shared or global memory; where kPairs, pairs by
-// key, then by value. All threads call.
+// Sorts `size` (a power of two, at least 32) keys ascending, in shared or global memory; where kPairs, pairs
+// by key, then by value. All threads call.
 template <bool kPairs>
 static __device__ __noinline__ void bitonic_sort(uint64_t* keys, [[maybe_unused]] uint32_t* values,
                                                  int size) {

@@ -1,7 +1,7 @@
-// The second stage of the sorted form: the knots of the positives, laid out.
+// The second stage of the sorted form: the tables over the knots of the positives.
 #include <algorithm>
 
-#include "launch.h"
+#include "launch.cuh"
 #include "sorted.cuh"
 #include "stages.h"
 
@@ -10,36 +10,14 @@ namespace {
 
 constexpr int kKnotThreads = 128;  // few, so that many multiprocessors share the searches
 
-// The first k of [from, to) for which below(x[k] + shift) does not hold, or `to`. It holds for the ones before.
-template <typename Int, typename Below>
-__device__ int first_of(const Int* x, int from, int to, Int shift, const Below& below) {
-  int count = to - from;
-#pragma unroll 1
-  while (count > 0) {
-    const int half = count / 2;
-    if (below(x[from + half] + shift)) {
-      from += half + 1;
-      count -= half + 1;
-    } else {
-      count = half;
-    }
-  }
-  return from;
-}
-
 template <typename Int>
 __device__ auto below(Int bound) {
   return [bound](Int knot) { return knot < bound; };
 }
 
-template <typename Int>
-__device__ auto up_to(Int bound) {
-  return [bound](Int knot) { return knot <= bound; };
-}
-
 // Positive i's own knots: a merge, where each knot's place among all is its rank in both lists, KL and KR.
 template <typename Int>
-__device__ void lay_knots_of(int i, Int half, const SortedTables& to) {
+__device__ void write_knots_of(int i, Int half, const SortedTables& to) {
   const int p = static_cast<int>(to.p);
   const Int* x = static_cast<const Int*>(to.position);
   const Int own = x[i];
@@ -56,7 +34,7 @@ __device__ void lay_knots_of(int i, Int half, const SortedTables& to) {
 
 // How many knots lie below positive i, and how many at or below it.
 template <typename Int>
-__device__ void lay_rank_of(int i, Int half, const SortedTables& to) {
+__device__ void write_rank_of(int i, Int half, const SortedTables& to) {
   const int p = static_cast<int>(to.p);
   const Int* x = static_cast<const Int*>(to.position);
   const Int own = x[i];
@@ -80,7 +58,7 @@ class Floats {
         p_(static_cast<int>(to.p)),
         unit_(1 / narrow.scale) {
     low_ = upper(x_[0] - narrow.half), high_ = upper(x_[p_ - 1] + narrow.half);
-    // Cells finer than floats serve nothing, and the bias must not round: scale times a score stays below 2^22.
+    // Cells finer than floats serve nothing, and the bias must not round: |scale * score| stays below 2^22.
     const float farthest = fmaxf(fabsf(low_), fabsf(high_));
     const float wish = static_cast<float>(to.most_cells - 4) / (high_ - low_);  // inf where they are equal
     scale_ = fminf(wish, 0x1p22f / farthest);
@@ -94,8 +72,9 @@ class Floats {
     }
   }
 
-  // The upper ends of the segments below the knots of positive i, and with the first positive that of the last one.
-  __device__ void lay_uppers(int i) const {
+  // The upper ends of the segments below the knots of positive i, and with the first positive that of the
+  // last one.
+  __device__ void write_uppers(int i) const {
     to_.upper[to_.left[i]] = upper(x_[i] - narrow_.half);
     to_.upper[to_.right[i]] = upper(x_[i] + narrow_.half);
     if (i == 0) to_.upper[2 * p_] = __int_as_float(0x7f800000);
@@ -104,7 +83,7 @@ class Floats {
   // The starts of the cells [begin, begin + kRun): neighbouring cells mostly have no knot between them.
   static constexpr int kRun = 8;
   template <typename Index>
-  __device__ void lay_cells(int begin, Index* starts) const {
+  __device__ void write_cells(int begin, Index* starts) const {
     if (begin > cells_) return;
     Side left = search_from(begin, -narrow_.half, 0), right = search_from(begin, narrow_.half, 0);
 #pragma unroll 1
@@ -115,7 +94,7 @@ class Floats {
     }
   }
 
-  // Bins that begin with what count adds for positive i of score s, negated: it takes positives for negatives.
+  // Takes out of the bins what count, which takes positives for negatives, adds for positive i of score s.
   __device__ void take_out(int i, float s) const {
     const auto reached = [&](int64_t knot) { return upper(knot) <= s; };
     const int m = first_of(x_, i, p_, -narrow_.half, reached) + first_of(x_, 0, i, narrow_.half, reached);
@@ -124,7 +103,7 @@ class Floats {
     atomicAdd(bin + 1, ~0ULL);
   }
 
-  __device__ void leave(Plan* plan) const {
+  __device__ void write(Plan* plan) const {
     plan->low = low_;
     plan->high = high_;
     plan->cell_scale = scale_;
@@ -178,37 +157,35 @@ class Floats {
 // What the rows of blocks of build_tables do.
 enum Task : unsigned { kKnots, kRanks, kTakeOut, kCells, kTasks };
 
-// build_tables: knots, begun, left, right, below and within of all positives; with Narrow positions also the upper ends
-// and the cells over them, and what the positives add to the bins, taken out of them, unless some label is ignored.
-//   in       the plan, positions and bins as sort_positives left them
-//   launch   kTasks rows of blocks of kKnotThreads, each of max(p, most_cells / Floats::kRun + 1) threads; no block
-//            waits for another: a thread searches the sorted positions for what it lays. O(p log p) work
+// build_tables: knots, begun, left, right, below and within of all positives; with Narrow positions also the
+// upper ends and the cells over them, and what the positives add to the bins, taken out of them, unless some
+// label is ignored.
+//   in       the plan, positions and bins of sort_positives; the scores
+//   launch   kTasks rows of blocks of kKnotThreads, each of max(p, most_cells / Floats::kRun + 1) threads; no
+//            block waits for another: a thread searches the sorted positions for what it writes. O(p log p)
+//            work
 __global__ void __launch_bounds__(kKnotThreads)
-    build_tables(double delta, bool short_starts, const double* score, SortedTables to) {
+    build_tables(double delta, const double* score, SortedTables to) {
   const Plan& plan = *to.plan;
   const int i = static_cast<int>(blockIdx.x * kKnotThreads + threadIdx.x), p = static_cast<int>(to.p);
   const unsigned task = blockIdx.y;
-  if (plan.form == Form::kWide) {
-    const int128 half = Wide::make(delta).half;
-    if (task == kKnots && i < p) lay_knots_of(i, half, to);
-    if (task == kRanks && i < p) lay_rank_of(i, half, to);
-  } else if (plan.form == Form::kNarrow) {
-    const Narrow narrow = plan.narrow;
-    const Floats floats(narrow, to);
-    if (task == kKnots && i < p) {
-      lay_knots_of(i, narrow.half, to);
-      floats.lay_uppers(i);
-    } else if (task == kRanks && i < p) {
-      lay_rank_of(i, narrow.half, to);
-    } else if (task == kTakeOut && i < p) {
-      if (!plan.reads_labels) floats.take_out(i, static_cast<float>(score[i]));  // as exact as it was
-    } else if (task == kCells) {
-      if (i == 0) floats.leave(to.plan);
-      if (short_starts)
-        floats.lay_cells(Floats::kRun * i, static_cast<uint16_t*>(to.starts));
-      else
-        floats.lay_cells(Floats::kRun * i, static_cast<uint32_t*>(to.starts));
-    }
+  if (task <= kRanks && i < p)
+    with_positions(plan, delta, [&](const auto& position) {
+      task == kKnots ? write_knots_of(i, position.half, to) : write_rank_of(i, position.half, to);
+    });
+  if (task == kRanks || plan.kind != PositionKind::kNarrow) return;
+  const Narrow narrow = plan.narrow;
+  const Floats floats(narrow, to);
+  if (task == kKnots && i < p) {
+    floats.write_uppers(i);
+  } else if (task == kTakeOut && i < p) {
+    if (!plan.reads_labels) floats.take_out(i, static_cast<float>(score[i]));  // as exact as it was
+  } else if (task == kCells) {
+    if (i == 0) floats.write(to.plan);
+    if (to.shared)
+      floats.write_cells(Floats::kRun * i, static_cast<uint16_t*>(to.starts));
+    else
+      floats.write_cells(Floats::kRun * i, static_cast<uint32_t*>(to.starts));
   }
 }
 
@@ -217,10 +194,9 @@ __global__ void __launch_bounds__(kKnotThreads)
 void build(const Input& input, const Tables& tables, cudaStream_t stream) {
   const SortedTables to(input, tables.device);
   const int64_t runs = to.most_cells / Floats::kRun + 1;
-  const auto columns = static_cast<unsigned>((std::max(input.p, runs) + kKnotThreads - 1) / kKnotThreads);
-  build_tables<<<dim3(columns, kTasks), kKnotThreads, 0, stream>>>(input.delta, fits_shared(to), tables.score,
-                                                                   to);
-  check_launch("build_tables");
+  const unsigned columns = per_item(std::max(input.p, runs), kKnotThreads, kKnotThreads).blocks.x;
+  launch("build_tables", build_tables, {dim3(columns, kTasks), kKnotThreads}, stream, input.delta,
+         tables.score, to);
 }
 
 }  // namespace alrp::cuda::sorted

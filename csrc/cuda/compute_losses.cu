@@ -1,9 +1,8 @@
-// The P-sized stages of the sorted form after count: N_FP, the sums among the positives, the losses, and the
-// tables of spread.
+// From the bins of the sorted form: N_FP, the sums among the positives, the losses, and the tables of spread.
 #include <type_traits>
 
 #include "block.cuh"
-#include "launch.h"
+#include "launch.cuh"
 #include "sorted.cuh"
 #include "stages.h"
 #include "terms.cuh"
@@ -12,37 +11,38 @@ namespace alrp::cuda::sorted {
 namespace {
 
 // n_fp of every positive from the bins, which become their prefix sums.
-template <typename Int, typename Sum>
-__device__ void sum_bins(const SortedTables& t, Int half, double* n_fp) {
-  auto* bins = static_cast<Bin<Sum>*>(t.bins);
-  const auto* knots = static_cast<const Int*>(t.knots);
+template <typename Position>
+__device__ void sum_bins(const Position& position, const SortedTables& t, double* n_fp) {
+  auto* bins = static_cast<Bin<typename Position::Sum>*>(t.bins);
+  const auto* knots = static_cast<const typename Position::Int*>(t.knots);
   const int p = static_cast<int>(t.p);
-  const Bin<Sum> all = prefix_sums(2 * p + 1, [bins](int m) { return bins[m]; }, bins);
+  const auto all = prefix_sums(2 * p + 1, [bins](int m) { return bins[m]; }, bins);
 #pragma unroll 1
   for (int i = threadIdx.x; i < p; i += blockDim.x)
-    n_fp[i] = count_of(bins[t.left[i]], bins[t.right[i]], all.count, knots[t.left[i]], half);
+    n_fp[i] = count_of(bins[t.left[i]], bins[t.right[i]], all.count, knots[t.left[i]], position.half);
 }
 
-// Two sums at once, over i of weight(i) H(x - x_i), as functions of x: linear in each segment m, from the value at
-// its lower end, t.value[m]. They start from 0 at the lowest knot, so that small values stay precise. kMirrored:
-// sums of weight(i) H(x_i - x), which fall with x; knot k is then the (2p - 1 - k)-th, with the sign turned.
+// Two sums at once, over i of weight(i) H(x - x_i), as functions of x: linear in each segment m, from the
+// value at its lower end, t.value[m]. They start from 0 at the lowest knot, so that small values stay
+// precise. kMirrored: sums of weight(i) H(x_i - x), which fall with x; knot k is then the (2p - 1 - k)-th,
+// with the sign turned.
 template <typename Int, bool kMirrored>
-class Spread {
+class StepSums {
  public:
-  __device__ Spread(const SortedTables& t, Int half)
+  __device__ StepSums(const SortedTables& t, Int half)
       : t_(t),
         knots_(static_cast<const Int*>(t.knots)),
         p_(static_cast<int>(t.p)),
         per_unit_(half ? 1 / static_cast<double>(2 * half) : 0) {}
 
-  // Lays out t.prefix and t.value. A component whose weights are not finite is of no use; the other is untouched. All
-  // threads call.
+  // Writes t.prefix and t.value. A component whose weights are not finite is of no use; the other is
+  // untouched. All threads call.
   template <typename Weight>
-  __device__ void lay_out(const Weight& weight) const {
+  __device__ void build(const Weight& weight) const {
     if (threadIdx.x == 0) t_.prefix[0] = t_.value[0] = {0, 0};
     prefix_sums(p_, [&](int i) { return weight(kMirrored ? p_ - 1 - i : i); }, t_.prefix + 1);
-    const auto rise = [&](int k) -> Pair {
-      return k ? slope(k) * static_cast<double>(knot(k) - knot(k - 1)) : Pair{0, 0};
+    const auto rise = [&](int k) -> TwoSums {
+      return k ? slope(k) * static_cast<double>(knot(k) - knot(k - 1)) : TwoSums{0, 0};
     };
     if (per_unit_ != 0) {
       prefix_sums(2 * p_, rise, t_.value + 1);
@@ -54,14 +54,14 @@ class Spread {
   }
 
   // Slope in segment m, per unit of position.
-  __device__ Pair slope(int m) const {
+  __device__ TwoSums slope(int m) const {
     if (m == 0) return {0, 0};
     const int begins = begun(m - 1);
     return (t_.prefix[begins] - t_.prefix[m - begins]) * per_unit_;
   }
 
   // The sums at positive i.
-  __device__ Pair at_positive(int i) const {
+  __device__ TwoSums at_positive(int i) const {
     const Int x = static_cast<const Int*>(t_.position)[i];
     const int m = kMirrored ? 2 * p_ - t_.below[i] : t_.within[i];  // at least 1: its own knot
     return t_.value[m] + slope(m) * static_cast<double>((kMirrored ? -x : x) - knot(m - 1));
@@ -84,23 +84,23 @@ class Spread {
 };
 
 // Sums among the positives: rank_pos, and s unless it is null.
-template <typename Int>
-__device__ void sum_pairs(const SortedTables& t, Int half, const double* score, double delta,
+template <typename Position>
+__device__ void sum_pairs(const Position& position, const SortedTables& t, const double* score, double delta,
                           const Array& errors, const Sums& sums) {
   const int p = static_cast<int>(t.p);
-  const double self = half ? 0.5 : 1.0;  // H(0), where k = i does not count
-  const Spread<Int, true> spread(t, half);
+  const double self = position.half ? 0.5 : 1.0;  // H(0), where k = i does not count
+  const StepSums<typename Position::Int, true> steps(t, position.half);
   const auto error = [&](int i) { return sums.s ? load(errors, sums.place[i]) : 0.0; };
-  bool strange = false;
-  spread.lay_out([&](int i) -> Pair {
+  bool infinite = false;
+  steps.build([&](int i) -> TwoSums {
     const double weight = error(i);
-    strange |= !is_finite(weight);
+    infinite |= !is_finite(weight);
     return {1, weight};
   });
-  const bool by_pairs = __syncthreads_or(strange);  // infinity and NaN do not go through prefix sums
+  const bool by_pairs = __syncthreads_or(infinite);  // infinity and NaN do not go through prefix sums
 #pragma unroll 1
   for (int i = threadIdx.x; i < p; i += blockDim.x) {
-    const Pair sum = spread.at_positive(i);
+    const TwoSums sum = steps.at_positive(i);
     sums.rank_pos[i] = 1 + (sum.first - self);
     if (sums.s && !by_pairs) sums.s[i] = sum.second - self * error(i);
   }
@@ -116,30 +116,30 @@ __device__ void sum_pairs(const SortedTables& t, Int half, const double* score, 
   }
 }
 
-// The tables of spread, t.base and t.slope, of the shares; and dL_loc/dE of the smooth order where error_gradient is
-// not null.
+// The tables of spread, t.base and t.slope, of the shares; and dL_loc/dE of the smooth order where
+// error_gradient is not null.
 template <typename Position>
-__device__ void spread_back(const Position& position, const SortedTables& t, const double* share,
-                            const Sums& sums, double* error_gradient, const double* poison) {
+__device__ void write_spread(const Position& position, const SortedTables& t, const double* share,
+                             const Sums& sums, double* error_gradient, const double* poison) {
   constexpr double kMost = 1e15;  // beyond it, sums times the incoming gradient might not fit float
   const int p = static_cast<int>(t.p);
-  const Spread<typename Position::Int, false> spread(t, position.half);
+  const StepSums<typename Position::Int, false> steps(t, position.half);
   const auto per_rank = [&](int i) {
     return 1 / ((sums.rank_pos[i] + sums.n_fp[i]) * static_cast<double>(p));
   };
-  bool strange = false;
-  spread.lay_out([&](int i) -> Pair {
-    strange |= !(fabs(share[i]) * p < kMost);
+  bool too_large = false;
+  steps.build([&](int i) -> TwoSums {
+    too_large |= !(fabs(share[i]) * p < kMost);
     return {share[i], error_gradient ? per_rank(i) : 0.0};
   });
-  strange = __syncthreads_or(strange);
-  if (threadIdx.x == 0) t.plan->spreads = !strange;
+  too_large = __syncthreads_or(too_large);
+  if (threadIdx.x == 0) t.plan->spreads = !too_large;
 #pragma unroll 1
   for (int m = threadIdx.x; m <= 2 * p; m += blockDim.x) {
-    double base = t.value[m].first, slope = spread.slope(m).first;
+    double base = t.value[m].first, slope = steps.slope(m).first;
     if constexpr (std::is_same_v<Position, Narrow>) {
-      // Spread works on floats: the value at the float that begins the segment, and the slope per unit of score.
-      if (m) base += slope * static_cast<double>(position.of(t.upper[m - 1]) - spread.knot(m - 1));
+      // Spread works on floats: the value at the segment's first float, and the slope per unit of score.
+      if (m) base += slope * static_cast<double>(position.of(t.upper[m - 1]) - steps.knot(m - 1));
       slope *= position.scale;
     }
     t.base[m] = base;
@@ -149,77 +149,58 @@ __device__ void spread_back(const Position& position, const SortedTables& t, con
   const double self = position.half ? 0.5 : 1.0;  // H(0), where k = i has 1
 #pragma unroll 1
   for (int i = threadIdx.x; i < p; i += blockDim.x)
-    error_gradient[sums.place[i]] = spread.at_positive(i).second + (1 - self) * per_rank(i) + *poison;
-}
-
-template <typename Position>
-__device__ void finish_by(const Position& position, const SortedTables& t, double delta, const Spec& spec,
-                          const Sums& sums, const Output& output) {
-  using Int = typename Position::Int;
-  const Tables& tables = output.tables;
-  sum_bins<Int, typename Position::Sum>(t, position.half, sums.n_fp);
-  sum_pairs<Int>(t, position.half, tables.score, delta, spec.loc_errors, sums);
-  __syncthreads();
-  compute_terms(spec, sums, output, t.p);
-  __syncthreads();
-  spread_back(position, t, tables.share, sums, spec.loss == Loss::kALRP ? tables.error_gradient : nullptr,
-              tables.poison);
+    error_gradient[sums.place[i]] = steps.at_positive(i).second + (1 - self) * per_rank(i) + *poison;
 }
 
 // compute_losses: from the bins to losses and the tables that backward reads.
-//   in       all of SortedTables as sort_positives and count left it; tables.score; place
+//   in       all of SortedTables after build_tables and count; tables.score; place
 //   out      all of Output but index and score; sums; base, slope and plan.spreads
-//   launch   one block of threads_for(p) threads; O(p) work
+//   launch   one_block(p); O(p) work
 //   exact    scans in a fixed order: the same bits on every device
-__global__ void __launch_bounds__(kOneBlock, 1)
-    compute_losses(SortedTables t, double delta, Spec spec, Sums sums, Output output) {
-  const int p = static_cast<int>(t.p);
-  const Form form = t.plan->form;
-  if (form == Form::kNarrow) {
-    const Narrow narrow = t.plan->narrow;
-    finish_by(narrow, t, delta, spec, sums, output);
-  } else if (form == Form::kWide) {
-    finish_by(Wide::make(delta), t, delta, spec, sums, output);
-  } else {
-#pragma unroll 1
-    for (int i = threadIdx.x; i < p; i += blockDim.x) {
-      sums.n_fp[i] = 0;
-      sums.rank_pos[i] = 1;
-      if (sums.s) sums.s[i] = 0;
-      if (output.tables.error_gradient) output.tables.error_gradient[i] = quiet_nan();
-    }
+__global__ void __launch_bounds__(kMostThreads, 1)
+    compute_losses(Input input, SortedTables t, Spec spec, Sums sums, Output output) {
+  const Tables& tables = output.tables;
+  const bool has_positions = with_positions(*t.plan, input.delta, [&](const auto& position) {
+    sum_bins(position, t, sums.n_fp);
+    sum_pairs(position, t, tables.score, input.delta, spec.loc_errors, sums);
     __syncthreads();
-    compute_terms(spec, sums, output, p);
+    compute_terms(spec, sums, output, t.p);
+    __syncthreads();
+    write_spread(position, t, tables.share, sums, spec.loss == Loss::kALRP ? tables.error_gradient : nullptr,
+                 tables.poison);
+  });
+  if (has_positions) return;
+#pragma unroll 1
+  for (int i = threadIdx.x; i < t.p; i += blockDim.x) {
+    sums.n_fp[i] = 0;
+    sums.rank_pos[i] = 1;
+    if (sums.s) sums.s[i] = 0;
+    if (tables.error_gradient) tables.error_gradient[i] = quiet_nan();
   }
+  __syncthreads();
+  compute_terms(spec, sums, output, t.p);
 }
 
 // The tables of spread once more, of shares that came after compute_losses.
 //   out      base, slope and plan.spreads
-//   launch   one block of threads_for(p) threads; O(p) work
-__global__ void __launch_bounds__(kOneBlock, 1)
-    drive_spread(SortedTables t, double delta, const double* share) {
-  const Form form = t.plan->form;
-  if (form == Form::kNarrow) {
-    const Narrow narrow = t.plan->narrow;
-    spread_back(narrow, t, share, Sums{}, nullptr, nullptr);
-  } else if (form == Form::kWide) {
-    spread_back(Wide::make(delta), t, share, Sums{}, nullptr, nullptr);
-  }
+//   launch   one_block(p); O(p) work
+__global__ void __launch_bounds__(kMostThreads, 1)
+    drive_spread(double delta, SortedTables t, const double* share) {
+  with_positions(*t.plan, delta,
+                 [&](const auto& position) { write_spread(position, t, share, Sums{}, nullptr, nullptr); });
 }
 
 }  // namespace
 
 void drive(const Input& input, const Tables& tables, cudaStream_t stream) {
-  drive_spread<<<1, threads_for(input.p), 0, stream>>>(SortedTables(input, tables.device), input.delta,
-                                                       tables.share);
-  check_launch("drive_spread");
+  launch("drive_spread", drive_spread, one_block(input.p), stream, input.delta,
+         SortedTables(input, tables.device), tables.share);
 }
 
 void finish(const Input& input, const Spec& spec, const Sums& sums, const Output& output,
             cudaStream_t stream) {
-  compute_losses<<<1, threads_for(input.p), 0, stream>>>(SortedTables(input, output.tables.device),
-                                                         input.delta, spec, sums, output);
-  check_launch("compute_losses");
+  launch("compute_losses", compute_losses, one_block(input.p), stream, input,
+         SortedTables(input, output.tables.device), spec, sums, output);
 }
 
 }  // namespace alrp::cuda::sorted

@@ -6,24 +6,24 @@ namespace alrp::cuda::sorted {
 namespace {
 
 // Wide: one logit at a time, tables in global memory.
-__device__ __forceinline__ void count_wide(const Array& logits, const Labels& labels, int64_t n,
-                                           const SortedTables& t, const Wide& wide, Status* status) {
+__device__ __forceinline__ void count_wide(const Input& input, const SortedTables& t, Status* status) {
+  const Wide wide = t.wide(input.delta);
   const auto* knots = static_cast<const int128*>(t.knots);
   auto* bins = static_cast<Bin<uint128>*>(t.bins);
   bool nan = false;
-  for (int64_t i = int64_t{blockIdx.x} * kBlock + threadIdx.x; i < n; i += int64_t{gridDim.x} * kBlock) {
-    if (mark_of(labels, i) != Mark::kNegative) continue;
-    const double s = load(logits, i);
+  sweep_grid<kStreamThreads>(0, input.n, [&](int64_t i) {
+    if (mark_of(input.labels, i) != Mark::kNegative) return;
+    const double s = load(input.logits, i);
     nan |= s != s;
-    if (s != s) continue;
+    if (s != s) return;
     const int128 x = wide.of(s);
-    if (x < knots[0]) continue;
-    auto* bin = reinterpret_cast<unsigned long long*>(&bins[rank_in<int128>(knots, 2 * t.p, x, true)]);
+    if (x < knots[0]) return;
+    auto* bin = reinterpret_cast<unsigned long long*>(&bins[segment_of(t, x)]);
     const auto low = static_cast<uint64_t>(x);
     const uint64_t before = atomicAdd(bin, low);
     atomicAdd(bin + 1, static_cast<uint64_t>(x >> 64) + (before + low < low));  // with the carry
     atomicAdd(bin + 2, 1ULL);
-  }
+  });
   if (nan) raise(&status->nan);
 }
 
@@ -59,6 +59,9 @@ struct GlobalBins {
   Bin<uint64_t>* bins;
   const float* uppers;
 
+  __device__ explicit GlobalBins(const SortedTables& t)
+      : bins(static_cast<Bin<uint64_t>*>(t.bins)), uppers(t.upper) {}
+
   __device__ __forceinline__ float upper(int m) const { return uppers[m]; }
 
   __device__ __forceinline__ void add(int m, uint32_t count, uint64_t sum) const {
@@ -69,8 +72,8 @@ struct GlobalBins {
 };
 
 // A segment that a warp has picked out. Vectors of four logits that lie in it are summed up in registers and
-// added once, for the whole warp: so negatives that crowd in one segment, as those of an untrained network do,
-// do not wait for one another's additions.
+// added once, for the whole warp: so negatives that crowd in one segment, as those of an untrained network
+// do, do not wait for one another's additions.
 template <typename Bins>
 struct Held {
   int m = 0;
@@ -92,16 +95,15 @@ struct Held {
   // All lanes call, so that one of them adds for all.
   __device__ __forceinline__ void release(const Bins& bins) {
     if (!__any_sync(0xffffffffu, count)) return;
-    count = warp_scan(count, Plus());
-    sum = warp_scan(sum, Plus());
-    if ((threadIdx.x & 31) == 31) bins.add(m, count, sum);
+    count = warp_sum(count);
+    sum = warp_sum(sum);
+    if (threadIdx.x % 32 == 0) bins.add(m, count, sum);
   }
 };
 
 template <typename T, typename Index, typename Bins>
-__device__ __forceinline__ void count_narrow(const Array& logits, const Labels& labels, int64_t n,
-                                             const Plan& global_plan, const Index* starts, const Bins& bins,
-                                             Status* status) {
+__device__ __forceinline__ void count_narrow(const Input& input, const Plan& global_plan, const Index* starts,
+                                             const Bins& bins, Status* status) {
   const Plan plan = global_plan;
   const auto search = [&](float s) {  // s from low to high
     const uint32_t cell = cell_of(s, plan.cell_scale, plan.cell_bias);
@@ -110,17 +112,17 @@ __device__ __forceinline__ void count_narrow(const Array& logits, const Labels& 
   };
   const auto position = [&](float s) { return shifted_position(plan.narrow, s); };
   const uint32_t one = fixed(1);
-  const int64_t vectors = tiled_vectors<T>(logits, labels, plan.reads_labels, nullptr, n);
+  const int64_t vectors = tiled_vectors<T>(input, plan.reads_labels, nullptr);
   const int64_t first = int64_t{blockIdx.x} * kTile + threadIdx.x;
   const int64_t stride = fixed(gridDim.x * kTile);  // fits: where positions are narrow, n is below 2^40
   bool nan = false;
   Held<Bins> held;
   if (first < vectors)  // any score will do: it tells where to look for the crowd
-    held.pick(static_cast<float>(load(logits, 4 * first)), plan.low, plan.high, bins, search);
+    held.pick(static_cast<float>(load(input.logits, 4 * first)), plan.low, plan.high, bins, search);
   for (int64_t v = first; v < vectors; v += stride) {
-    Tile s;
-    load_tile<T>(logits, v, s);
-    if (plan.reads_labels) drop_others(labels, v, s);
+    Vectors s;
+    load_vectors<T>(input.logits, v, s);
+    if (plan.reads_labels) drop_others(input.labels, v, s);
 #pragma unroll
     for (int u = 0; u < kVectors; ++u) {
       const float most = greatest(s[u]);
@@ -141,62 +143,53 @@ __device__ __forceinline__ void count_narrow(const Array& logits, const Labels& 
     }
   }
   held.release(bins);
-  for (int64_t i = 4 * vectors + int64_t{blockIdx.x} * kBlock + threadIdx.x; i < n;
-       i += int64_t{gridDim.x} * kBlock) {
-    if (plan.reads_labels && mark_of(labels, i) != Mark::kNegative) continue;
-    const auto logit = static_cast<float>(load(logits, i));
+  sweep_grid<kStreamThreads>(4 * vectors, input.n, [&](int64_t i) {
+    if (plan.reads_labels && mark_of(input.labels, i) != Mark::kNegative) return;
+    const auto logit = static_cast<float>(load(input.logits, i));
     nan |= logit != logit;
     const float s = fminf(logit, plan.high);
     if (logit >= plan.low) bins.add(search(s), one, position(s));
-  }
+  });
   if (nan) raise(&status->nan);
 }
 
 // count: bins[m] += (1, position) for every negative in segment m that is not below all knots; for every
 // logit where plan.reads_labels is 0.
-//   logits, labels  n; read once (labels: if plan.reads_labels), four logits a load where pointers are aligned
-//   t               as sort_positives left it
+//   logits, labels  n; read once (labels: if plan.reads_labels), four logits a load where pointers are
+//                   aligned
+//   t               after build_tables
 //   status          nan is raised if a negative is NaN
-//   launch          any grid of fewer than 2^32 logits a block, kBlock threads; kShared: t.shared_bytes() of
-//                   shared memory for the starts, the upper ends and the block's own bins, which are added
-//                   to t.bins at its end
+//   launch          any grid of fewer than 2^32 logits a block, kStreamThreads threads; kShared:
+//                   t.shared_bytes() of shared memory for the starts, the upper ends and the block's own
+//                   bins, which are added to t.bins at its end
 //   exact           integer sums: the same bits for every grid, schedule and order of scores
 template <typename T, bool kShared>
-__global__ void __launch_bounds__(kBlock, 2)
-    count_sorted(Array logits, Labels labels, int64_t n, double delta, SortedTables t, Status* status) {
+__global__ void __launch_bounds__(kStreamThreads, 2)
+    count_sorted(Input input, SortedTables t, Status* status) {
   const Plan& plan = *t.plan;
-  if (plan.form == Form::kNone) return;
-  if (plan.form == Form::kWide) {
-    Wide wide = Wide::make(delta);
-    wide.clusters = t.clusters;
-    wide.count = plan.clusters;
-    count_wide(logits, labels, n, t, wide, status);
+  if (plan.kind == PositionKind::kNone) return;
+  if (plan.kind == PositionKind::kWide) return count_wide(input, t, status);
+  if constexpr (std::is_same_v<T, double>) {  // which is always wide
     return;
-  }
-  if constexpr (!std::is_same_v<T, double>) {  // which is always wide
-    auto* bins = static_cast<Bin<uint64_t>*>(t.bins);
-    if constexpr (!kShared) {
-      count_narrow<T>(logits, labels, n, plan, static_cast<const uint32_t*>(t.starts),
-                      GlobalBins{bins, t.upper}, status);
-    } else {
-      extern __shared__ __align__(16) char shared[];
-      const int segments = static_cast<int>(2 * t.p + 1);
-      auto* starts = reinterpret_cast<uint16_t*>(shared);
-      const SharedBins own{reinterpret_cast<uint32_t*>(shared + fixed(t.starts_bytes()))};
-      for (int m = threadIdx.x; m < segments; m += kBlock) {
-        uint32_t* record = own.records + SharedBins::kWords * m;
-        record[0] = __float_as_uint(t.upper[m]);
-        record[1] = record[2] = record[3] = 0;
-      }
-      copy_starts(t, plan.cells, starts);
-      __syncthreads();
-      count_narrow<T>(logits, labels, n, plan, starts, own, status);
-      __syncthreads();
-      for (int m = threadIdx.x; m < segments; m += kBlock) {
-        const uint32_t* record = own.records + SharedBins::kWords * m;
-        if (record[1] == 0) continue;
-        GlobalBins{bins, t.upper}.add(m, record[1], record[2] | uint64_t{record[3]} << 32);
-      }
+  } else if constexpr (!kShared) {
+    count_narrow<T>(input, plan, static_cast<const uint32_t*>(t.starts), GlobalBins(t), status);
+  } else {
+    extern __shared__ __align__(16) char shared[];
+    const int segments = static_cast<int>(2 * t.p + 1);
+    auto* starts = reinterpret_cast<uint16_t*>(shared);
+    const SharedBins own{reinterpret_cast<uint32_t*>(shared + fixed(t.starts_bytes()))};
+    for (int m = threadIdx.x; m < segments; m += kStreamThreads) {
+      uint32_t* record = own.records + SharedBins::kWords * m;
+      record[0] = __float_as_uint(t.upper[m]);
+      record[1] = record[2] = record[3] = 0;
+    }
+    copy_starts(t, plan.cells, starts);
+    __syncthreads();
+    count_narrow<T>(input, plan, starts, own, status);
+    __syncthreads();
+    for (int m = threadIdx.x; m < segments; m += kStreamThreads) {
+      const uint32_t* record = own.records + SharedBins::kWords * m;
+      if (record[1]) GlobalBins(t).add(m, record[1], record[2] | uint64_t{record[3]} << 32);
     }
   }
 }
@@ -204,10 +197,10 @@ __global__ void __launch_bounds__(kBlock, 2)
 }  // namespace
 
 void count(const Input& input, const Tables& tables, Status* status, cudaStream_t stream) {
-  launch_stream(
-      input, tables.device, stream, "count_sorted",
-      [](auto type, auto shared) { return &count_sorted<typename decltype(type)::type, shared.value>; },
-      status);
+  const auto choose = []<typename T, bool kShared>(std::type_identity<T>, std::bool_constant<kShared>) {
+    return count_sorted<T, kShared>;
+  };
+  launch_stream("count_sorted", choose, input, tables, stream, status);
 }
 
 }  // namespace alrp::cuda::sorted

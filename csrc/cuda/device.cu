@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "device.h"
-#include "launch.h"
+#include "launch.cuh"
 
 namespace alrp::cuda {
 namespace {

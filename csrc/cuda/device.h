@@ -1,4 +1,5 @@
-// What launches need to know of the current device and of a kernel on it. The driver is asked once; safe from several threads.
+// What launches need to know of the current device and of a kernel on it. The driver is asked once; safe from
+// several threads.
 #pragma once
 
 #include <cstddef>
@@ -14,12 +15,12 @@ struct Device {
 
 const Device& current_device();
 
-// Lets a kernel have all the dynamic shared memory of a block. The limit is the kernel's, not a launch's: set to what one
-// launch needs, another thread could lower it before that launch.
+// Lets a kernel have all the dynamic shared memory of a block. The limit is the kernel's, not a launch's: set
+// to what one launch needs, another thread could lower it before that launch.
 void allow_dynamic_shared(const void* kernel);
 
-// Blocks of `threads` threads and `shared` bytes of dynamic shared memory that the device runs at once. The kernel may have
-// so much, and is always called with the same threads.
+// Blocks of `threads` threads and `shared` bytes of dynamic shared memory that the device runs at once. The
+// kernel may have so much, and is always called with the same threads.
 int resident_blocks(const void* kernel, int threads, size_t shared);
 
 }  // namespace alrp::cuda

@@ -2,6 +2,7 @@
 // score.
 #include <thrust/iterator/counting_iterator.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstddef>
 #include <cub/device/device_radix_sort.cuh>
@@ -11,7 +12,7 @@
 #include "../arena.h"
 #include "../keys.h"
 #include "array.cuh"
-#include "launch.h"
+#include "launch.cuh"
 #include "stages.h"
 
 namespace alrp::cuda {
@@ -74,108 +75,106 @@ struct IndexSink {
 // DeviceSelect counts in 32 bits before CCCL 2.8, which is CUDA 12.9's.
 constexpr int64_t kMostLabels = CCCL_VERSION >= 2008000 ? INT64_MAX : INT_MAX;
 
-cudaError_t select(void* temp, size_t& bytes, const Input& input, int64_t* index, int64_t capacity,
-                   Status* status, cudaStream_t stream) {
+// The scratch of this file: flat indices, keys before and after the sort, places before it, and CUB's own.
+// Without memory, select and sort only set temp_bytes to what CUB needs.
+struct CubScratch {
+  int64_t* flat = nullptr;
+  uint64_t* keys = nullptr;
+  uint64_t* sorted = nullptr;
+  int64_t* places = nullptr;
+  void* temp = nullptr;
+  size_t temp_bytes = 0;
+  size_t bytes = 0;
+};
+
+// The first `capacity` positives' flat indices, ascending; status.found and .invalid.
+void select(CubScratch& work, const Input& input, int64_t capacity, Status* status, cudaStream_t stream) {
+  if (input.n == 0) return;
   const int64_t labels = label_count(input.labels, input.n);
   if (labels > kMostLabels)
     throw std::runtime_error("alrp_cuda: " + std::to_string(labels) +
                              " labels take a build with CUDA 12.9 or newer");
-  return cub::DeviceSelect::If(temp, bytes, thrust::counting_iterator<int64_t>(0),
-                               IndexSink{input.labels, index, capacity, 0}, &status->found, labels,
-                               IsPositive{input.labels, status}, stream);
+  check(cub::DeviceSelect::If(work.temp, work.temp_bytes, thrust::counting_iterator<int64_t>(0),
+                              IndexSink{input.labels, work.flat, capacity, 0}, &status->found, labels,
+                              IsPositive{input.labels, status}, stream),
+        "DeviceSelect");
 }
 
-cudaError_t sort(void* temp, size_t& bytes, const uint64_t* keys, uint64_t* sorted, const int64_t* places,
-                 int64_t* place, const Input& input, cudaStream_t stream) {
+void sort(CubScratch& work, const Input& input, int64_t* place, cudaStream_t stream) {
+  if (input.p == 0) return;
   const int begin = input.logits.dtype == Dtype::kFloat64 ? 0 : kFloatRoom;  // each 8 bits are a pass
-  return cub::DeviceRadixSort::SortPairs(temp, bytes, keys, sorted, places, place, input.p, begin, 64,
-                                         stream);
+  check(cub::DeviceRadixSort::SortPairs(work.temp, work.temp_bytes, work.keys, work.sorted, work.places,
+                                        place, input.p, begin, 64, stream),
+        "DeviceRadixSort");
 }
 
-// Scratch of this file: flat indices, keys before and after the sort, places before it, and CUB's own.
-struct Scratch {
-  int64_t* flat;
-  uint64_t* keys;
-  uint64_t* sorted;
-  int64_t* places;
-  void* temp;
-  size_t temp_bytes;
-  size_t bytes;
+CubScratch take_scratch(const Input& input, void* base, cudaStream_t stream) {
+  CubScratch for_select, work;
+  select(for_select, input, 0, nullptr, stream);
+  sort(work, input, nullptr, stream);
+  work.temp_bytes = std::max(for_select.temp_bytes, work.temp_bytes);
+  Arena arena(base);
+  work.flat = arena.take<int64_t>(input.p);
+  work.keys = arena.take<uint64_t>(input.p);
+  work.sorted = arena.take<uint64_t>(input.p);
+  work.places = arena.take<int64_t>(input.p);
+  work.temp = arena.take<char>(static_cast<int64_t>(work.temp_bytes));
+  work.bytes = arena.bytes();
+  return work;
+}
 
-  Scratch(const Input& input, void* base, cudaStream_t stream) {
-    size_t select_bytes = 0, sort_bytes = 0;
-    if (input.n) check(select(nullptr, select_bytes, input, nullptr, 0, nullptr, stream), "DeviceSelect");
-    if (input.p)
-      check(sort(nullptr, sort_bytes, nullptr, nullptr, nullptr, nullptr, input, stream), "DeviceRadixSort");
-    temp_bytes = select_bytes > sort_bytes ? select_bytes : sort_bytes;
-    Arena arena(base);
-    flat = arena.take<int64_t>(input.p);
-    keys = arena.take<uint64_t>(input.p);
-    sorted = arena.take<uint64_t>(input.p);
-    places = arena.take<int64_t>(input.p);
-    temp = arena.take<char>(static_cast<int64_t>(temp_bytes));
-    bytes = arena.bytes();
-  }
-};
-
-// keys: the p positives in *descending* flat order, so that the stable sort leaves ties in it.
-//   in      flat (p), of which status.found are set; launch  p threads
-//   out     keys, places (p); what was not found sorts last; a NaN counts as 0 and is reported
-__global__ void make_keys(Array logits, const int64_t* flat, int64_t p, uint64_t* keys, int64_t* places,
-                          Status* status) {
-  const int64_t r = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-  if (r >= p) return;
-  const int64_t place = p - 1 - r;
-  places[r] = place;
+// work.keys and .places of the p positives, in *descending* flat order, so that the stable sort keeps ties in
+// it. A positive that was not found sorts last; a NaN counts as 0 and is reported.
+//   in      work.flat, of which status.found are set
+//   launch  p threads
+__global__ void make_keys(Input input, CubScratch work, Status* status) {
+  const int64_t r = own_item();
+  if (r >= input.p) return;
+  const int64_t place = input.p - 1 - r;
+  work.places[r] = place;
   if (place >= status->found) {
-    keys[r] = ~uint64_t{0};
+    work.keys[r] = ~uint64_t{0};
     return;
   }
-  const double score = load(logits, flat[place]);
+  const double score = load(input.logits, work.flat[place]);
   const bool nan = score != score;
   if (nan) raise(&status->nan);
-  keys[r] = key_of(nan ? 0.0 : score);
+  work.keys[r] = key_of(nan ? 0.0 : score);
 }
 
-// tables: index and score of the sorted positives; for what was not found -1, and infinity, for scores have to
-// ascend. launch  p threads
-__global__ void unpack_keys(const uint64_t* sorted, const int64_t* place, const int64_t* flat, int64_t p,
-                            const Status* status, int64_t* index, double* score) {
-  const int64_t r = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+// tables.index and .score of the sorted positives; -1 and infinity, so that scores ascend, where fewer than p
+// were found.
+//   in      work.sorted and .flat; place, from the sort
+//   launch  p threads
+__global__ void unpack_keys(CubScratch work, Tables tables, const int64_t* place, int64_t p,
+                            const Status* status) {
+  const int64_t r = own_item();
   if (r >= p) return;
   const bool found = place[r] < status->found;
-  index[r] = found ? flat[place[r]] : -1;
-  score[r] = found ? score_of(sorted[r]) : HUGE_VAL;
+  tables.index[r] = found ? work.flat[place[r]] : -1;
+  tables.score[r] = found ? score_of(work.sorted[r]) : HUGE_VAL;
 }
 
 }  // namespace
 
 size_t positives_scratch_bytes(const Input& input, cudaStream_t stream) {
-  return Scratch(input, nullptr, stream).bytes;
+  return take_scratch(input, nullptr, stream).bytes;
 }
 
 void count_positives(const Input& input, Status* status, void* scratch, cudaStream_t stream) {
-  Scratch work(input, scratch, stream);
+  CubScratch work = take_scratch(input, scratch, stream);
   check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");
-  if (input.n) check(select(work.temp, work.temp_bytes, input, nullptr, 0, status, stream), "DeviceSelect");
+  select(work, input, 0, status, stream);
 }
 
 void find_positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
                     cudaStream_t stream) {
-  Scratch work(input, scratch, stream);
+  CubScratch work = take_scratch(input, scratch, stream);
   check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");
-  if (input.n)
-    check(select(work.temp, work.temp_bytes, input, work.flat, input.p, status, stream), "DeviceSelect");
-  if (input.p == 0) return;
-  const unsigned blocks = grid_for(input.p);
-  make_keys<<<blocks, kThreads, 0, stream>>>(input.logits, work.flat, input.p, work.keys, work.places,
-                                             status);
-  check_launch("make_keys");
-  check(sort(work.temp, work.temp_bytes, work.keys, work.sorted, work.places, place, input, stream),
-        "DeviceRadixSort");
-  unpack_keys<<<blocks, kThreads, 0, stream>>>(work.sorted, place, work.flat, input.p, status, tables.index,
-                                               tables.score);
-  check_launch("unpack_keys");
+  select(work, input, input.p, status, stream);
+  launch("make_keys", make_keys, per_item(input.p), stream, input, work, status);
+  sort(work, input, place, stream);
+  launch("unpack_keys", unpack_keys, per_item(input.p), stream, work, tables, place, input.p, status);
 }
 
 }  // namespace alrp::cuda

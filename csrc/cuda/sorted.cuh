@@ -1,4 +1,5 @@
-// What the kernels of the sorted form leave for one another: the plan of a call, and its P-sized tables.
+// What the kernels of the sorted form pass on to one another: the plan of a call, and tables over its
+// positives.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -10,19 +11,20 @@
 
 namespace alrp::cuda {
 
-// How a call is computed: decided on the device, for the host does not know the scores.
-enum class Form : int32_t {
+// The positions of a call.
+enum class PositionKind : int32_t {
   kNone,    // poisoned: every output is NaN
-  kNarrow,  // Narrow positions; segments by comparison of floats
-  kWide,    // Wide positions
+  kNarrow,  // segments by comparison of floats
+  kWide,
 };
 
+// How a call is computed: decided on the device, for the host does not know the scores.
 struct Plan {
-  Form form;
-  int32_t spreads;       // 1: the shares are finite, so prefix sums of them work
-  int32_t reads_labels;  // 0: every logit is a positive or a negative. The streams of Narrow take all for
-  // negatives then, and read no label: the bins begin with what positives add, negated,
-  // and their gradients are overwritten
+  PositionKind kind;
+  int32_t spreads;  // 1: the shares are finite, so prefix sums of them work
+  // 0: every logit is a positive or a negative. The streams of Narrow then take all for negatives and read no
+  // label: the bins begin with what the positives add, negated, and the positives' gradients are overwritten.
+  int32_t reads_labels;
   Narrow narrow;
   int64_t clusters;  // of Wide
   float low, high;   // lowest and highest knot: scores below have no part, scores above are alike
@@ -51,21 +53,24 @@ __device__ __forceinline__ uint64_t shifted_zero() {
   return static_cast<uint64_t>(__double_as_longlong(kShift));
 }
 
-// What find leaves in status.invalid, until sort_positives makes it what Status says.
+// Flags that find sets in status.invalid, which sort_positives turns into what Status says.
 constexpr unsigned long long kInvalidLabel = 1, kIgnoredLabel = 2;
 
 // Two sums that are taken at once.
-struct Pair {
+struct alignas(16) TwoSums {
   double first, second;
 };
 
-__device__ inline Pair operator+(const Pair& a, const Pair& b) {
+__device__ inline TwoSums operator+(const TwoSums& a, const TwoSums& b) {
   return {a.first + b.first, a.second + b.second};
 }
-__device__ inline Pair operator-(const Pair& a, const Pair& b) {
+__device__ inline TwoSums operator-(const TwoSums& a, const TwoSums& b) {
   return {a.first - b.first, a.second - b.second};
 }
-__device__ inline Pair operator*(const Pair& a, double b) { return {a.first * b, a.second * b}; }
+__device__ inline TwoSums operator*(const TwoSums& a, double b) { return {a.first * b, a.second * b}; }
+
+// Whether a block of this device has that much dynamic shared memory, beside a little of its own.
+inline bool is_shareable(size_t bytes) { return bytes + 1024 <= current_device().shared_per_block; }
 
 // Tables in Tables::device. Knots are the 2p of all positives, ascending, equal ones too. Segment m holds the
 // scores with m knots at or below them.
@@ -80,14 +85,15 @@ struct SortedTables {
   int32_t* within;    // (p) and knots at or below it: its segment
   Cluster* clusters;  // (p), Wide
   float* upper;  // (2p + 1) upper end of each segment as a float, Narrow: smallest float at or above the knot
-  void* starts;  // (cells + 1) knots in cells below, uint16 where the tables go to shared memory, else uint32
+  void* starts;  // (cells + 1) knots in cells below: uint16 where `shared`, else uint32
   void* bins;    // (2p + 1) Bin; after compute_losses, their prefix sums
   double* base;  // (2p + 1) gradient at the lower end of each segment (Narrow: at its float)
-  double* slope;  // (2p + 1) and its slope, per unit of position (Narrow: of score)
-  Pair* prefix;   // (p + 1) prefix sums of weights, of two sums at once
-  Pair* value;    // (2p + 1) and the sums at the lower end of each segment
+  double* slope;    // (2p + 1) and its slope, per unit of position (Narrow: of score)
+  TwoSums* prefix;  // (p + 1) prefix sums of weights, of two sums at once
+  TwoSums* value;   // (2p + 1) and the sums at the lower end of each segment
   int64_t p;
   int32_t most_cells;
+  bool shared;  // whether the streams copy what they look up to shared memory
   size_t bytes;
 
   SortedTables(const Input& input, void* base_address) : p(input.p) {
@@ -109,9 +115,17 @@ struct SortedTables {
     bins = arena.take<Bin<uint128>>(2 * p + 1);
     base = arena.take<double>(2 * p + 1);
     slope = arena.take<double>(2 * p + 1);
-    prefix = arena.take<Pair>(p + 1);
-    value = arena.take<Pair>(2 * p + 1);
+    prefix = arena.take<TwoSums>(p + 1);
+    value = arena.take<TwoSums>(2 * p + 1);
     bytes = arena.bytes();
+    shared = p < (1 << 14) && is_shareable(shared_bytes());
+  }
+
+  __device__ Wide wide(double delta) const {
+    Wide wide = Wide::make(delta);
+    wide.clusters = clusters;
+    wide.count = plan->clusters;
+    return wide;
   }
 
   // Shared memory of the streaming kernels: the starts, then a record of at most 20 bytes for each segment.
@@ -121,30 +135,45 @@ struct SortedTables {
   size_t shared_bytes() const { return starts_bytes() + 20 * static_cast<size_t>(2 * p + 1); }
 };
 
-// Whether a block of this device has that much dynamic shared memory, beside a little of its own.
-inline bool is_shareable(size_t bytes) { return bytes + 1024 <= current_device().shared_per_block; }
-
-// Whether the tables go to shared memory; starts are 16 bits wide then.
-inline bool fits_shared(const SortedTables& tables) {
-  return tables.p < (1 << 14) && is_shareable(tables.shared_bytes());
+// Calls visit() with the positions of the call: a Narrow, or a Wide without clusters. False where it has
+// none.
+template <typename Visit>
+__device__ __forceinline__ bool with_positions(const Plan& plan, double delta, const Visit& visit) {
+  if (plan.kind == PositionKind::kNarrow) {
+    const Narrow narrow = plan.narrow;
+    visit(narrow);
+  } else if (plan.kind == PositionKind::kWide) {
+    visit(Wide::make(delta));
+  }
+  return plan.kind != PositionKind::kNone;
 }
 
-// Number of the `count` ascending values that are below (or, with `or_equal`, at or below) x.
-template <typename T>
-__device__ int64_t rank_in(const T* values, int64_t count, T x, bool or_equal) {
-  int64_t first = 0;
+// The first k of [from, to) for which below(x[k] + shift) does not hold, or `to`. It holds for the ones
+// before.
+template <typename Int, typename Below>
+__device__ int first_of(const Int* x, int from, int to, Int shift, const Below& below) {
+  int count = to - from;
 #pragma unroll 1
   while (count > 0) {
-    const int64_t half = count / 2;
-    const T value = values[first + half];
-    if (value < x || (or_equal && value == x)) {
-      first += half + 1;
+    const int half = count / 2;
+    if (below(x[from + half] + shift)) {
+      from += half + 1;
       count -= half + 1;
     } else {
       count = half;
     }
   }
-  return first;
+  return from;
+}
+
+template <typename Int>
+__device__ auto up_to(Int bound) {
+  return [bound](Int knot) { return knot <= bound; };
+}
+
+// The segment of a Wide position.
+__device__ inline int segment_of(const SortedTables& t, int128 x) {
+  return first_of(static_cast<const int128*>(t.knots), 0, static_cast<int>(2 * t.p), int128{0}, up_to(x));
 }
 
 }  // namespace alrp::cuda

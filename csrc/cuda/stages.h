@@ -13,13 +13,15 @@ void count_positives(const Input& input, Status* status, void* scratch, cudaStre
 void find_positives(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
                     cudaStream_t stream);
 
-// The sorted form, with p > 0 positives. It makes sums in `finish`, from the bins that `count` leaves in its tables.
+// The sorted form, with p > 0 positives. `finish` makes the sums, from the bins that `count` fills in its
+// tables.
 namespace sorted {
 
 // find.cu: flat indices of at most p positives, in any order; status.found, and flags in .invalid.
 void list_positives(const Input& input, int64_t* list, Status* status, cudaStream_t stream);
 
-// sort_positives.cu. lay_out is find for positives that are found and sorted.
+// sort_positives.cu, and with it build_tables.cu. lay_out is find for positives that are found and sorted
+// already.
 size_t table_bytes(const Input& input);
 size_t scratch_bytes(const Input& input);
 void find(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
@@ -49,10 +51,10 @@ void spread(const Input& input, const Tables& tables, const Gradients& gradients
 // The tiled form.
 namespace tiled {
 
-// tiled.cu. count: sums over the negatives of H^skew.
+// tiled.cu. count: n_fp, and norm unless it is null.
 size_t scratch_bytes(const Input& input);
-void count(const Input& input, const Tables& tables, double skew, double* sums, Status* status, void* scratch,
-           cudaStream_t stream);
+void count(const Input& input, const Tables& tables, double* n_fp, double* norm, Status* status,
+           void* scratch, cudaStream_t stream);
 void pair_sums(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums,
                cudaStream_t stream);
 void error_gradient(const Input& input, const Sums& sums, const Tables& tables, cudaStream_t stream);
@@ -72,7 +74,8 @@ void take_errors(const Input& input, const Drive& drive, const Tables& tables, c
 void write_positives(const Input& input, const Tables& tables, const Gradients& gradients,
                      cudaStream_t stream);
 
-// sort_errors.cu: Rank & Sort's output.loc, and tables.error_gradient unless it is null. Pairs of positives, O(p^2).
+// sort_errors.cu: Rank & Sort's output.loc, and tables.error_gradient unless it is null. Pairs of positives,
+// O(p^2).
 void compute_sort_errors(const Input& input, const Spec& spec, const SortErrors& errors, const Output& output,
                          cudaStream_t stream);
 

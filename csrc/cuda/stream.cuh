@@ -8,15 +8,17 @@
 
 #include "array.cuh"
 #include "block.cuh"
-#include "launch.h"
+#include "launch.cuh"
 #include "sorted.cuh"
 
 namespace alrp::cuda {
 
-// A block takes tiles: thread t has the vectors t, t + kBlock, ... of a tile, each of four logits.
+constexpr int kStreamThreads = 512;
+
+// A block takes tiles: thread t has the vectors t, t + kStreamThreads, ... of a tile, each of four logits.
 constexpr int kVectors = 4;
-constexpr int kTile = kVectors * kBlock;
-using Tile = float[kVectors][4];
+constexpr int kTile = kVectors * kStreamThreads;
+using Vectors = float[kVectors][4];
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -25,7 +27,7 @@ template <typename T>
 using Four = std::conditional_t<sizeof(T) == 4, float4, uint2>;
 
 template <typename T>
-__device__ __forceinline__ float4 unpack(const Four<T>& raw) {
+__device__ __forceinline__ float4 floats_of(const Four<T>& raw) {
   if constexpr (std::is_same_v<T, float>) {
     return raw;
   } else {
@@ -41,13 +43,13 @@ __device__ __forceinline__ float4 unpack(const Four<T>& raw) {
   }
 }
 
-// A thread's part of a tile; v is its first vector.
+// A thread's vectors of a tile; v is the first.
 template <typename T>
-__device__ __forceinline__ void load_tile(const Array& array, int64_t v, Tile& s) {
+__device__ __forceinline__ void load_vectors(const Array& array, int64_t v, Vectors& s) {
   const Four<T>* own = static_cast<const Four<T>*>(array.data) + v;
 #pragma unroll
   for (int u = 0; u < kVectors; ++u) {
-    const float4 four = unpack<T>(own[u * kBlock]);
+    const float4 four = floats_of<T>(own[u * kStreamThreads]);
     s[u][0] = four.x, s[u][1] = four.y, s[u][2] = four.z, s[u][3] = four.w;
   }
 }
@@ -91,10 +93,10 @@ __device__ __forceinline__ unsigned others_of_labels(const Labels& labels, int64
 }
 
 // Puts what is no negative below all knots.
-__device__ __forceinline__ void drop_others(const Labels& labels, int64_t v, Tile& s) {
+__device__ __forceinline__ void drop_others(const Labels& labels, int64_t v, Vectors& s) {
 #pragma unroll
   for (int u = 0; u < kVectors; ++u) {
-    const int64_t own = v + u * kBlock;
+    const int64_t own = v + u * kStreamThreads;
     const unsigned others = labels.classes ? others_of_rows(labels, 4 * own) : others_of_labels(labels, own);
 #pragma unroll
     for (int k = 0; k < 4; ++k)
@@ -104,14 +106,14 @@ __device__ __forceinline__ void drop_others(const Labels& labels, int64_t v, Til
 
 // Vectors of whole tiles that may be read and written as such: none where a pointer is not aligned.
 template <typename T>
-__device__ __forceinline__ int64_t tiled_vectors(const Array& logits, const Labels& labels, bool reads_labels,
-                                                 const void* out, int64_t n) {
+__device__ __forceinline__ int64_t tiled_vectors(const Input& input, bool reads_labels, const void* out) {
+  const Labels& labels = input.labels;
   constexpr unsigned bytes = sizeof(Four<T>);
   const unsigned label_bytes = labels.classes || !reads_labels ? 1 : min(16, 4 * labels.bytes);
-  const bool aligned = reinterpret_cast<uintptr_t>(logits.data) % bytes == 0 &&
+  const bool aligned = reinterpret_cast<uintptr_t>(input.logits.data) % bytes == 0 &&
                        reinterpret_cast<uintptr_t>(out) % bytes == 0 &&
                        reinterpret_cast<uintptr_t>(labels.data) % label_bytes == 0;
-  return aligned ? n / (4 * kTile) * kTile : 0;
+  return aligned ? input.n / (4 * kTile) * kTile : 0;
 }
 
 // The greater one; NaN if either is.
@@ -148,7 +150,7 @@ __device__ __forceinline__ uint32_t fixed(size_t value) {
 // The starts of the cells, 16 bytes at a time: the arrays have room for what is copied beyond the last one.
 __device__ __forceinline__ void copy_starts(const SortedTables& t, int cells, uint16_t* starts) {
   constexpr int kStarts = sizeof(uint4) / sizeof(uint16_t);
-  for (int v = threadIdx.x; v <= cells / kStarts; v += kBlock)
+  for (int v = threadIdx.x; v <= cells / kStarts; v += kStreamThreads)
     reinterpret_cast<uint4*>(starts)[v] = static_cast<const uint4*>(t.starts)[v];
 }
 
@@ -171,41 +173,31 @@ __device__ __forceinline__ int next_segment(const Records& records, const Index*
   return m;
 }
 
-// A grid that fills the device once, and no more blocks than tiles.
-template <typename Kernel>
-unsigned grid_of(Kernel* kernel, size_t shared, int64_t n) {
-  if (shared) allow_dynamic_shared(reinterpret_cast<const void*>(kernel));
-  const int blocks = resident_blocks(reinterpret_cast<const void*>(kernel), kBlock, shared);
-  const int64_t most = std::max<int64_t>(blocks, n >> 31);
-  return static_cast<unsigned>(std::clamp<int64_t>((n + 4 * kTile - 1) / (4 * kTile), 1, most));
-}
-
-// Launches choose(type of the logits, kShared): with its tables in shared memory where they fit.
+// Launches choose(type of the logits, shared): a grid that fills the device once, and no more blocks than
+// tiles.
 template <typename Choose, typename... Arguments>
-void launch_stream(const Input& input, void* device_tables, cudaStream_t stream, const char* name,
-                   Choose choose, const Arguments&... arguments) {
-  const SortedTables t(input, device_tables);
-  const bool shared = fits_shared(t);
+void launch_stream(const char* name, const Choose& choose, const Input& input, const Tables& tables,
+                   cudaStream_t stream, const Arguments&... arguments) {
+  const SortedTables t(input, tables.device);
   const auto run = [&](auto type) {
-    auto* kernel = shared ? choose(type, std::true_type()) : choose(type, std::false_type());
-    const size_t bytes = shared ? t.shared_bytes() : 0;
-    kernel<<<grid_of(kernel, bytes, input.n), kBlock, bytes, stream>>>(input.logits, input.labels, input.n,
-                                                                       input.delta, t, arguments...);
+    auto* kernel = t.shared ? choose(type, std::true_type()) : choose(type, std::false_type());
+    const size_t bytes = t.shared ? t.shared_bytes() : 0;
+    const int resident = resident_blocks(reinterpret_cast<const void*>(kernel), kStreamThreads, bytes);
+    const int64_t most = std::max<int64_t>(resident, input.n >> 31);
+    const auto blocks = std::clamp<int64_t>(blocks_for(input.n, 4 * kTile), 1, most);
+    launch(name, kernel, {static_cast<unsigned>(blocks), kStreamThreads, bytes}, stream, input, t,
+           arguments...);
   };
   switch (input.logits.dtype) {
     case Dtype::kFloat32:
-      run(std::type_identity<float>());
-      break;
+      return run(std::type_identity<float>());
     case Dtype::kFloat16:
-      run(std::type_identity<__half>());
-      break;
+      return run(std::type_identity<__half>());
     case Dtype::kBFloat16:
-      run(std::type_identity<__nv_bfloat16>());
-      break;
+      return run(std::type_identity<__nv_bfloat16>());
     case Dtype::kFloat64:
-      run(std::type_identity<double>());
+      return run(std::type_identity<double>());
   }
-  check_launch(name);
 }
 
 }  // namespace alrp::cuda

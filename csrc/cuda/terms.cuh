@@ -23,17 +23,16 @@ __device__ inline void hard_sums(const Array& loc_errors, const int64_t* place, 
 // Z of the loss, in every thread. All threads call.
 __device__ inline double normaliser(Loss loss, int64_t p) {
   if (loss != Loss::kNDCG || p == 0) return static_cast<double>(p > 0 ? p : 1);
-  double own = 0, sum = 0;
+  double own = 0;
 #pragma unroll 1
   for (int64_t r = 1 + threadIdx.x; r <= p; r += blockDim.x) own += gain(static_cast<double>(r));
-  carried_scan(own, sum, Plus());
-  return sum;
+  return block_sum(own);
 }
 
 // Losses, rank, precision, and the tables that backward reads.
 //   sums     p: place, rank_pos, n_fp, s (aLRP)
 //   output   all of Output but index and score; error_gradient only for the hard order
-//   launch   one block of whole warps; O(p) work, no branch around the call
+//   launch   one block of whole warps, all of whose threads call; O(p) work
 //   exact    sums and scans in a fixed order: the same bits on every device
 __device__ inline void compute_terms(const Spec& spec, const Sums& sums, const Output& output, int64_t p) {
   const Tables tables = output.tables;
@@ -89,9 +88,7 @@ __device__ inline void compute_terms(const Spec& spec, const Sums& sums, const O
     store({output.rank, output.values}, place, rank + poison);
     store({output.precision, output.values}, place, precision + poison);
   }
-  double cls_sum = 0, loc_sum = 0;
-  carried_scan(cls, cls_sum, Plus());
-  carried_scan(loc, loc_sum, Plus());
+  const double cls_sum = block_sum(cls), loc_sum = block_sum(loc);
   if (threadIdx.x == 0) {
     *tables.poison = poison;
     store({output.cls, output.values}, 0, cls_sum / z + poison);

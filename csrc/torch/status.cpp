@@ -1,47 +1,59 @@
 #include "status.h"
 
 #include <atomic>
+#include <cstdlib>
+#include <string_view>
+
+#include "tensors.h"
 
 namespace alrp {
 namespace {
 
-std::atomic<bool> debug{false};
+bool wanted() {
+  const char* variable = std::getenv("ALRP_CUDA_DEBUG");
+  return variable && *variable && std::string_view(variable) != "0";
+}
+
+std::atomic<bool> debug{wanted()};
 
 }  // namespace
 
 void set_debug(bool enabled) { debug = enabled; }
 
-std::string label_message(TargetLayout layout) {
+std::string label_message(int64_t classes, int64_t background, bool continuous) {
   std::string rule = "1 (positive), 0 (negative) or negative (ignored)";
-  if (layout.continuous) rule = "above 0 and finite (positive), 0 (negative) or negative (ignored)";
-  if (layout.classes)
-    rule = c10::str("class indices 0..", layout.classes - 1, ", ", layout.background,
-                    " (background) or negative (ignored)");
+  if (continuous) rule = "above 0 and finite (positive), 0 (negative) or negative (ignored)";
+  if (classes)
+    rule =
+        c10::str("class indices 0..", classes - 1, ", ", background, " (background) or negative (ignored)");
   return "targets must be " + rule + ", got another value";
 }
 
-std::string positives_message(const std::string& argument, int64_t told, int64_t found) {
+std::string positives_message(const std::string& argument, int64_t given, int64_t found) {
   if (argument == "loc_errors")
     return c10::str("loc_errors must have one error per positive: targets hold ", found, " positives, got ",
-                    told, " errors");
+                    given, " errors");
   if (argument == "extras")
-    return c10::str("extras must have one value per positive: targets hold ", found, " positives, got ", told,
-                    " values");
-  return c10::str(argument, " must be the number of positives in targets, ", found, ", got ", told);
+    return c10::str("extras must have one value per positive: targets hold ", found, " positives, got ",
+                    given, " values");
+  return c10::str(argument, " must be the number of positives in targets, ", found, ", got ", given);
 }
 
-int64_t positives_of(const at::Tensor& status, TargetLayout layout) {
-  const at::Tensor here = status.cpu();
-  const auto* values = here.const_data_ptr<int64_t>();
-  TORCH_CHECK_VALUE(!values[1], label_message(layout));
-  return values[0];
+int64_t positives_of(Status* status, const at::Tensor& memory, const Call& call) {
+  at::Tensor here;
+  if (!memory.is_cpu()) {
+    here = view_of(memory, status, {3}, at::kLong).cpu();
+    status = static_cast<Status*>(here.mutable_data_ptr());
+  }
+  TORCH_CHECK_VALUE(!status->invalid, label_message(call.classes, call.background, call.continuous));
+  return status->found;
 }
 
-void check_status(const Kernels& kernels, const at::Tensor& status, TargetLayout layout,
-                  const std::string& argument, int64_t told) {
-  if (kernels.is_asynchronous() && !debug) return;
-  const int64_t found = positives_of(status, layout);
-  TORCH_CHECK_VALUE(found == told, positives_message(argument, told, found));
+void check_status(const DeviceScope& device, Status* status, const at::Tensor& memory, const Call& call,
+                  const std::string& argument, int64_t p) {
+  if (device.is_asynchronous() && !debug) return;
+  const int64_t found = positives_of(status, memory, call);
+  TORCH_CHECK_VALUE(found == p, positives_message(argument, p, found));
 }
 
 }  // namespace alrp

@@ -3,25 +3,26 @@
 
 #include <string>
 
-#include "kernels.h"
+#include "call.h"
+#include "device.h"
 
 namespace alrp {
 
-// Whether asynchronous kernels raise too, at the price of a synchronisation a call.
+// Whether asynchronous devices raise too, at the price of a synchronisation a call; at first what ALRP_CUDA_DEBUG says.
 void set_debug(bool enabled);
 
 // The words for targets that hold a value which is no label.
-std::string label_message(TargetLayout layout);
+std::string label_message(int64_t classes, int64_t background, bool continuous);
 
-// The words for an argument that told another number of positives than the targets hold.
-std::string positives_message(const std::string& argument, int64_t told, int64_t found);
+// The words for an argument that gave another number of positives than the targets hold.
+std::string positives_message(const std::string& argument, int64_t given, int64_t found);
 
-// Raises ValueError for an impossible label; returns the number of positives. The host waits.
-int64_t positives_of(const at::Tensor& status, TargetLayout layout);
+// Raises ValueError for an impossible label; returns the number of positives. `status` lies in `memory`. The host waits.
+int64_t positives_of(Status* status, const at::Tensor& memory, const Call& call);
 
-// Raises ValueError where `status` is that of an impossible label, or of other than the `told` positives, unless
+// Raises ValueError where `status` is that of an impossible label, or of other than the p positives that `argument` gave, unless
 // looking would make the host wait.
-void check_status(const Kernels& kernels, const at::Tensor& status, TargetLayout layout,
-                  const std::string& argument, int64_t told);
+void check_status(const DeviceScope& device, Status* status, const at::Tensor& memory, const Call& call,
+                  const std::string& argument, int64_t p);
 
 }  // namespace alrp

@@ -1,5 +1,17 @@
-"""The backend "emulated": csrc/cuda, its kernels and its host code, on the emulated device, behind the losses' own Python."""
+"""csrc/cuda, its kernels and its host code, on the emulated device, behind the losses' own operators and Python."""
 
-from .backend import CSRC, MAIN_TARGET, SOURCES, TARGETS, EmulatedKernels, library, register, registered
+from .device import CSRC, MAIN_TARGET, SOURCES, TARGETS, CpuNotWaiting, EmulatedDevice, empty_state, library, state_views
+from .extension import extension
 
-__all__ = ["CSRC", "MAIN_TARGET", "SOURCES", "TARGETS", "EmulatedKernels", "library", "register", "registered"]
+__all__ = [
+    "CSRC",
+    "MAIN_TARGET",
+    "SOURCES",
+    "TARGETS",
+    "CpuNotWaiting",
+    "EmulatedDevice",
+    "empty_state",
+    "extension",
+    "library",
+    "state_views",
+]

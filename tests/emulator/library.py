@@ -117,22 +117,30 @@ class Library:
         schedule: Schedule | None = None,
         ignore: Sequence[str] = (),
         only_blocks: Mapping[str, Sequence[int]] | None = None,
+        stream: int = 0,
     ) -> Session:
-        """`ignore`: regular expressions of warnings that are known, and not of our code.
+        """`ignore`: regular expressions of warnings that are known, and not of our code. `stream`: the only one that may be used.
 
         `only_blocks`: {regular expression of kernels: numbers of the only blocks to run}, for grids that would take too
         long, and for the shapes of launches alone ({".": ()}). Of expressions that match, the first counts.
         """
-        return Session(self, schedule or Schedule(), ignore, only_blocks or {})
+        return Session(self, schedule or Schedule(), ignore, only_blocks or {}, stream)
 
 
 class Session:
     """Registered memory, counters and failures of some calls into a library.
 
-    Leaving it raises EmulatorError if a launch failed, or a kernel gave rise to a warning.
+    A launch that gives rise to a warning fails: cudaGetErrorString says why. Leaving the session raises EmulatorError then, too.
     """
 
-    def __init__(self, library: Library, schedule: Schedule, ignore: Sequence[str], only_blocks: Mapping[str, Sequence[int]]):
+    def __init__(
+        self,
+        library: Library,
+        schedule: Schedule,
+        ignore: Sequence[str],
+        only_blocks: Mapping[str, Sequence[int]],
+        stream: int,
+    ):
         self.library = library
         self.schedule = schedule
         self.counters = Counters()  # of the session as a whole
@@ -141,6 +149,7 @@ class Session:
         self.launches: list[tuple[str, Geometry]] = []  # readable names and shapes, in order
         self.streams: set[int] = set()  # on which the host code put launches, copies and memsets
         self._only_blocks = only_blocks
+        self._stream = ctypes.c_uint64(stream)
         self._ignored = [re.compile(pattern) for pattern in ignore]
         self._registered: list[Any] = []  # keeps the arrays alive
         self._handler = _LaunchHandler(self._handle)
@@ -151,13 +160,12 @@ class Session:
         """Make a contiguous numpy array or torch CPU tensor device memory; returns its address."""
         memory = registration(array, writable, name or f"memory {len(self._registered)}")
         self._registered.append(array)
-        self.library.dll.emulated_register(
-            ctypes.c_uint64(memory.address),
-            ctypes.c_uint64(memory.length),
-            int(memory.writable),
-            memory.name.encode(),
-        )
+        self.register_memory(memory.address, memory.length, memory.writable, memory.name)
         return memory.address
+
+    def register_memory(self, address: int, length: int, writable: bool, name: str) -> None:
+        """Make memory, which its owner keeps alive, device memory."""
+        self.library.dll.emulated_register(ctypes.c_uint64(address), ctypes.c_uint64(length), int(writable), name.encode())
 
     def _memory(self) -> list[MemoryRange]:
         dll = self.library.dll
@@ -172,13 +180,13 @@ class Session:
         if self.library._session:
             raise EmulatorError("the library has an open session already")
         self.library._session = self
-        self.library.dll.emulated_configure(self._handler, self.library.compute_capability)
+        self.library.dll.emulated_configure(self._handler, self.library.compute_capability, self._stream)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._count_runtime_calls()
         self.library.dll.emulated_forget_registered()
-        self.library.dll.emulated_configure(None, self.library.compute_capability)
+        self.library.dll.emulated_configure(None, self.library.compute_capability, self._stream)
         self.library._session = None
         self._registered.clear()
         if self.problems:
@@ -202,11 +210,15 @@ class Session:
 
     def _handle(self, call: Any) -> int:
         """A launch by the host code. No exception may pass through its C++ frames."""
+        known, code = len(self.problems), _LAUNCH_FAILURE
         try:
-            return self._launch(call.contents)
+            code = self._launch(call.contents)
         except Exception as error:
             self.problems.append(f"{type(error).__name__}: {error}")
-            return _LAUNCH_FAILURE
+        if len(self.problems) == known:
+            return code
+        self.library.dll.emulated_problem("\n".join(self.problems[known:]).encode())
+        return code or _LAUNCH_FAILURE  # a warning, too
 
     def _launch(self, call: _LaunchCall) -> int:
         module = self.library.modules.get(call.module)
@@ -237,5 +249,4 @@ class Session:
                 self.problems.append(warning)
         if result.error is not None:
             self.problems.append(result.error)
-            return _LAUNCH_FAILURE
         return _SUCCESS

@@ -10,7 +10,7 @@ using namespace alrp::cpu;
 
 extern "C" {
 
-int block_size() { return static_cast<int>(kBlock); }
+int block_size() { return static_cast<int>(kBlockLogits); }
 
 // The highest that this CPU has and ALRP_CPU_CAPABILITY allows.
 int highest_level() { return static_cast<int>(level()); }
@@ -27,7 +27,7 @@ int run_block(int level, const double* positives, const double* shares, int p, d
   std::vector<int64_t> at(p);
   std::transform(positives, positives + p, at.begin(), [&](double s) { return position.of(s); });
   const Knots<int64_t> knots(at, position.half);
-  const std::vector<float> ends = ends_of(knots, position);
+  const Ends ends(knots, position);
   const Cells cells(ends, size);
 
   static Selected selected;
@@ -35,10 +35,10 @@ int run_block(int level, const double* positives, const double* shares, int p, d
   // Loops may look ahead and past the end, but not use what they see there.
   std::vector<float> padded(scores, scores + size);
   const bool nan = loops.select(padded.data(), reinterpret_cast<const Mark*>(marks), size,
-                                {cells.below, ends.front(), ends.back()}, &selected);
+                                {cells.below, ends.lowest(), ends.highest()}, &selected);
 
   std::vector<int32_t> segment(selected.size + kLanes);
-  SegmentTable(ends, cells).look_up(selected.score, selected.size, segment.data(), loops);
+  loops.look_up_segments(SegmentTable(ends, cells), selected, segment.data());
   std::vector<Bin<Narrow::Sum>> bins(knots.segments(), {0, 0});
   loops.add_to_bins(selected, segment.data(), position, bins.data());
   for (int64_t m = 1; m + 1 < knots.segments(); ++m) {  // what is read: neither below all knots nor above
@@ -46,9 +46,9 @@ int run_block(int level, const double* positives, const double* shares, int p, d
     sums[m] = bins[m].positions;
   }
 
-  std::vector<float> value(2 * kBlock);
-  const Spread spread(knots, shares);
-  ValueTable(ends, cells, knots, position, spread, 1.0).look_up(selected, value.data(), loops);
+  std::vector<float> value(2 * kBlockLogits);
+  const RampSum ramps(knots, shares);
+  loops.look_up_values(ValueTable(ends, cells, knots, position, ramps, 1.0), selected, value.data());
   const auto aligned = reinterpret_cast<uintptr_t>(gradient) % 64 == 0;
   loops.write_values(selected, value.data(), size, aligned, gradient);
   loops.fence();

@@ -1,4 +1,4 @@
-"""aLRP Loss, AP Loss and Rank & Sort Loss in the heads of MMDetection 3.
+"""aLRP, AP, NDCG and Rank & Sort Loss in the heads of MMDetection 3.
 
 Importing this package registers the heads; a config does so by
 
@@ -14,8 +14,8 @@ Importing this package registers the heads; a config does so by
 | ALRPRPNHead | RPNHead | the first stage of Faster R-CNN |
 | ALRPShared2FCBBoxHead | Shared2FCBBoxHead | the second stage of Faster R-CNN |
 
-Each takes what the head in whose place it stands takes, and ``ranking``, the arguments of :class:`RankingLoss`.
-``SelfBalanceHook`` is for ``custom_hooks``. :class:`AnchorRanking`, :class:`PointRanking` and :class:`RoIRanking` do the same to
+Each takes the arguments of the head that it replaces, and ``ranking``, the arguments of :class:`RankingLoss`.
+``SelfBalanceHook`` is for ``custom_hooks``. :class:`AnchorRanking`, :class:`PointRanking` and :class:`RoIRanking` do the same for
 other heads.
 """
 

@@ -1,4 +1,4 @@
-"""Heads that lose their centre-ness branch."""
+"""Heads without their centre-ness branch."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a training loop has to tell the losses."""
+"""What a training loop signals to the losses."""
 
 from typing import Any
 

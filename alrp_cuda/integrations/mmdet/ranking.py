@@ -1,125 +1,59 @@
-"""What all heads share: the loss of classes and boxes together, and how it takes the place of a head's two losses."""
+"""What all heads share: the loss of classes and boxes, and how it replaces the two losses of a head."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ...balance import SelfBalance
-from ...inputs import check_choice, check_number
-from ...losses import ALRPLoss, APLoss, RankSortLoss
-from ...scale import scale_gradient
-from ..errors import ERRORS, check_tau, paired_iou
-
-RANKINGS = {"alrp": ALRPLoss, "ap": APLoss, "rank_sort": RankSortLoss}
+from .. import ranking as core
 
 
-class RankingLoss(nn.Module):
-    """One ranking loss of class scores and boxes, over all images, levels and classes of a batch.
+class RankingLoss(core.RankingLoss):
+    """One ranking loss of class scores and boxes: :class:`alrp_cuda.integrations.ranking.RankingLoss` as a config builds it.
 
-    "alrp" is aLRP Loss, L_cls + L_loc (Eq. 11). With "ap" and "rank_sort" the boxes have a loss of their own, the mean of their
-    errors E, and the labels of "rank_sort" are the IoU of the boxes: it alone makes a tensor of labels as large as the logits.
+    With "ap", "ndcg" and "rank_sort" the box loss is the mean of the errors E.
 
     Args:
-        loss: "alrp", "ap" or "rank_sort".
-        overlap: "iou", E = (1 - IoU) / (1 - tau), or "giou", E = (1 - GIoU) / 2 / (1 - tau).
-        tau: the IoU that a true positive needs, in [0, 1).
-        loss_weight: what both losses are multiplied by, >= 0.
-        balance: what the gradient of the boxes' loss is multiplied by, not its value: a number >= 0, None for 1, or "self" for
-            self-balancing, see :class:`alrp_cuda.SelfBalance`, whose state is then part of the model's.
-        epoch_length: iterations of an epoch, only with "self"; None: ``SelfBalanceHook`` tells the end of an epoch.
+        overlap: ``errors`` by its name in older configs.
         use_sigmoid: True, which the framework's heads ask their losses for.
-        options: ``delta``, ``eps``, ``algorithm`` and so on, of :class:`alrp_cuda.ALRPLoss`, :class:`alrp_cuda.APLoss` or
-            :class:`alrp_cuda.RankSortLoss`. A ``group`` among them is that of self-balancing, too.
+        options: those of :class:`alrp_cuda.integrations.ranking.RankingLoss`. Without ``epoch_length``, ``SelfBalanceHook`` ends
+            the epochs of self-balancing.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, out of range, or of an unknown name.
 
     Example:
         >>> import torch
-        >>> loss = RankingLoss(overlap="iou")
+        >>> loss = RankingLoss(errors="iou")
         >>> logits, box = torch.zeros(3, 2), torch.tensor([[0.0, 0.0, 10.0, 10.0]])
         >>> losses = loss(logits, torch.tensor([1, 2, -1]), box, box + 2)  # class 1, background, ignored
         >>> {name: round(value.item(), 4) for name, value in losses.items()}
         {'loss_cls': 0.6, 'loss_bbox': 0.4235}
     """
 
-    def __init__(
-        self,
-        *,
-        loss: str = "alrp",
-        overlap: str = "giou",
-        tau: float = 0.5,
-        loss_weight: float = 1.0,
-        balance: float | str | None = None,
-        epoch_length: int | None = None,
-        use_sigmoid: bool = True,
-        **options: Any,
-    ) -> None:
-        super().__init__()
-        check_choice("loss", loss, tuple(RANKINGS))
-        check_choice("overlap", overlap, tuple(ERRORS))
+    def __init__(self, *, overlap: str | None = None, use_sigmoid: bool = True, **options: Any) -> None:
         if use_sigmoid is not True:
             raise ValueError(f"use_sigmoid must be True: a ranking has no use for a softmax, got {use_sigmoid!r}")
-        self.loss = loss
-        self.overlap = overlap
-        self.tau = check_tau("tau", tau)
-        self.loss_weight = check_number("loss_weight", loss_weight)
-        self.ranking = RANKINGS[loss](**options)
-        self.balance: SelfBalance | float | None
-        if isinstance(balance, str):
-            check_choice("balance", balance, ("self",))
-            self.balance = SelfBalance(epoch_length, group=self.ranking.group)
-        elif epoch_length is not None:
-            raise ValueError(f"epoch_length must be None unless balance is 'self', got {epoch_length}")
-        else:
-            self.balance = None if balance is None else check_number("balance", balance)
+        if overlap is not None:
+            options = dict(errors=overlap, **options)
+        super().__init__(**options)
 
-    def forward(self, logits: Tensor, classes: Tensor, predicted: Tensor, boxes: Tensor) -> dict[str, Tensor]:
-        """The losses of a batch whose anchors have been joined, in any order.
+    def forward(  # type: ignore[override]
+        self, logits: Tensor, classes: Tensor, predicted: Tensor, boxes: Tensor
+    ) -> dict[str, Tensor]:
+        """The losses by the framework's names."""
+        cls, box = super().forward(logits, classes, predicted, boxes)
+        return {"loss_cls": cls, "loss_bbox": box}
 
-        Args:
-            logits: (A, C), class scores before the sigmoid.
-            classes: (A,), integer: 0..C-1 positive, C background, below 0 ignored.
-            predicted: (P, 4), the decoded boxes of the positives in their order in ``classes``: x1, y1, x2, y2.
-            boxes: (P, 4), the boxes of their objects, in the same unit.
-
-        Returns:
-            "loss_cls" and "loss_bbox", scalars, 0 without a positive. With "alrp", the first carries the gradient of the whole
-            loss to the logits, and the second reaches the boxes alone.
-        """
-        errors = ERRORS[self.overlap](predicted, boxes, self.tau)
-        if self.loss == "alrp":
-            cls, loc = self.ranking(logits, classes, errors)[:2]
-        else:
-            loc = errors.sum() / max(1, len(errors))
-            if self.loss == "ap":
-                cls = self.ranking(logits, classes, num_positives=len(errors))
-            else:
-                labels = continuous_labels(logits, classes, paired_iou(predicted.detach(), boxes))
-                cls = sum(self.ranking(logits, labels, num_positives=len(errors)))
-        if isinstance(self.balance, SelfBalance):
-            cls, loc = self.balance(cls, loc)
-        elif self.balance is not None:
-            loc = scale_gradient(loc, self.balance)
-        return {"loss_cls": self.loss_weight * cls, "loss_bbox": self.loss_weight * loc}
-
-    def extra_repr(self) -> str:
-        return f"loss={self.loss!r}, overlap={self.overlap!r}, tau={self.tau}, loss_weight={self.loss_weight}"
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "overlap" in state:  # of version 0.1
+            state["errors"] = state.pop("overlap")
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
 
 
 def positives_of(classes: Tensor, num_classes: int) -> Tensor:
     """(P,) indices of those of ``classes`` that are neither background nor ignored."""
     return ((classes >= 0) & (classes < num_classes)).nonzero()[:, 0]
-
-
-def continuous_labels(logits: Tensor, classes: Tensor, iou: Tensor) -> Tensor:
-    """Labels of Rank & Sort Loss, of the shape of ``logits``: each positive's is its IoU, those of an ignored anchor are -1."""
-    labels = logits.new_zeros(logits.shape, dtype=torch.float32)
-    labels[classes < 0] = -1
-    positive = positives_of(classes, logits.shape[1])
-    labels[positive, classes[positive]] = iou.clamp(min=1e-6).float()  # 0 would be a negative
-    return labels
 
 
 class RankingHead:
@@ -141,7 +75,7 @@ class RankingHead:
 
 
 class DenseRankingHead(RankingHead):
-    """A dense head's ``loss_by_feat``; what is left to a kind of head is its targets and what its box codes mean."""
+    """A dense head's ``loss_by_feat``; subclasses add their targets and the meaning of their box codes."""
 
     def targets(
         self, cls_scores: list[Tensor], instances: list[Any], metas: list[dict[str, Any]], ignored: list[Any] | None

@@ -12,7 +12,7 @@ from .ranking import RankingHead, RankingLoss, positives_of
 
 
 class RegionRankingLoss(RankingLoss):
-    """Tells a box head, which asks its classification loss, that scores are C sigmoids and no softmax with a background class."""
+    """What a box head asks its classification loss for: scores are C sigmoids, not a softmax with a background class."""
 
     custom_cls_channels = True
 
@@ -53,7 +53,7 @@ class RoIRanking(RankingHead):
         reduction_override: str | None = None,
     ) -> dict[str, Tensor]:
         """As the framework's: (R, C) class scores and (R, 4 or 4 * C) box codes of R regions to the losses of the batch.
-        Weights only tell which regions take part; ``reduction_override`` must be None."""
+        Weights only select the regions that take part; ``reduction_override`` must be None."""
         if reduction_override is not None:
             raise ValueError(f"reduction_override must be None: a ranking is one number, got {reduction_override!r}")
         classes = torch.where(label_weights > 0, labels, -1)

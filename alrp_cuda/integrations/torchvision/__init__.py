@@ -43,6 +43,7 @@ def use_alrp(
     loss: str = "alrp",
     errors: str = "giou",
     tau: float = 0.5,
+    loss_weight: float = 1.0,
     balance: float | str | None = None,
     epoch_length: int | None = None,
     balance_group: "ProcessGroup | None" = None,
@@ -52,9 +53,11 @@ def use_alrp(
     rpn_weight: float | None = None,
     prior_probability: float | None = 0.01,
     delta: float | None = None,
+    eps: float | None = None,
     order: str = "smooth",
+    interpolate: bool | None = None,
     algorithm: str = "auto",
-    backend: str = "auto",
+    group: "ProcessGroup | None" = None,
 ) -> M:
     """Make a torchvision detector train with a ranking loss in the place of its own losses.
 
@@ -62,8 +65,8 @@ def use_alrp(
 
         L = L_cls + w L_loc,   L_cls = 1/P sum N_FP(i) / rank(i),   L_loc = 1/P sum (E_i + S_i) / rank(i)    (Eq. 11)
 
-    where E comes of the decoded boxes. Only this instance changes: parameters (but a bias that nobody has trained, see below),
-    the names of the losses, copying and pickling stay as they were, and so do the keys of its state_dict but with
+    where E is computed from the decoded boxes. Only this instance changes: parameters (but an untrained bias, see below), the
+    names of the losses, copying and pickling stay as they were, and so do the keys of its state_dict, except with
     ``balance="self"``. Calling it again replaces the settings; :func:`undo_alrp` brings torchvision's losses back. Pass the model
     before it is wrapped, as by DistributedDataParallel.
 
@@ -71,16 +74,16 @@ def use_alrp(
 
     - **RetinaNet** (v1 and v2): all anchors but those that overlap an object by an IoU between the matcher's thresholds.
       Evaluation is torchvision's.
-    - **FCOS**: all locations. Ranking makes centre-ness needless: unless ``centerness`` is true, "bbox_ctrness" is 0 and
+    - **FCOS**: all locations. A ranking needs no centre-ness: unless ``centerness`` is true, "bbox_ctrness" is 0 and
       evaluation scores by sqrt(sigmoid(logit)), torchvision's formula with a centre-ness of 1.
     - **SSD, SSDlite**: all default boxes; no negatives are mined.
     - **Faster R-CNN**: the RPN ranks all anchors, its losses weighted by ``rpn_weight``; the box head ranks all proposals with
-      all classes. Neither samples, so the box head sees all that the RPN proposes (and the objects themselves, as always in
+      all classes. Neither samples, so the box head sees all that the RPN proposes (and the objects themselves, as usual in
       torchvision): ``rpn_post_nms_top_n_train``, 2000 in torchvision, limits memory and time. Models with masks or keypoints
-      are not taken.
+      are not supported.
 
     The heads of SSD and Faster R-CNN are made for a softmax over 1 + C logits. A ranking compares logits of different anchors,
-    which a softmax leaves open up to a constant for each anchor. So, as in the paper, they are read as one binary classifier a
+    which a softmax leaves open up to a constant for each anchor. So, as in the paper, they are read as one binary classifier per
     class: columns 1..C are ranked, and the background's column 0 takes no part in training nor in evaluation, which scores by
     sigmoid. Weights that were trained with a softmax need training before their scores mean anything again.
 
@@ -90,14 +93,14 @@ def use_alrp(
 
     The level stays about where the bias of the class logits begins. RetinaNet and FCOS begin at scores of 0.01; heads made for
     a softmax would begin at 0.5, where every score passes the threshold. So ``prior_probability`` p sets their bias to
-    -log((1 - p) / p), of the ranked columns alone, where nobody has trained it. The RPN's stays, since its proposals are the
+    -log((1 - p) / p), for the ranked columns alone, if it is untrained. The RPN's stays, since its proposals are the
     best by order.
 
     - *Weights loaded before* this call: a trained bias has left the range of torchvision's initialiser and stays. That range is
       0 for SSD and SSDlite, +-1/sqrt(features) for Faster R-CNN, -log(99) for RetinaNet and FCOS. One logit outside it is enough.
     - *Weights loaded afterwards* replace the bias like any parameter, trained or not.
     - *Calling it again* never sets the bias. :func:`undo_alrp` ends that.
-    - Class heads of another make keep theirs. Change a head before this call.
+    - Class heads of other types keep their bias. Change a head before this call.
 
     Args:
         model: a RetinaNet, FCOS, SSD or FasterRCNN of ``torchvision.models.detection``, with any backbone.
@@ -106,22 +109,27 @@ def use_alrp(
             RetinaNet; for others it is the same function (smooth L1 of codes, GIoU for FCOS) averaged over the positives.
         errors: "giou": E = (1 - GIoU) / 2 / (1 - tau), or "iou": E = (1 - IoU) / (1 - tau); not with "ap" and "ndcg".
         tau: the IoU that a true positive needs, in [0, 1); only with "alrp".
+        loss_weight: what both losses are multiplied by, >= 0; of Faster R-CNN, those of the box head.
         balance: w, what the gradient of the box loss is multiplied by, not its value: a number >= 0; "self" for self-balancing
             (sec. 4.2); "value" for (class loss / box loss) of the iteration, as Rank & Sort Loss does; None for "value" with
             "rank_sort" and 1 otherwise. The gradient of the logits does not depend on it.
         epoch_length: iterations of an epoch, only with "self"; None: signalled by calling ``end_epoch()`` of every
             :class:`alrp_cuda.SelfBalance` among ``model.modules()``. Their buffers are saved and loaded with the model.
         balance_group: the :class:`torch.distributed.ProcessGroup` of the ranks that train, over which self-balancing adds up
-            losses; only with "self". None: all ranks. A model with a group can be neither copied nor pickled as a whole.
+            losses; only with "self". None: those of ``group``, else all. A model with a group can be neither copied nor pickled
+            as a whole.
         assign: "atss" assigns anchors of a RetinaNet by adaptive training sample selection; None by the model's matcher.
         centerness: train and use the centre-ness of FCOS as torchvision does.
         rpn_tau: tau of Faster R-CNN's RPN; None for 0.7, as in the published code.
         rpn_weight: what both losses of Faster R-CNN's RPN are multiplied by, >= 0; None for 0.20, as in the paper.
         prior_probability: the score, between 0 and 1, that each class begins with if its bias is untrained; None leaves it alone.
         delta: half the width of the step function's ramp, in logits, >= 0; None for 1 or, with "rank_sort", 0.5.
+        eps: see the loss, as :func:`alrp_cuda.alrp_loss`; None for its default.
         order: "smooth" or "hard", see :func:`alrp_cuda.alrp_loss`; only with "alrp".
+        interpolate: see :func:`alrp_cuda.ap_loss`; only with "ap".
         algorithm: see :func:`alrp_cuda.alrp_loss`.
-        backend: see :func:`alrp_cuda.alrp_loss`.
+        group: the ranks whose logits are ranked together, see :func:`alrp_cuda.alrp_loss`. Under DistributedDataParallel, class
+            losses and the box losses of "alrp" then need :func:`alrp_cuda.distributed.scale_for_ddp`.
 
     Returns:
         ``model`` itself.
@@ -140,19 +148,9 @@ def use_alrp(
         >>> use_alrp(model, prior_probability=0.02).head.classification_head.module_list[0][1].bias.view(-1, 3)[0].sigmoid()
         tensor([0.5000, 0.0200, 0.0200], grad_fn=<SigmoidBackward0>)
     """
-    settings: dict[str, Any] = {
-        "loss": loss,
-        "errors": errors,
-        "tau": tau,
-        "balance": balance,
-        "epoch_length": epoch_length,
-        "balance_group": balance_group,
-        "delta": delta,
-        "order": order,
-        "algorithm": algorithm,
-        "backend": backend,
-    }
-    make = partial(_make_loss, model, settings)
+    balancing: dict[str, Any] = {"balance": balance, "epoch_length": epoch_length, "balance_group": balance_group}
+    options = {"delta": delta, "eps": eps, "order": order, "interpolate": interpolate, "algorithm": algorithm, "group": group}
+    make = partial(_make_loss, model, loss=loss, errors=errors, tau=tau, loss_weight=loss_weight, **balancing, **options)
     if prior_probability is not None:
         prior_probability = check_prior("prior_probability", prior_probability)
     check_flag("centerness", centerness)
@@ -203,9 +201,9 @@ def undo_alrp(model: M) -> M:
     return model
 
 
-def _make_loss(model: nn.Module, settings: Mapping[str, Any], **changes: Any) -> RankingLoss:
+def _make_loss(model: nn.Module, **settings: Any) -> RankingLoss:
     """The loss of a head, where the model is."""
-    loss = RankingLoss(**{**settings, **changes})
+    loss = RankingLoss(**settings)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     return loss.to(device).train(model.training)
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,8 +36,8 @@ def losses_of_codes(
     codes = at_least_float32(codes)
     anchors = codes.new_tensor([0.0, 0.0, 100.0, 100.0]).expand(len(codes), 4)
     predicted, boxes = (coder.decode_single(c, anchors) for c in (codes, targets.to(codes.dtype)))
-    cls, box = ranking(logits, classes, predicted, boxes, partial(code_loss, codes, targets, BETA))
-    return cls, box
+    own = partial(code_loss, codes, targets, BETA)
+    return ranking(logits, classes, predicted, boxes, own)  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -45,7 +46,12 @@ class RPNLoss:
 
     rpn: RegionProposalNetwork
     ranking: RankingLoss
-    weight: float
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        weight = state.pop("weight", None)
+        vars(self).update(state)
+        if weight is not None:  # version 0.1 kept it here
+            self.ranking.loss_weight = weight
 
     def __call__(
         self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
@@ -54,8 +60,7 @@ class RPNLoss:
         positive = (label > 0).nonzero()[:, 0]
         classes = torch.where(label < 0, -1, 1 - label).long()  # the one class is 0, so background is 1
         codes, targets = pred_bbox_deltas[positive], torch.cat(regression_targets)[positive]
-        cls, box = losses_of_codes(self.ranking, self.rpn.box_coder, objectness.reshape(-1, 1), classes, codes, targets)
-        return self.weight * cls, self.weight * box
+        return losses_of_codes(self.ranking, self.rpn.box_coder, objectness.reshape(-1, 1), classes, codes, targets)
 
 
 @dataclass
@@ -109,7 +114,7 @@ class BoxHeadDetections:
 
 
 def class_bias(model: FasterRCNN) -> ClassBias | None:
-    """That of the box head. None for a predictor of another make.
+    """That of the box head. None for a predictor of another type.
 
     The RPN's stays: its proposals are the best by order, and some builds drop those with an objectness below 0.05.
     """
@@ -125,10 +130,10 @@ def replacements(model: FasterRCNN, make_loss: MakeLoss, rpn_tau: float, rpn_wei
     rpn, heads = model.rpn, model.roi_heads
     if heads.has_mask() or heads.has_keypoint():
         raise TypeError(f"model must be a Faster R-CNN without masks and keypoints, got {type(model).__name__}")
-    first, second = make_loss(tau=rpn_tau), make_loss()
+    first, second = make_loss(tau=rpn_tau, loss_weight=rpn_weight), make_loss()
     return [
         Replacement(rpn, "ranking", first),
-        Replacement(rpn, "compute_loss", RPNLoss(rpn, first, rpn_weight)),
+        Replacement(rpn, "compute_loss", RPNLoss(rpn, first)),
         Replacement(heads, "ranking", second),
         Replacement(heads, "forward", BoxHeadForward(heads, second)),
         Replacement(heads, "subsample", all_proposals),

@@ -62,6 +62,7 @@ def gather_positives(
     matched_object = matched[where] + (count.cumsum(0) - count)[where[0]]
     labels = torch.cat([t["labels"] for t in targets])[matched_object]
     boxes = torch.cat([t["boxes"] for t in targets])[matched_object]
+    own_codes = at_least_float32(codes[where])
     indices = torch.where(matched == Matcher.BETWEEN_THRESHOLDS, -1, classes)
     indices[where] = labels.to(indices.dtype) - first_label
-    return Positives(indices, at_least_float32(codes[where]), torch.stack(anchors)[where], boxes, where)
+    return Positives(indices, own_codes, torch.stack(anchors)[where], boxes.to(own_codes.dtype), where)

@@ -1,4 +1,4 @@
-"""The bias that class logits begin with: that of a prior probability, as for Focal Loss, also in heads made for a softmax."""
+"""The initial bias of class logits: that of a prior probability, as for Focal Loss, also in heads made for a softmax."""
 
 import math
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ def _logit(probability: float) -> float:
 
 
 class ClassBias(NamedTuple):
-    """The bias of the layers that put out class logits, one layer a level or one for all.
+    """The bias of the layers that compute class logits: one layer for each level, or one for all.
 
     Attributes:
         layers: modules whose ``bias`` is (anchors * columns,), if they have one.
@@ -46,7 +46,7 @@ class ClassBias(NamedTuple):
 
 
 def focal_class_bias(model: FCOS | RetinaNet) -> ClassBias | None:
-    """That of a head made for Focal Loss, which begins at a prior of 0.01 by itself. None for a head of another make."""
+    """That of a head made for Focal Loss, which begins at a prior of 0.01 by itself. None for a head of another type."""
     layer = getattr(model.head.classification_head, "cls_logits", None)
     start = _logit(0.01)
     return ClassBias([layer], start, start) if isinstance(layer, nn.Conv2d) else None

@@ -1,6 +1,7 @@
-"""Putting losses into a model and taking them out: attributes of this instance, in front of its class's methods."""
+"""Putting losses into a model and taking them out: attributes of the instance, which hide the methods of its class."""
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -8,11 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ...balance import SelfBalance
 from .ranking import RankingLoss
 
-
-class MakeLoss(Protocol):
-    """Makes the loss of a head by the settings of :func:`use_alrp`; a keyword replaces one of them."""
-
-    def __call__(self, **changes: Any) -> RankingLoss: ...
+MakeLoss = Callable[..., RankingLoss]  # by the settings of use_alrp; a keyword replaces one of them
 
 
 class Replacement(NamedTuple):
@@ -28,7 +25,7 @@ _DDP = "_ddp_params_and_buffers_to_ignore"
 
 
 def apply_replacements(model: nn.Module, replacements: list[Replacement]) -> None:
-    """Replace what was replaced before."""
+    """Apply these in the place of earlier ones."""
     restore(model)
     for module, name, value in replacements:
         setattr(module, name, value)
@@ -51,6 +48,6 @@ def is_replaced(model: nn.Module) -> bool:
 
 
 def restore(model: nn.Module) -> None:
-    """Take out what :func:`apply_replacements` put in; nothing, where there is nothing."""
+    """Take out what :func:`apply_replacements` put in, if anything."""
     for module, name in model.__dict__.pop(_DONE, []):
         delattr(module, name)

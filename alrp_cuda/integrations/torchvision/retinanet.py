@@ -40,7 +40,7 @@ class RetinaNetLoss:
 
 @dataclass
 class HeadWithLocations:
-    """In the place of ``RetinaNetHead.forward``: says how many locations each level has, which only features tell."""
+    """In the place of ``RetinaNetHead.forward``: adds how many locations each level has, which only the features show."""
 
     head: RetinaNetHead
 

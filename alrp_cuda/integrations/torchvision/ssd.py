@@ -53,7 +53,7 @@ class SSDDetections:
 
 
 def class_bias(model: SSD) -> ClassBias | None:
-    """A level ends in a convolution, alone or, in SSDlite, in a sequence. None for a head of another make."""
+    """A level ends in a convolution, alone or, in SSDlite, in a sequence. None for a head of another type."""
     head = getattr(model.head, "classification_head", None)
     if not isinstance(head, SSDScoringHead):
         return None

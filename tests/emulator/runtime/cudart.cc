@@ -71,6 +71,8 @@ struct State {
   std::map<const void*, int> dynamic_shared_limit;
   std::vector<Configuration> configurations;
   std::set<uint64_t> streams;  // on which something was put
+  uint64_t only_stream = 0;    // on which alone something may be put; 0: on any
+  std::string problem;         // what Python has to say of the launch that failed
   cudaError_t last = cudaSuccess, sticky = cudaSuccess;
   ApiCounters counters = {};
 };
@@ -192,11 +194,16 @@ bool sticks(cudaError_t e) {
   return e == cudaErrorIllegalAddress || e == cudaErrorLaunchFailure || e == cudaErrorAssert;
 }
 
-void put_on(void* stream) { state().streams.insert((uint64_t)stream); }
+cudaError_t put_on(void* stream) {
+  state().streams.insert((uint64_t)stream);
+  if (!state().only_stream || state().only_stream == (uint64_t)stream) return cudaSuccess;
+  state().problem = "something was put on another stream than the caller's";
+  return returned(cudaErrorInvalidResourceHandle);
+}
 
 cudaError_t launch(const void* function, dim3 grid, dim3 block, void** arguments, size_t shared,
                    cudaStream_t stream) {
-  put_on(stream);
+  if (const cudaError_t e = put_on(stream)) return e;
   if (healthy()) return healthy();
   auto symbol = state().functions.find(function);
   if (symbol == state().functions.end()) return returned(cudaErrorInvalidDeviceFunction);
@@ -217,13 +224,16 @@ cudaError_t launch(const void* function, dim3 grid, dim3 block, void** arguments
 
 // ---- for library.py
 
-EXPORTED void emulated_configure(LaunchHandler handler, int compute_capability) {
+EXPORTED void emulated_configure(LaunchHandler handler, int compute_capability, uint64_t only_stream) {
   state().launch = handler;
   state().compute_capability = compute_capability;
+  state().only_stream = only_stream;
+  state().problem.clear();
   state().last = state().sticky = cudaSuccess;
   state().counters = {};
   state().streams.clear();
 }
+EXPORTED void emulated_problem(const char* text) { state().problem = text; }
 EXPORTED void emulated_counters(ApiCounters* out) { *out = state().counters; }
 EXPORTED uint64_t emulated_streams(uint64_t* streams, uint64_t capacity) {
   uint64_t n = 0;
@@ -374,18 +384,18 @@ cudaError_t cudaFreeAsync(void* p, cudaStream_t) { return release(p); }
 cudaError_t cudaFreeHost(void* p) { return release(p); }
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind) {
   count_sync();
-  put_on(nullptr);
+  if (const cudaError_t e = put_on(nullptr)) return e;
   return copy(to, from, bytes, kind);
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
                             cudaStream_t stream) {
-  put_on(stream);
+  if (const cudaError_t e = put_on(stream)) return e;
   if (pageable(to) || pageable(from)) count_sync();
   return copy(to, from, bytes, kind);
 }
 cudaError_t cudaMemset(void* p, int value, size_t bytes) { return cudaMemsetAsync(p, value, bytes, nullptr); }
 cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t stream) {
-  put_on(stream);
+  if (const cudaError_t e = put_on(stream)) return e;
   return fill(p, value, bytes);
 }
 cudaError_t cudaGetSymbolAddress(void** p, const void* symbol) {
@@ -466,6 +476,7 @@ const char* cudaGetErrorName(cudaError_t e) {
   }
 }
 const char* cudaGetErrorString(cudaError_t e) {
+  if (e != cudaSuccess && !state().problem.empty()) return state().problem.c_str();
   switch (e) {
     case cudaSuccess:
       return "no error";

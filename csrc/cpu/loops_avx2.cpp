@@ -1,6 +1,5 @@
 // The streaming loops in AVX2: vectors of eight. Gathers are slower here than loads one by one.
-#include "ahead.h"
-#include "loops.h"
+#include "next_block.h"
 
 #ifdef ALRP_AVX2
 
@@ -19,10 +18,9 @@ namespace {
 
 constexpr int64_t kEight = 8;
 
-// Where lanes go, by the mask of those that are kept: eight bytes each, for vpermps.
+// Permutations of eight lanes for vpermps, a byte each, by the mask of the lanes that are kept.
 struct Moves {
-  // compress: the k-th is which lane comes k-th. expand: the k-th is which value comes to lane k; its sign bit is set where none
-  // does.
+  // compress[mask][k]: the lane that comes k-th. expand[mask][k]: the value for lane k, negative where none is.
   alignas(64) std::array<std::array<int8_t, kEight>, 256> compress{}, expand{};
 
   constexpr Moves() {
@@ -44,7 +42,7 @@ ALRP_INLINE __m256i widened(const void* eight_bytes) {
 }
 
 // Lanes that a loop leaves for later: it notes eight at a time, and they are visited after it.
-class Later {
+class RareLanes {
  public:
   ALRP_INLINE void note(int64_t k, __m256 lanes) {
     lanes_[k / kEight] = static_cast<uint8_t>(_mm256_movemask_ps(lanes));
@@ -55,7 +53,7 @@ class Later {
   ALRP_INLINE void visit(int64_t size, const F& f) {
     constexpr int64_t kWord = 64;  // lanes in a word
     std::memset(lanes_ + (size + kEight - 1) / kEight, 0, kWord / kEight);
-    int16_t listed[kBlock + kLanes];
+    int16_t listed[kBlockLogits + kLanes];
     int64_t count = 0;
     for (int64_t begin = 0; begin < size; begin += kWord) {
       uint64_t word;
@@ -66,14 +64,14 @@ class Later {
   }
 
  private:
-  alignas(64) uint8_t lanes_[kBlock / kEight + kEight];
+  alignas(64) uint8_t lanes_[kBlockLogits / kEight + kEight];
 };
 
 // Eight numbers of 32 bits in memory, read two at a time.
-class Pairs {
+class PairedLoads {
  public:
-  // One by one: copied at once, they would go through memory once more.
-  ALRP_INLINE explicit Pairs(const uint32_t* from) {
+  // Pair by pair: one copy of all would go through memory once more.
+  ALRP_INLINE explicit PairedLoads(const uint32_t* from) {
     for (int64_t k = 0; k < kEight / 2; ++k) std::memcpy(pairs_ + k, from + 2 * k, sizeof(uint64_t));
   }
 
@@ -106,9 +104,9 @@ ALRP_AVX2 bool select_as(const float* scores, const Mark* marks, int64_t size, c
   const __m256 below = _mm256_set1_ps(range.below), lowest = _mm256_set1_ps(range.lowest),
                highest = _mm256_set1_ps(range.highest);
   auto* const keeps = reinterpret_cast<uint8_t*>(out->keep);
-  out->ahead_scores = scores + kBlock;
-  out->ahead_marks = marks + kBlock;
-  const Ahead next(*out);
+  out->next_scores = scores + kBlockLogits;
+  out->next_marks = marks + kBlockLogits;
+  const NextBlock next(*out);
   __m256 nan = _mm256_setzero_ps();
   __m256i kept = _mm256_setzero_si256();  // minus how many, where in place
   int64_t m = 0;
@@ -147,8 +145,8 @@ ALRP_AVX2 bool select_as(const float* scores, const Mark* marks, int64_t size, c
     for (const int32_t count : counts) m -= count;
   } else {
     _mm256_storeu_ps(out->score + m, below);
-    out->ahead_scores = out->score;  // fetched above: the loops over few scores would not get far
-    out->ahead_marks = marks;
+    out->next_scores = out->score;  // fetched above: the loops over few scores would not get far
+    out->next_marks = marks;
   }
   out->size = kInPlace ? size : m;
   out->matter = m;
@@ -157,6 +155,37 @@ ALRP_AVX2 bool select_as(const float* scores, const Mark* marks, int64_t size, c
 
 bool select(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out) {
   return (out->in_place ? select_as<true> : select_as<false>)(scores, marks, size, range, out);
+}
+
+ALRP_AVX2
+void look_up_segments(const SegmentTable& table, const Selected& selected, int32_t* segment) {
+  const float* const score = selected.score;
+  const int64_t size = selected.size;
+  const Cells cells = table.cells;
+  const uint32_t* const entries = table.entries.get();
+  const __m256i mask = _mm256_set1_epi32((1 << cells.shift) - 1);
+  const __m128i shift = _mm_cvtsi32_si128(cells.shift);
+  alignas(64) uint32_t cell[kBlockLogits + kLanes];
+  for (int64_t k = 0; k < size; k += kEight)
+    _mm256_store_si256(reinterpret_cast<__m256i*>(cell + k),
+                       _mm256_srl_epi32(places(cells, _mm256_loadu_ps(score + k)), shift));
+  RareLanes rare;
+  for (int64_t k = 0; k < size; k += kEight) {
+    const __m256i place = places(cells, _mm256_loadu_ps(score + k));
+    const PairedLoads at(cell + k);
+    const auto entry_of = [&](int64_t i) ALRP_AVX2
+        __attribute__((always_inline)) { return static_cast<int32_t>(entries[at[i]]); };
+    const __m256i entry = _mm256_setr_epi32(entry_of(0), entry_of(1), entry_of(2), entry_of(3), entry_of(4),
+                                            entry_of(5), entry_of(6), entry_of(7));
+    const __m256i sum = _mm256_add_epi32(_mm256_and_si256(place, mask), entry);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(segment + k), _mm256_srl_epi32(sum, shift));
+    const __m256i on_end = _mm256_cmpeq_epi32(_mm256_and_si256(sum, mask), _mm256_setzero_si256());
+    rare.note(k, _mm256_castsi256_ps(_mm256_or_si256(sum, on_end)));
+  }
+  const auto several = static_cast<int32_t>(0x80000000u >> cells.shift);
+  rare.visit(size, [&](int64_t k) ALRP_AVX2 __attribute__((always_inline)) {
+    segment[k] = search(table.ends, std::max(0, (segment[k] & ~several) - 1), score[k]);
+  });
 }
 
 ALRP_AVX2
@@ -173,22 +202,21 @@ void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow&
     auto* bin = reinterpret_cast<__m128i*>(bins + m);
     _mm_storeu_si128(bin, _mm_add_epi64(_mm_loadu_si128(bin), term));
   };
-  // What is added to both words of a bin at once, of the four scores from k on. It stays in registers: through memory it
-  // takes longer.
-  struct Terms {
+  // What is added to both words of a bin at once, of four scores from k on. By memory it takes longer.
+  struct Addends {
     __m256i even, odd;  // scores 0 and 2, 1 and 3
   };
   const auto terms = [&](int64_t k) ALRP_AVX2 __attribute__((always_inline)) {
     const __m256d s = _mm256_cvtps_pd(_mm_loadu_ps(score + k));
     const __m256i shifted = _mm256_castpd_si256(_mm256_fmadd_pd(s, scale, offset));  // as Narrow::of
     const __m256i at = _mm256_sub_epi64(shifted, shift);
-    return Terms{_mm256_unpacklo_epi64(at, one), _mm256_unpackhi_epi64(at, one)};
+    return Addends{_mm256_unpacklo_epi64(at, one), _mm256_unpackhi_epi64(at, one)};
   };
   int64_t k = 0;
-  const Ahead next(selected);
+  const NextBlock next(selected);
   for (; k + kEight <= size; k += kEight) {
     if (k % kLanes == 0) next.fetch(k);
-    const Pairs segments(reinterpret_cast<const uint32_t*>(segment) + k);
+    const PairedLoads segments(reinterpret_cast<const uint32_t*>(segment) + k);
 #pragma GCC unroll 2
     for (int64_t i = 0; i < kEight; i += 4) {
       const auto [even, odd] = terms(k + i);
@@ -202,7 +230,7 @@ void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow&
 }
 
 // Two records of 16 bytes, a half each, by their offsets in bytes.
-ALRP_INLINE __m256 halves(const char* records, uint32_t a, uint32_t b) {
+ALRP_INLINE __m256 two_records(const char* records, uint32_t a, uint32_t b) {
   const auto* first = reinterpret_cast<const float*>(records + a);
   const auto* second = reinterpret_cast<const float*>(records + b);
   return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_load_ps(first)), _mm_load_ps(second), 1);
@@ -214,6 +242,48 @@ ALRP_INLINE __m256 low(__m256 a, __m256 b) {
 
 ALRP_INLINE __m256 high(__m256 a, __m256 b) {
   return _mm256_castpd_ps(_mm256_unpackhi_pd(_mm256_castps_pd(a), _mm256_castps_pd(b)));
+}
+
+ALRP_AVX2
+void look_up_values(const ValueTable& table, const Selected& selected, float* value) {
+  const float* const score = selected.score;
+  const int64_t size = selected.size;
+  const NextBlock next(selected);
+  // The byte offset of each score's record: 16 times its cell, for multiplying by powers of two is exact.
+  alignas(64) uint32_t offset[kBlockLogits + kLanes];
+  const __m256 scale = _mm256_set1_ps(std::ldexp(table.cells.scale, 4 - table.cells.shift)),
+               below = _mm256_set1_ps(table.cells.below);
+  for (int64_t k = 0; k < size; k += kEight) {
+    const __m256 bytes = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(score + k), below), scale);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(offset + k),
+                       _mm256_and_si256(_mm256_cvttps_epi32(bytes), _mm256_set1_epi32(~15)));
+  }
+
+  static_assert(sizeof(ValueTable::Record) == 4 * sizeof(float));
+  const auto* records = reinterpret_cast<const char*>(table.records.get());
+  const __m256 per_step = _mm256_set1_ps(table.per_step);
+  RareLanes rare;
+  for (int64_t k = 0; k < size; k += kEight) {
+    if (k % kLanes == 0) next.fetch(k);
+    const PairedLoads at(offset + k);
+    const __m256 a = two_records(records, at[0], at[4]), b = two_records(records, at[1], at[5]),
+                 c = two_records(records, at[2], at[6]), d = two_records(records, at[3], at[7]);
+    const __m256 ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);
+    const __m256 slopes_ab = _mm256_unpackhi_ps(a, b), slopes_cd = _mm256_unpackhi_ps(c, d);
+    const __m256 end = low(ab, cd), base = high(ab, cd), slope_below = low(slopes_ab, slopes_cd),
+                 slope_above = high(slopes_ab, slopes_cd);
+    const __m256 steps = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(score + k), end), per_step);
+    // By the sign bit: where steps are -0, either slope gives the base.
+    const __m256 slope = _mm256_blendv_ps(slope_above, slope_below, steps);
+    const __m256 result = _mm256_add_ps(base, _mm256_mul_ps(slope, steps));
+    _mm256_storeu_ps(value + k, result);
+    rare.note(k, _mm256_cmp_ps(result, result, _CMP_UNORD_Q));
+  }
+  rare.visit(size, [&](int64_t k) ALRP_AVX2 __attribute__((always_inline)) {
+    value[k] = table.on_line(
+        search(table.ends, table.records[offset[k] / sizeof(ValueTable::Record)].known(), score[k]),
+        score[k]);
+  });
 }
 
 ALRP_AVX2
@@ -243,78 +313,8 @@ void fence() { _mm_sfence(); }
 
 }  // namespace
 
-ALRP_AVX2
-void SegmentTable::look_up_avx2(const float* score, int64_t size, int32_t* segment) const {
-  const Cells cells = cells_;
-  const uint32_t* const entries = entries_.get();
-  const __m256i mask = _mm256_set1_epi32((1 << cells.shift) - 1);
-  const __m128i shift = _mm_cvtsi32_si128(cells.shift);
-  alignas(64) uint32_t cell[kBlock + kLanes];
-  for (int64_t k = 0; k < size; k += kEight)
-    _mm256_store_si256(reinterpret_cast<__m256i*>(cell + k),
-                       _mm256_srl_epi32(places(cells, _mm256_loadu_ps(score + k)), shift));
-  Later rare;
-  for (int64_t k = 0; k < size; k += kEight) {
-    const __m256i place = places(cells, _mm256_loadu_ps(score + k));
-    const Pairs at(cell + k);
-    const auto entry_of = [&](int64_t i) ALRP_AVX2
-        __attribute__((always_inline)) { return static_cast<int32_t>(entries[at[i]]); };
-    const __m256i entry = _mm256_setr_epi32(entry_of(0), entry_of(1), entry_of(2), entry_of(3), entry_of(4),
-                                            entry_of(5), entry_of(6), entry_of(7));
-    const __m256i sum = _mm256_add_epi32(_mm256_and_si256(place, mask), entry);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(segment + k), _mm256_srl_epi32(sum, shift));
-    const __m256i on_end = _mm256_cmpeq_epi32(_mm256_and_si256(sum, mask), _mm256_setzero_si256());
-    rare.note(k, _mm256_castsi256_ps(_mm256_or_si256(sum, on_end)));
-  }
-  const auto several = static_cast<int32_t>(0x80000000u >> cells.shift);
-  rare.visit(size, [&](int64_t k) ALRP_AVX2 __attribute__((always_inline)) {
-    segment[k] = search(ends_, std::max(0, (segment[k] & ~several) - 1), score[k]);
-  });
-}
-
-ALRP_AVX2
-void ValueTable::look_up_avx2(const Selected& selected, float* value) const {
-  const float* const score = selected.score;
-  const int64_t size = selected.size;
-  const Ahead next(selected);
-  // The bytes before each one's record: as the cell of Cells::place, for powers of two multiply without rounding.
-  alignas(64) uint32_t offset[kBlock + kLanes];
-  const __m256 scale = _mm256_set1_ps(std::ldexp(cells_.scale, 4 - cells_.shift)),
-               below = _mm256_set1_ps(cells_.below);
-  for (int64_t k = 0; k < size; k += kEight) {
-    const __m256 bytes = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(score + k), below), scale);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(offset + k),
-                       _mm256_and_si256(_mm256_cvttps_epi32(bytes), _mm256_set1_epi32(~15)));
-  }
-
-  static_assert(sizeof(Record) == 4 * sizeof(float));
-  const auto* records = reinterpret_cast<const char*>(records_.get());
-  const __m256 per_step = _mm256_set1_ps(per_step_);
-  Later rare;
-  for (int64_t k = 0; k < size; k += kEight) {
-    if (k % kLanes == 0) next.fetch(k);
-    const Pairs at(offset + k);
-    const __m256 a = halves(records, at[0], at[4]), b = halves(records, at[1], at[5]),
-                 c = halves(records, at[2], at[6]), d = halves(records, at[3], at[7]);
-    const __m256 ab = _mm256_unpacklo_ps(a, b), cd = _mm256_unpacklo_ps(c, d);
-    const __m256 slopes_ab = _mm256_unpackhi_ps(a, b), slopes_cd = _mm256_unpackhi_ps(c, d);
-    const __m256 end = low(ab, cd), base = high(ab, cd), slope_below = low(slopes_ab, slopes_cd),
-                 slope_above = high(slopes_ab, slopes_cd);
-    const __m256 steps = _mm256_mul_ps(_mm256_sub_ps(_mm256_loadu_ps(score + k), end), per_step);
-    // By the sign bit: where steps are -0, either slope gives the base.
-    const __m256 slope = _mm256_blendv_ps(slope_above, slope_below, steps);
-    const __m256 result = _mm256_add_ps(base, _mm256_mul_ps(slope, steps));
-    _mm256_storeu_ps(value + k, result);
-    rare.note(k, _mm256_cmp_ps(result, result, _CMP_UNORD_Q));
-  }
-  rare.visit(size, [&](int64_t k) ALRP_AVX2 __attribute__((always_inline)) {
-    value[k] = on_line(search(ends_, records_[offset[k] / sizeof(Record)].known(), score[k]), score[k]);
-  });
-}
-
 constinit const Loops Loops::avx2{
-    cpu::select, &SegmentTable::look_up_avx2, cpu::add_to_bins, &ValueTable::look_up_avx2, cpu::write_values,
-    cpu::fence,
+    cpu::select, cpu::look_up_segments, cpu::add_to_bins, cpu::look_up_values, cpu::write_values, cpu::fence,
 };
 
 }  // namespace alrp::cpu

@@ -1,9 +1,7 @@
-// The streaming loops in plain C++, for every CPU; the table of each level's.
-#include "narrow.h"
+// The streaming loops in plain C++, for every CPU.
+#include "loops.h"
 
 #include <algorithm>
-
-#include "loops.h"
 
 namespace alrp::cpu {
 namespace {
@@ -43,12 +41,35 @@ bool select(const float* scores, const Mark* marks, int64_t size, const Range& r
   return (out->in_place ? select_in_place : select_dense)(scores, marks, size, range, out);
 }
 
+void look_up_segments(const SegmentTable& table, const Selected& selected, int32_t* segment) {
+  const Cells& cells = table.cells;
+  const float* score = selected.score;
+  const uint32_t mask = (uint32_t{1} << cells.shift) - 1;
+  for (int64_t k = 0; k < selected.size; ++k) {
+    const uint32_t place = cells.place(score[k]), sum = (place & mask) + table.entries[place >> cells.shift];
+    const auto m = static_cast<int32_t>((sum & ~SegmentTable::kSeveral) >> cells.shift);
+    // The end that was counted last may lie above the score.
+    segment[k] =
+        sum >= SegmentTable::kSeveral || !(sum & mask) ? table.ends.search(std::max(0, m - 1), score[k]) : m;
+  }
+}
+
 void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow& position,
                  Bin<Narrow::Sum>* bins) {
   for (int64_t k = 0; k < selected.size; ++k) {
     Bin<Narrow::Sum>& bin = bins[segment[k]];
-    bin.positions += static_cast<Narrow::Sum>(position.of(selected.score[k]));
-    ++bin.count;
+    bin = bin + Bin<Narrow::Sum>{static_cast<Narrow::Sum>(position.of(selected.score[k])), 1};
+  }
+}
+
+void look_up_values(const ValueTable& table, const Selected& selected, float* value) {
+  const float* score = selected.score;
+  for (int64_t k = 0; k < selected.size; ++k) {
+    const ValueTable::Record& r = table.records[table.cells.place(score[k]) >> table.cells.shift];
+    const float steps = (score[k] - r.end) * table.per_step;
+    value[k] = r.base + (steps < 0 ? r.slope_below : r.slope_above) * steps;
+    if (value[k] == value[k]) continue;
+    value[k] = table.on_line(table.ends.search(r.known(), score[k]), score[k]);
   }
 }
 
@@ -70,9 +91,7 @@ void fence() {}
 }  // namespace
 
 constinit const Loops Loops::portable{
-    cpu::select,       &SegmentTable::look_up_portable,
-    cpu::add_to_bins,  &ValueTable::look_up_portable,
-    cpu::write_values, cpu::fence,
+    cpu::select, cpu::look_up_segments, cpu::add_to_bins, cpu::look_up_values, cpu::write_values, cpu::fence,
 };
 
 const Loops& Loops::of(Level level) {

@@ -1,6 +1,5 @@
 // The streaming loops in AVX-512: vectors of sixteen.
-#include "ahead.h"
-#include "loops.h"
+#include "next_block.h"
 
 #ifdef ALRP_AVX512
 
@@ -19,22 +18,22 @@
 namespace alrp::cpu {
 namespace {
 
-__mmask16 first(int64_t count) {
+__mmask16 first_lanes(int64_t count) {
   return static_cast<__mmask16>(count < kLanes ? (1u << count) - 1 : 0xffffu);
 }
 
-// Lanes that a loop leaves for later: it notes sixteen at a time, and they are visited after it. In the loop itself, each would
-// cost a branch that cannot be foretold, between loads that have to run ahead.
-class Later {
+// Lanes that a loop leaves for later: it notes sixteen at a time, and they are visited after it. In the loop
+// itself each would cost a mispredicted branch, between loads that have to run ahead.
+class RareLanes {
  public:
   void note(int64_t k, __mmask16 lanes) { lanes_[k / kLanes] = lanes; }
 
-  // f(k) for each lane that was noted of `size`. They are listed first, so that how many there are is foretold wrong once,
-  // and not for every sixteen.
+  // f(k) for each lane that was noted of `size`. They are listed first, so that their number is mispredicted
+  // once, and not for every sixteen.
   template <typename F>
   ALRP_AVX512 void visit(int64_t size, const F& f) const {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    int32_t listed[kBlock + kLanes];
+    int32_t listed[kBlockLogits + kLanes];
     int64_t count = 0;
     for (int64_t begin = 0; begin < size; begin += kGroups * kLanes) {
       const int64_t groups = std::min(kGroups, (size - begin + kLanes - 1) / kLanes);
@@ -53,14 +52,14 @@ class Later {
 
  private:
   static constexpr int64_t kGroups = 32;  // of lanes, looked at once
-  static_assert(kBlock % (kGroups * kLanes) == 0);
-  alignas(64) __mmask16 lanes_[kBlock / kLanes];
+  static_assert(kBlockLogits % (kGroups * kLanes) == 0);
+  alignas(64) __mmask16 lanes_[kBlockLogits / kLanes];
 };
 
-// Sixteen numbers of 32 bits in memory, read two at a time: the loops that use them one by one are bound by loads.
-class Pairs {
+// Sixteen numbers of 32 bits in memory, read two at a time: the loops that use them are bound by loads.
+class PairedLoads {
  public:
-  explicit Pairs(const void* from) { std::memcpy(pairs_, from, sizeof(pairs_)); }
+  explicit PairedLoads(const void* from) { std::memcpy(pairs_, from, sizeof(pairs_)); }
 
   uint32_t even(int64_t k) const { return static_cast<uint32_t>(pairs_[k / 2]); }
   uint32_t odd(int64_t k) const { return static_cast<uint32_t>(pairs_[k / 2] >> 32); }  // the (k + 1)-th
@@ -90,9 +89,9 @@ bool select(const float* scores, const Mark* marks, int64_t size, const Range& r
   const __m512 below = _mm512_set1_ps(range.below), lowest = _mm512_set1_ps(range.lowest),
                highest = _mm512_set1_ps(range.highest);
   const bool in_place = out->in_place;  // not to be read again after what the loop stores
-  out->ahead_scores = scores + kBlock;
-  out->ahead_marks = marks + kBlock;
-  const Ahead next(*out);
+  out->next_scores = scores + kBlockLogits;
+  out->next_marks = marks + kBlockLogits;
+  const NextBlock next(*out);
   int64_t m = 0;
   unsigned nan = 0;
   const auto visit = [&](int64_t k, __mmask16 live) ALRP_AVX512 __attribute__((always_inline)) {
@@ -114,11 +113,11 @@ bool select(const float* scores, const Mark* marks, int64_t size, const Range& r
   };
   int64_t k = 0;
   for (; k + kLanes <= size; k += kLanes) visit(k, 0xffff);
-  if (k < size) visit(k, first(size - k));
+  if (k < size) visit(k, first_lanes(size - k));
   if (!in_place) {
     _mm512_storeu_ps(out->score + m, below);
-    out->ahead_scores = out->score;  // fetched above: the loops over few scores would not get far
-    out->ahead_marks = marks;
+    out->next_scores = out->score;  // fetched above: the loops over few scores would not get far
+    out->next_marks = marks;
   }
   out->size = in_place ? size : m;
   out->matter = m;
@@ -126,16 +125,43 @@ bool select(const float* scores, const Mark* marks, int64_t size, const Range& r
 }
 
 ALRP_AVX512
+void look_up_segments(const SegmentTable& table, const Selected& selected, int32_t* segment) {
+  const float* const score = selected.score;
+  const int64_t size = selected.size;
+  // Not read again in the loop: a load waits for a recent store to the same place in another page.
+  const Cells cells = table.cells;
+  const uint32_t* const entries = table.entries.get();
+  // A gather into zeros does not wait for what the register held. Knowing the mask, compilers drop the zeros.
+  __mmask16 all = 0xffff;
+  asm("" : "+k"(all));
+  const __m512i mask = _mm512_set1_epi32((1 << table.cells.shift) - 1);
+  const __m128i shift = _mm_cvtsi32_si128(table.cells.shift);
+  RareLanes rare;
+  for (int64_t k = 0; k < size; k += kLanes) {
+    const __m512i place = places(cells, _mm512_loadu_ps(score + k));
+    const __m512i entry =
+        _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), all, _mm512_srl_epi32(place, shift), entries, 4);
+    const __m512i sum = _mm512_add_epi32(_mm512_and_si512(place, mask), entry);
+    _mm512_storeu_si512(segment + k, _mm512_srl_epi32(sum, shift));
+    rare.note(k, static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask)));
+  }
+  const auto several = static_cast<int32_t>(SegmentTable::kSeveral >> table.cells.shift);
+  rare.visit(size, [&](int64_t k) ALRP_AVX512 __attribute__((always_inline)) {
+    segment[k] = search(table.ends, std::max(0, (segment[k] & ~several) - 1), score[k]);
+  });
+}
+
+ALRP_AVX512
 void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow& position,
                  Bin<Narrow::Sum>* bins) {
   const float* const score = selected.score;
   const int64_t size = selected.size;
-  const Ahead next(selected);
+  const NextBlock next(selected);
   const __m512d scale = _mm512_set1_pd(position.scale),
                 offset = _mm512_set1_pd(position.offset + Narrow::kShift);
   const __m512i shift = _mm512_set1_epi64(std::bit_cast<int64_t>(Narrow::kShift)), one = _mm512_set1_epi64(1);
-  // What is added to both words of a bin at once, of a run of scores. It goes through memory: taken from vector
-  // registers one by one, the words would keep busy the ports that additions need.
+  // What is added to both words of a bin at once, of a run of scores. It goes through memory: extracting
+  // words from vector registers would take the ports that additions need.
   constexpr int64_t kRun = 64;
   alignas(64) __m128i more[kRun];
   for (int64_t begin = 0; begin < size; begin += kRun) {
@@ -156,7 +182,7 @@ void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow&
     int64_t k = 0;
     for (; k + kLanes <= run; k += kLanes) {
       next.fetch(begin + k);
-      const Pairs segments(segment + begin + k);
+      const PairedLoads segments(segment + begin + k);
       const __m128i* const terms = more + k;
 #pragma GCC unroll 8
       for (int64_t i = 0; i < kLanes; i += 2) {
@@ -170,7 +196,7 @@ void add_to_bins(const Selected& selected, const int32_t* segment, const Narrow&
 
 // Four records of 16 bytes, a quarter each, by their offsets in bytes. Loads; gathers are slower.
 ALRP_AVX512
-inline __m512 quarters(const char* records, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
+inline __m512 four_records(const char* records, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
   const auto load = [records](uint32_t offset) ALRP_AVX512 __attribute__((always_inline)) {
     return _mm_load_ps(reinterpret_cast<const float*>(records + offset));
   };
@@ -191,79 +217,30 @@ inline __m512 high(__m512 a, __m512 b) {
 }
 
 ALRP_AVX512
-void write_values(const Selected& selected, const float* value, int64_t size, bool stream, float* out) {
-  for (int64_t k = 0; k < size; k += kLanes) {
-    __m512 values;
-    if (selected.in_place) {
-      values = _mm512_loadu_ps(value + k);
-    } else {
-      const unsigned keep = selected.keep[k / kLanes];
-      values = _mm512_maskz_expand_ps(static_cast<__mmask16>(keep), _mm512_loadu_ps(value));
-      value += std::popcount(keep);
-    }
-    if (size - k < kLanes)
-      _mm512_mask_storeu_ps(out + k, first(size - k), values);
-    else if (stream)
-      _mm512_stream_ps(out + k, values);
-    else
-      _mm512_storeu_ps(out + k, values);
-  }
-}
-
-void fence() { _mm_sfence(); }
-
-}  // namespace
-
-ALRP_AVX512
-void SegmentTable::look_up_avx512(const float* score, int64_t size, int32_t* segment) const {
-  // Not to be read again in the loop, where a load at the place in its page that a store has just gone to waits for it.
-  const Cells cells = cells_;
-  const uint32_t* const entries = entries_.get();
-  // A gather into zeros, which compilers would leave out if they knew the mask, does not wait for what the register held.
-  __mmask16 all = 0xffff;
-  asm("" : "+k"(all));
-  const __m512i mask = _mm512_set1_epi32((1 << cells_.shift) - 1);
-  const __m128i shift = _mm_cvtsi32_si128(cells_.shift);
-  Later rare;
-  for (int64_t k = 0; k < size; k += kLanes) {
-    const __m512i place = places(cells, _mm512_loadu_ps(score + k));
-    const __m512i entry =
-        _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), all, _mm512_srl_epi32(place, shift), entries, 4);
-    const __m512i sum = _mm512_add_epi32(_mm512_and_si512(place, mask), entry);
-    _mm512_storeu_si512(segment + k, _mm512_srl_epi32(sum, shift));
-    rare.note(k, static_cast<__mmask16>(_mm512_movepi32_mask(sum) | _mm512_testn_epi32_mask(sum, mask)));
-  }
-  const auto several = static_cast<int32_t>(0x80000000u >> cells_.shift);
-  rare.visit(size, [&](int64_t k) ALRP_AVX512 __attribute__((always_inline)) {
-    segment[k] = search(ends_, std::max(0, (segment[k] & ~several) - 1), score[k]);
-  });
-}
-
-ALRP_AVX512
-void ValueTable::look_up_avx512(const Selected& selected, float* value) const {
+void look_up_values(const ValueTable& table, const Selected& selected, float* value) {
   const float* const score = selected.score;
   const int64_t size = selected.size;
-  const Ahead next(selected);
-  // The bytes before each one's record: as the cell of Cells::place, for powers of two multiply without rounding.
-  alignas(64) uint32_t offset[kBlock + kLanes];
-  const __m512 scale = _mm512_set1_ps(std::ldexp(cells_.scale, 4 - cells_.shift)),
-               below = _mm512_set1_ps(cells_.below);
+  const NextBlock next(selected);
+  // The byte offset of each score's record: 16 times its cell, for multiplying by powers of two is exact.
+  alignas(64) uint32_t offset[kBlockLogits + kLanes];
+  const __m512 scale = _mm512_set1_ps(std::ldexp(table.cells.scale, 4 - table.cells.shift)),
+               below = _mm512_set1_ps(table.cells.below);
   for (int64_t k = 0; k < size; k += kLanes) {
     const __m512 bytes = _mm512_mul_ps(_mm512_sub_ps(_mm512_loadu_ps(score + k), below), scale);
     _mm512_store_si512(offset + k, _mm512_and_si512(_mm512_cvttps_epi32(bytes), _mm512_set1_epi32(~15)));
   }
 
-  static_assert(sizeof(Record) == 4 * sizeof(float));
-  const auto* records = reinterpret_cast<const char*>(records_.get());
-  const __m512 per_step = _mm512_set1_ps(per_step_);
-  Later rare;
+  static_assert(sizeof(ValueTable::Record) == 4 * sizeof(float));
+  const auto* records = reinterpret_cast<const char*>(table.records.get());
+  const __m512 per_step = _mm512_set1_ps(table.per_step);
+  RareLanes rare;
   for (int64_t k = 0; k < size; k += kLanes) {
     next.fetch(k);
-    const Pairs at(offset + k);
-    const __m512 a = quarters(records, at.even(0), at.even(4), at.even(8), at.even(12)),
-                 b = quarters(records, at.odd(0), at.odd(4), at.odd(8), at.odd(12)),
-                 c = quarters(records, at.even(2), at.even(6), at.even(10), at.even(14)),
-                 d = quarters(records, at.odd(2), at.odd(6), at.odd(10), at.odd(14));
+    const PairedLoads at(offset + k);
+    const __m512 a = four_records(records, at.even(0), at.even(4), at.even(8), at.even(12)),
+                 b = four_records(records, at.odd(0), at.odd(4), at.odd(8), at.odd(12)),
+                 c = four_records(records, at.even(2), at.even(6), at.even(10), at.even(14)),
+                 d = four_records(records, at.odd(2), at.odd(6), at.odd(10), at.odd(14));
     const __m512 ab = _mm512_unpacklo_ps(a, b), cd = _mm512_unpacklo_ps(c, d);
     const __m512 slopes_ab = _mm512_unpackhi_ps(a, b), slopes_cd = _mm512_unpackhi_ps(c, d);
     const __m512 end = low(ab, cd), base = high(ab, cd), slope_below = low(slopes_ab, slopes_cd),
@@ -277,14 +254,38 @@ void ValueTable::look_up_avx512(const Selected& selected, float* value) const {
     rare.note(k, _mm512_cmp_ps_mask(result, result, _CMP_UNORD_Q));
   }
   rare.visit(size, [&](int64_t k) ALRP_AVX512 __attribute__((always_inline)) {
-    value[k] = on_line(search(ends_, records_[offset[k] / sizeof(Record)].known(), score[k]), score[k]);
+    value[k] = table.on_line(
+        search(table.ends, table.records[offset[k] / sizeof(ValueTable::Record)].known(), score[k]),
+        score[k]);
   });
 }
 
+ALRP_AVX512
+void write_values(const Selected& selected, const float* value, int64_t size, bool stream, float* out) {
+  for (int64_t k = 0; k < size; k += kLanes) {
+    __m512 values;
+    if (selected.in_place) {
+      values = _mm512_loadu_ps(value + k);
+    } else {
+      const unsigned keep = selected.keep[k / kLanes];
+      values = _mm512_maskz_expand_ps(static_cast<__mmask16>(keep), _mm512_loadu_ps(value));
+      value += std::popcount(keep);
+    }
+    if (size - k < kLanes)
+      _mm512_mask_storeu_ps(out + k, first_lanes(size - k), values);
+    else if (stream)
+      _mm512_stream_ps(out + k, values);
+    else
+      _mm512_storeu_ps(out + k, values);
+  }
+}
+
+void fence() { _mm_sfence(); }
+
+}  // namespace
+
 constinit const Loops Loops::avx512{
-    cpu::select,       &SegmentTable::look_up_avx512,
-    cpu::add_to_bins,  &ValueTable::look_up_avx512,
-    cpu::write_values, cpu::fence,
+    cpu::select, cpu::look_up_segments, cpu::add_to_bins, cpu::look_up_values, cpu::write_values, cpu::fence,
 };
 
 }  // namespace alrp::cpu

@@ -3,18 +3,18 @@
 
 #include <cstdint>
 
-#include "narrow.h"
+#include "loops.h"
 
 namespace alrp::cpu {
 
-// Fetches the next block's scores and marks, spread out over the loops over this one. At once, they would hold up the loads that
-// the loops wait for.
-class Ahead {
+// Fetches the next block's scores and marks, spread out over the loops over this one: all at once would hold
+// up the loads that the loops wait for.
+class NextBlock {
  public:
-  explicit Ahead(const Selected& selected) : scores_(selected.ahead_scores), marks_(selected.ahead_marks) {}
+  explicit NextBlock(const Selected& selected) : scores_(selected.next_scores), marks_(selected.next_marks) {}
 
-  // What lies at k, a multiple of kLanes. Into the second-level cache: the hardware looks no further ahead than a page.
-  // Inlined by force: GCC takes a function that only fetches for one without effects, and drops calls of it.
+  // What lies at k, a multiple of kLanes. Into the second-level cache: hardware prefetches within a page only.
+  // always_inline: GCC takes a function that only prefetches for one without effects, and drops calls of it.
   __attribute__((always_inline)) void fetch(int64_t k) const {
     constexpr int kRead = 0, kSecondLevel = 2;
     __builtin_prefetch(scores_ + k, kRead, kSecondLevel);
