@@ -98,10 +98,9 @@ __device__ __forceinline__ void spread_narrow(const Input& input, const Plan& gl
   for (int64_t v = first; v < vectors; v += stride) {
     Vectors s;
     load_vectors<T>(input.logits, v, s);
-    auto offset = v * static_cast<int64_t>(sizeof(Packed<T>));
-    asm("" : "+l"(offset));  // kept: it would be computed again for every store
-    auto* out = reinterpret_cast<Packed<T>*>(static_cast<char*>(gradient.data) + offset);
     if (plan.reads_labels) drop_others(input.labels, v, s);
+    auto* out = static_cast<Packed<T>*>(gradient.data) + v;
+    asm("" : "+l"(out));  // kept: it would be computed again for every store
 #pragma unroll
     for (int u = 0; u < kVectors; ++u) {
       const float most = greatest(s[u]);
