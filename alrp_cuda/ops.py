@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.overrides import has_torch_function
 
-from . import fakes, native
+from . import native, registration
 from .distributed.agreement import Arguments, exchange
 from .distributed.channel import connect, uncompiled
 from .distributed.images import means
 from .distributed.union import union_loss
 from .inputs import LOSSES, Layout, check_device, check_positives, check_scope, choose_algorithm
 
-fakes.register(native._C.library)
+registration.register(native._C.library)
 
 
 class _Images(NamedTuple):

@@ -1,6 +1,7 @@
 """Which backends and algorithms the tests run on, and the count of cases by backend after the run."""
 
 import itertools
+import os
 from collections import Counter
 
 import pytest
@@ -12,6 +13,9 @@ from implementations import NOT_WAITING, Fast, Reference
 import alrp_cuda
 
 ALGORITHMS = ("tiled", "sorted")
+
+# Inductor keeps traced backward graphs from run to run, and does not ask whether an operator's schema is still the same.
+os.environ["TORCHINDUCTOR_AUTOGRAD_CACHE"] = "0"
 
 # The generated cases are the same on every run, so that a change is judged by itself; make test-full looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)

@@ -1,4 +1,4 @@
-// Autograd of the operators: error-driven gradients, which are no derivative and have none.
+// Autograd of the losses: error-driven gradients, which are no derivative and have none.
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -167,89 +167,11 @@ GradientsResult ranking_gradients_autograd(at::TensorList logits, at::TensorList
   return {{results.begin() + 1, results.end()}, results[0]};
 }
 
-class ErrorDriven : public Function<ErrorDriven> {
- public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& logits, const at::Tensor& value,
-                            const at::Tensor& targets, const Call& c, const at::Tensor& state) {
-    const at::AutoDispatchBelowADInplaceOrView guard;
-    ctx->save_for_backward({logits, targets, state});
-    save(ctx, c);
-    ctx->saved_data["dtype"] = static_cast<int64_t>(value.scalar_type());
-    return op<error_driven>("error_driven")
-        .call({logits}, value, {targets}, c.classes, c.background, c.delta, c.algorithm, c.skew, c.positives,
-              state, c.others);
-  }
-
-  static variable_list backward(AutogradContext* ctx, const variable_list& incoming) {
-    const variable_list saved = ctx->get_saved_variables();
-    const auto dtype = static_cast<at::ScalarType>(ctx->saved_data["dtype"].toInt());
-    at::Tensor grad_logits;
-    if (ctx->needs_input_grad(0))
-      grad_logits = std::get<0>(
-          gradients(saved_call(ctx), saved[0], saved[1], saved[2], incoming[0], std::nullopt, at::kFloat))[0];
-    return {grad_logits, incoming[0].to(dtype), {}, {}, {}};
-  }
-};
-
-at::Tensor error_driven_autograd(at::TensorList logits, const at::Tensor& value, at::TensorList targets,
-                                 int64_t classes, int64_t background, double delta, int64_t algorithm,
-                                 double skew, c10::SymInt num_positives, const at::Tensor& state,
-                                 c10::SymInt others) {
-  const Call call{classes, background, false, delta, algorithm, skew, {}, {}, others, false, num_positives};
-  return ErrorDriven::apply(only("logits", logits), value, only("targets", targets), call, state);
-}
-
-// Linear in the weights; the ranks are constants.
-class PairProduct : public Function<PairProduct> {
- public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& weights, const at::Tensor& logits,
-                            const at::Tensor& targets, const Call& call, const at::Tensor& state,
-                            const at::Tensor& place, bool transposed) {
-    ctx->save_for_backward({logits, targets, state, place});
-    save(ctx, call);
-    ctx->saved_data["transposed"] = transposed;
-    const at::AutoDispatchBelowADInplaceOrView guard;
-    return multiply(call, logits, targets, state, place, weights, transposed);
-  }
-
-  static variable_list backward(AutogradContext* ctx, const variable_list& incoming) {
-    const variable_list saved = ctx->get_saved_variables();
-    const bool transposed = ctx->saved_data["transposed"].toBool();
-    return {multiply(saved_call(ctx), saved[0], saved[1], saved[2], saved[3], incoming[0], !transposed),
-            {},
-            {},
-            {},
-            {},
-            {},
-            {}};
-  }
-
- private:
-  static at::Tensor multiply(const Call& c, const at::Tensor& logits, const at::Tensor& targets,
-                             const at::Tensor& state, const at::Tensor& place, const at::Tensor& weights,
-                             bool transposed) {
-    return op<pair_product>("pair_product")
-        .call({logits}, {targets}, c.classes, c.background, c.delta, c.algorithm, state, place, weights,
-              transposed, c.others);
-  }
-};
-
-at::Tensor pair_product_autograd(at::TensorList logits, at::TensorList targets, int64_t classes,
-                                 int64_t background, double delta, int64_t algorithm, const at::Tensor& state,
-                                 const at::Tensor& place, const at::Tensor& weights, bool transposed,
-                                 c10::SymInt others) {
-  const Call call{classes, background, false, delta, algorithm, 1, {}, {}, others};
-  return PairProduct::apply(weights, only("logits", logits), only("targets", targets), call, state, place,
-                            transposed);
-}
-
 }  // namespace
 
 ALRP_LIBRARY_IMPL(ALRP_LIBRARY, Autograd, m) {
   m.impl("ranking_loss", ranking_loss_autograd);
   m.impl("ranking_gradients", ranking_gradients_autograd);
-  m.impl("error_driven", error_driven_autograd);
-  m.impl("pair_product", pair_product_autograd);
 }
 
 // The operator without its state, which autograd alone reads.

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from alrp_cuda import fakes
+from alrp_cuda import registration
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -52,7 +52,7 @@ def extension() -> Extension:
         module = cpp_extension.load(
             NAME, sorted(map(str, sources)), extra_cflags=flags, extra_include_paths=[str(CSRC)], build_directory=str(build)
         )
-    fakes.register(NAME)
+    registration.register(NAME)
     loader = importlib.machinery.ExtensionFileLoader(f"{NAME}_device", module.__file__)
     device = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
     loader.exec_module(device)

@@ -1,15 +1,21 @@
-"""What tracers (torch.compile, torch.export) know of the operators' outputs: shapes and dtypes, no values. And vmap's refusal.
+"""What Python tells torch of the operators.
+
+Tracers (torch.compile, torch.export) ask for the shapes and dtypes of outputs, autograd for the gradients of the two operators of
+``error_driven_loss`` (csrc/torch/autograd.cpp has those of the losses), and vmap is refused.
 
 P is the number of ``loc_errors`` or what the caller gave; else it is known from the labels alone, and a symbol without a hint.
 The size of the state is the backend's own affair: it is always such a symbol.
 """
 
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import SymInt, Tensor
+
+# ---- shapes and dtypes
 
 
 def _unknown() -> SymInt:
@@ -18,9 +24,6 @@ def _unknown() -> SymInt:
 
 def _values(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
-
-
-# Each is given the arguments by the names of the schema (csrc/torch/operators.cpp), and the only logits as `scores`.
 
 
 def _ranking_loss(call: Any) -> tuple[Tensor, ...]:
@@ -69,6 +72,7 @@ _FAKES = (_ranking_loss, _ranking_gradients, _ranking_sums, _drive_errors, _erro
 
 
 def _by_name(operator: str, fake: Callable[[Any], Any]) -> Callable[..., Any]:
+    """``fake`` of the arguments by the names of the schema (csrc/torch/operators.cpp), and the only logits as ``scores``."""
     schema = torch._C._get_schema(operator, "").arguments
 
     def called(*args: Any, **kwargs: Any) -> Any:
@@ -81,6 +85,47 @@ def _by_name(operator: str, fake: Callable[[Any], Any]) -> Callable[..., Any]:
     return called
 
 
+# ---- gradients
+
+
+def _keep_error_driven(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    [logits], value, [targets], *ctx.numbers, state, ctx.others = inputs
+    ctx.save_for_backward(logits, targets, state)
+    ctx.value_dtype = value.dtype
+
+
+def _error_driven_backward(operators: Any, ctx: Any, incoming: Tensor) -> tuple[Any, ...]:
+    logits, targets, state = ctx.saved_tensors
+    classes, background, delta, algorithm, skew, positives = ctx.numbers
+    grad_logits = None
+    if ctx.needs_input_grad[0][0]:
+        problem: Any = [logits], [targets], classes, background, False, delta, algorithm, skew, [], [], positives, state
+        [grad_logits], _ = operators.ranking_gradients.default(*problem, False, incoming, None, torch.float32, ctx.others)
+    return [grad_logits], incoming.to(ctx.value_dtype), [None], *[None] * 8
+
+
+def _keep_pair_product(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    [logits], [targets], *ctx.numbers, state, place, _, ctx.transposed, ctx.others = inputs
+    ctx.save_for_backward(logits, targets, state, place)
+
+
+def _pair_product_backward(operators: Any, ctx: Any, incoming: Tensor) -> tuple[Any, ...]:
+    """Linear in the weights; the ranks are constants."""
+    logits, targets, state, place = ctx.saved_tensors
+    rest = state, place, incoming, not ctx.transposed, ctx.others
+    grad = operators.pair_product.default([logits], [targets], *ctx.numbers, *rest)
+    return [None], [None], *[None] * 6, grad, None, None
+
+
+_GRADIENTS = {
+    "error_driven": (_keep_error_driven, _error_driven_backward),
+    "pair_product": (_keep_pair_product, _pair_product_backward),
+}
+
+
+# ---- vmap
+
+
 def _refuse(*_: Any) -> Any:
     raise RuntimeError(
         "alrp_cuda's losses have no batching rule for torch.func.vmap: to rank the images of a batch each by itself, pass "
@@ -89,9 +134,12 @@ def _refuse(*_: Any) -> Any:
 
 
 def register(library: str) -> None:
-    """Tell tracers and vmap of the operators of a torch.library."""
+    """Do so for a torch.library."""
     for fake in _FAKES:
         operator = f"{library}::{fake.__name__[1:]}"
         torch.library.register_fake(operator, _by_name(operator, fake))
+    for name, (keep, backward) in _GRADIENTS.items():
+        own = partial(backward, getattr(torch.ops, library))
+        torch.library.register_autograd(f"{library}::{name}", own, setup_context=keep)
     for operator in ("ranking_loss", "ranking_sums"):  # with which every loss begins
         torch.library.register_vmap(f"{library}::{operator}", _refuse)
