@@ -26,7 +26,7 @@ def ranking_loss(
     num_positives: int | None,
     sizes: Sequence[int],
     counts: Sequence[int],
-) -> tuple[Tensor, Tensor, Tensor]: ...
+) -> tuple[Tensor, Tensor, Tensor, Tensor]: ...
 
 class Call:
     algorithm: int

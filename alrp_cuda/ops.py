@@ -83,11 +83,11 @@ def _ranking_loss(
     arguments = loc_errors, *layout, delta, choose_algorithm(algorithm), LOSSES.index(loss), eps, num_positives, sizes, counts
     if torch.compiler.is_compiling() or has_torch_function((logits, targets, loc_errors)):
         cls, loc, ranks, _ = native.operators.ranking_loss.default([logits], [targets], *arguments)
-    else:
-        # The same operator, without a look at the arguments by its schema: in a training step, whose activations have driven
-        # all else out of the caches, that takes some 45 us more (docs/cpu.md), of 1700 for a million logits.
-        cls, loc, ranks = native._C.ranking_loss(logits, targets, *arguments)
-    return cls, loc, *ranks.unbind()
+        return cls, loc, *ranks.unbind()
+    # The same operator, without a look at the arguments by its schema: in a training step, whose activations have driven
+    # all else out of the caches, that takes some 45 us more (docs/cpu.md), of 1700 for a million logits.
+    result: tuple[Tensor, Tensor, Tensor, Tensor] = native._C.ranking_loss(logits, targets, *arguments)
+    return result
 
 
 def scoped_loss(
