@@ -85,7 +85,7 @@ def _by_name(operator: str, fake: Callable[[Any], Any]) -> Callable[..., Any]:
     return called
 
 
-# ---- gradients
+# ---- gradients: of all arguments, for torch 2.13 does not take back defaults that its dispatcher leaves out, so there are none
 
 
 def _keep_error_driven(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

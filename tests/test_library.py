@@ -87,12 +87,12 @@ class TestOpcheck:
         errors, z = torch.rand(9, dtype=torch.float64), torch.tensor(9.0, dtype=torch.float64)
         torch.library.opcheck(OPS.drive_errors.default, (*problem, skew, state, place, sums, errors, z, 1e-5))
         weights = torch.rand(2, 9, dtype=torch.float64, requires_grad=True)
-        for rest in ((False,), (True,), (False, 40)):
+        for rest in ((False, 0), (True, 0), (False, 40)):
             torch.library.opcheck(OPS.pair_product.default, (*problem, state, place, weights, *rest))
         value = torch.rand((), dtype=torch.float64, requires_grad=True)
         call = [logits.clone().requires_grad_()], value, *problem[1:], skew, 9, state
-        for others in ((), (40,)):
-            torch.library.opcheck(OPS.error_driven.default, (*call, *others))
+        for others in (0, 40):
+            torch.library.opcheck(OPS.error_driven.default, (*call, others))
 
     def test_count_positives(self):
         logits, targets, _ = draw()

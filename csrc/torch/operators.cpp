@@ -241,11 +241,11 @@ ALRP_LIBRARY_SCHEMAS(ALRP_LIBRARY, m) {
       "float eps) -> ()");
   m.def(
       "error_driven(Tensor[] logits, Tensor value, Tensor[] targets, int classes, int background, "
-      "float delta, int algorithm, float skew, SymInt num_positives, Tensor state, SymInt others=0) -> "
+      "float delta, int algorithm, float skew, SymInt num_positives, Tensor state, SymInt others) -> "
       "Tensor");
   m.def(
       "pair_product(Tensor[] logits, Tensor[] targets, int classes, int background, float delta, "
-      "int algorithm, Tensor state, Tensor place, Tensor weights, bool transposed, SymInt others=0) -> "
+      "int algorithm, Tensor state, Tensor place, Tensor weights, bool transposed, SymInt others) -> "
       "Tensor");
   m.def(
       "count_positives(Tensor[] logits, Tensor[] targets, int classes, int background, bool continuous, "
