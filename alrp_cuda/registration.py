@@ -85,7 +85,7 @@ def _by_name(operator: str, fake: Callable[[Any], Any]) -> Callable[..., Any]:
     return called
 
 
-# ---- gradients: of all arguments, for torch 2.13 does not take back defaults that its dispatcher leaves out, so there are none
+# ---- gradients. The schemas have no defaults: torch 2.13 keeps an argument that equals its default from setup_context.
 
 
 def _keep_error_driven(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
