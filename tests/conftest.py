@@ -2,13 +2,15 @@
 
 import itertools
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 
 import pytest
+import selection
 import torch
 from emulator import missing_requirement
 from hypothesis import settings
 from implementations import NOT_WAITING, Fast, Reference
+from selection import CHOICES, choose
 
 import alrp_cuda
 
@@ -90,7 +92,18 @@ def values(request):
     return make(request.param)
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--cases", choices=CHOICES, default="all", help=selection.__doc__)
+
+
+def pytest_collection_modifyitems(config, items):
+    if together := CHOICES[config.getoption("cases")]:
+        tests = defaultdict(list)
+        for item in items:
+            tests[item.nodeid.partition("[")[0]].append(item)
+        chosen = set().union(*(choose(cases, together) for cases in tests.values()))
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = [item for item in items if item in chosen]
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         name = next((params[key] for key in ("backend", "losses", "values", "not_waiting") if key in params), None)

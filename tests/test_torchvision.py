@@ -517,7 +517,7 @@ def sigmoid_detections(logits: Tensor, boxes: Tensor, threshold: float, nms: flo
         scores, own = logits[:, c].sigmoid(), boxes[:, min(c, boxes.shape[1] - 1)].clamp(0, SIDE)
         keep = scores > threshold
         kept = torchvision.ops.nms(own[keep], scores[keep], nms)
-        found += [(float(scores[keep][k]), c + 1, own[keep][k].tolist()) for k in kept]
+        found += [(scores[keep][k].item(), c + 1, own[keep][k].tolist()) for k in kept]
     return sorted(found, reverse=True)[:limit]
 
 
