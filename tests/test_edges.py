@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from cases import Case
+from cases import Case, Labels
 from compare import assert_near, assert_same_loss
 from implementations import LOSSES, Reference, evaluate, every_loss, every_ranking_loss
 
@@ -147,8 +147,9 @@ def test_nan_score_makes_everything_nan(losses, loss, delta, where, dtype):
 
 
 @every_loss
-def test_nan_score_among_many_is_found(losses, loss):
-    data = Case((1009, 67)).build()
+@pytest.mark.parametrize("labels", [Labels(torch.int64), Labels(torch.uint8)], ids=["some ignored", "none ignored"])
+def test_nan_score_among_many_is_found(losses, loss, labels):
+    data = Case((9000, 67), labels).build()  # more than a tile of 8192, and a rest
     counted = (data.flat >= 0).nonzero()[:, 0]
     for where in (counted[0], counted[len(counted) // 2], counted[-1]):
         logits = data.logits.reshape(-1).clone()
