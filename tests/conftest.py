@@ -21,6 +21,7 @@ os.environ["TORCHINDUCTOR_AUTOGRAD_CACHE"] = "0"
 
 # The generated cases are the same on every run, so that a change is judged by itself; make test-full looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=60)
+settings.register_profile("few", settings.get_profile("repeatable"), max_examples=15)
 settings.register_profile("long", deadline=None, max_examples=2000, print_blob=True)
 settings.load_profile("repeatable")
 

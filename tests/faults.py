@@ -1,6 +1,6 @@
 """Simple faults at every line of csrc, planted one at a time: which of them do the tests notice?
 
-``python -m tests.faults [FILE ...] [--every N] [--seed S] [--minutes M] [--jobs J] [--cases few]`` plants them in copies of the
+``python -m tests.faults [FILE ...] [--every N] [--seed S] [--minutes M] [--jobs J]`` plants them in copies of the
 repository, runs the tests that should notice, and prints the share that was noticed. It ends with 1 where one was not that is not
 in tests/data/faults_unnoticed.txt, where the reason why nothing notices it stands before it.
 """
@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CSRC = ROOT / "csrc"
+SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
 KNOWN = ROOT / "tests" / "data" / "faults_unnoticed.txt"
 LONGEST = 600  # seconds; a fault that makes a loop endless is noticed by that
 
@@ -36,10 +38,10 @@ RULES: list[tuple[str, str, object]] = [
     ("arguments", r"(?<=\()(\w+), (\w+)(?=\))", lambda m: f"{m[2]}, {m[1]}"),
     ("atomic", r"\batomic(?:Add|Or)\((.+?), (.+)\)(?=;)", lambda m: f"*({m[1]}) += {m[2]}"),
 ]
-# A whole line that is a statement: an assignment, an increment, a call or a jump. A declaration has a type before its name.
-STATEMENT = re.compile(
-    r"^\s+(?:[\w.:>\[\]()*-]+ [-+*|&^/]?=(?!=) .*|(?:\+\+|--)[\w.>-]+|[\w.:>-]+(?:<[^;]*>)?\(.*\)|return|continue|break);(?: *//.*)?$"
-)
+# A whole line that is a statement. A declaration has a type before its name.
+ASSIGNMENT, INCREMENT = r"[\w.:>\[\]()*-]+ [-+*|&^/]?=(?!=) .*", r"(?:\+\+|--)[\w.>-]+"
+CALL, JUMP = r"[\w.:>-]+(?:<[^;]*>)?\(.*\)", "return|continue|break"
+STATEMENT = re.compile(rf"^\s+(?:{ASSIGNMENT}|{INCREMENT}|{CALL}|{JUMP});(?: *//.*)?$")
 NO_CODE = re.compile(r"^\s*(//|#|static_assert|template|using |asm|__launch_bounds__|TORCH_CHECK|m\.def|m\.doc|struct |class )")
 
 
@@ -64,7 +66,7 @@ class Fault:
 
 def faults_of(path: Path) -> Iterator[Fault]:
     """All faults of a source file, in order."""
-    name = str(path.relative_to(ROOT / "csrc"))
+    name = str(path.relative_to(CSRC))
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if NO_CODE.match(line):
             continue
@@ -82,9 +84,12 @@ def is_of_kernels(file: str) -> bool:
 
 
 # In the order in which faults are soonest noticed.
-TESTS = [f"test_{name}.py" for name in ("every_kernel", "equivalence", "edges", "sorted", "framework", "errors", "tensors", "scope")]
-KERNEL_TESTS = [*TESTS, "test_schedules.py", "test_launches.py", "test_distributed.py"]
-CPU_TESTS = [*TESTS, "test_threads.py", "test_size.py", "test_distributed.py", "test_cpu_levels.py"]
+EVERYWHERE = "every_kernel", "equivalence", "edges", "sorted", "framework", "errors", "tensors", "scope", "distributed"
+CPU = "not emulated and not reference and not waiting"
+TESTS = {  # by what their names have
+    "emulated": (*EVERYWHERE, "schedules", "launches"),
+    CPU: (*EVERYWHERE, "threads", "size", "memory", "cpu_levels", "vector_forms"),
+}
 
 
 class Copy:
@@ -113,29 +118,34 @@ class Copy:
     def build(self) -> bool:
         return self._run("setup.py", "--quiet", "build_ext", "--inplace").returncode == 0
 
-    def noticed(self, fault: Fault, cases: str) -> str | None:
-        """What noticed the fault, or that it makes no sense to the compiler; None if nothing did."""
+    def noticed(self, fault: Fault) -> str | None:
+        """What noticed the fault, "compiler" where it makes no sense; None if nothing did."""
         path = self.root / "csrc" / fault.file
-        lines = path.read_text().splitlines()
-        assert lines[fault.line - 1] == fault.old
-        lines[fault.line - 1] = fault.new
-        original = path.read_bytes()
-        path.write_text("\n".join(lines) + "\n")
-        kernels = is_of_kernels(fault.file)
+        original = path.read_text()
+        lines = original.splitlines(keepends=True)
+        assert lines[fault.line - 1] == fault.old + "\n"
+        lines[fault.line - 1] = fault.new + "\n"
+        path.write_text("".join(lines))
         try:
-            if not kernels and not self.build():
+            if not is_of_kernels(fault.file) and not self.build():
                 return "compiler"
-            tests = [f"tests/{name}" for name in (KERNEL_TESTS if kernels else CPU_TESTS)]
-            chosen = "emulated" if kernels else "cpu or levels or size or threads"
-            options = ["-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "--cases", cases]
-            done = self._run("-m", "pytest", *options, "-m", "not full and not gpu", "-k", chosen, *tests)
+            by = None
+            for cases in ("few", "pairs"):
+                by = by or self.failed_test("emulated" if is_of_kernels(fault.file) else CPU, cases)
+            return by
         except subprocess.TimeoutExpired:
             return "time"
         finally:
-            path.write_bytes(original)
+            path.write_text(original)
+
+    def failed_test(self, names: str, cases: str) -> str | None:
+        """The first test that fails, of those of TESTS whose names have something."""
+        tests = [f"tests/test_{name}.py" for name in TESTS[names]]
+        options = ["-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "--cases", cases]
+        done = self._run("-m", "pytest", *options, "-m", "not full and not gpu", "-k", names, *tests)
         if done.returncode == 0:
             return None
-        if re.search(r"nvcc failed|g\+\+ failed|link failed|Error building extension", done.stdout):
+        if re.search(r"(nvcc|g\+\+|link) failed|Error building extension", done.stdout):
             return "compiler"
         failed = re.search(r"^(?:FAILED|ERROR) \S*?(\w+\.py\S*)", done.stdout, re.MULTILINE)
         return failed[1] if failed else f"exit code {done.returncode}"
@@ -154,9 +164,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", default="0", help="of the choice; such as a commit's name")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="copies that are tested at once")
     parser.add_argument("--minutes", type=float, help="begin no other fault after that")
-    parser.add_argument("--cases", default="pairs", help="as pytest takes it here")
     options = parser.parse_args(argv)
-    files = [ROOT / "csrc" / name for name in options.files] or sorted(p for p in (ROOT / "csrc").rglob("*") if p.suffix in SUFFIXES)
+    files = [CSRC / name for name in options.files] or sorted(path for s in SUFFIXES for path in CSRC.rglob(f"*{s}"))
     chosen = [fault for path in files for fault in faults_of(path)]
     choice = random.Random(options.seed)
     choice.shuffle(chosen)
@@ -175,7 +184,7 @@ def main(argv: list[str]) -> int:
             copy = copies.get()
             begin = time.monotonic()
             try:
-                by = copy.noticed(fault, options.cases)
+                by = copy.noticed(fault)
             finally:
                 copies.put(copy)
             print(f"{time.monotonic() - begin:4.0f} s  {by or 'UNNOTICED'}  {fault}", flush=True)
@@ -190,8 +199,6 @@ def main(argv: list[str]) -> int:
         print(f"nothing notices {fault}")
     return 1 if new else 0
 
-
-SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
