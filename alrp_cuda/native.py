@@ -1,5 +1,6 @@
 """The extension module ``_C``, or an ImportError that says what to do."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ try:
     # Asked before it is loaded: an extension for another torch need not lack a symbol to go wrong.
     if built_for.split(".")[:2] != torch.__version__.split(".")[:2]:
         raise ImportError("torch's C++ interface holds within a minor version at best")
-    from . import _C as _C
+    _C: Any = import_module("._C", __package__)
 except ImportError as error:
     raise ImportError(
         f"alrp_cuda's kernels, built for torch {built_for}, cannot be used with torch {torch.__version__}: {error}; "
@@ -36,7 +37,7 @@ def backends() -> tuple[str, ...]:
         >>> "cpu" in alrp_cuda.backends()
         True
     """
-    return _C.built_backends
+    return tuple(_C.built_backends)
 
 
 def set_debug(enabled: bool) -> None:

@@ -296,6 +296,7 @@ def tiny_goals(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["alrp", "rank_sort"])
 def test_run_writes_figures_and_picture(loss, tmp_path, capsys):
     picture = tmp_path / "out.png"
@@ -319,6 +320,7 @@ def columns_of(output):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in tables]
 
 
+@pytest.mark.slow
 def test_a_batch_is_dealt_out_to_processes(capsys):
     arguments = ["--world", "2", "--logits", "2e4", "--positives", "50", "--repeat", "1", "--loss", "alrp"]
     assert main(arguments) == 0
@@ -339,6 +341,7 @@ def test_parts_of_a_batch_are_the_whole(name, classes):
     assert [part.positives for part in parts] == [int((p.with_flat_labels().targets > 0).sum()) for p in parts]
 
 
+@pytest.mark.slow
 def test_piped_output_is_plain_and_has_every_column():
     root = Path(__file__).parents[1]
     command = [sys.executable, "-m", "bench", *TINY, "--dtype", "bfloat16", "--regime", "sparse"]
@@ -379,6 +382,7 @@ def test_default_run_measures_the_goals_and_says_which_are_met(tiny_goals, tmp_p
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--dtype", "float64"], ["--loss", "rank_sort"]])
 def test_no_bounds_but_for_alrp_at_float32(arguments, tiny_goals, tmp_path, capsys):
     cells = cells_of(["--repeat", "1", *arguments], tmp_path)
@@ -429,6 +433,7 @@ def test_scaling_goes_over_both_sizes_once():
     assert all(10 * p <= n for n, p, *_ in found)
 
 
+@pytest.mark.slow
 def test_scaling_writes_figures_and_picture(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(selection, "SCALING", ((100, 10), (1000, 10), (1000, 1), (1000, 100)))
     picture = tmp_path / "out.png"
@@ -520,6 +525,7 @@ def operators_of(step):
     return {event.key for event in profiler.key_averages()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [0, 6])
 def test_compiled_focal_loss_is_two_kernels_that_keep_nothing_but_the_gradient(classes):
     problem = Case(6000, 20, "dense", torch.float32, CPU, classes).draw()
@@ -544,6 +550,7 @@ def test_compiled_focal_loss_uses_as_many_threads_as_pytorch_and_no_others():
         torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [0, 6])
 def test_compiled_focal_loss_is_compiled_anew_for_a_size_and_for_nothing_else(classes):
     with torch._dynamo.config.patch(recompile_limit=1):  # a run has more sizes than dynamo compiles one function for
@@ -573,6 +580,7 @@ def test_nothing_is_compiled_while_it_is_timed(monkeypatch, capsys):
         main(TINY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lacking", [{"CXX": "/nonexistent/g++"}, {"TORCH_COMPILE_DISABLE": "1"}])
 def test_a_missing_compiler_is_told_in_its_column(lacking):
     command = [sys.executable, "-m", "bench", "--logits", "300", "--positives", "3", "--repeat", "1"]
@@ -631,6 +639,7 @@ def test_the_losses_are_those_of_the_library():
     assert list(LOSSES) == list(ops.LOSSES)
 
 
+@pytest.mark.slow
 def test_all_losses_get_their_tables(tmp_path, capsys):
     picture = tmp_path / "out.png"
     arguments = ["--logits", "300", "--positives", "3", "--classes", "6", "--repeat", "1"]
@@ -779,6 +788,7 @@ def test_a_planted_wrong_gradient_is_told(dtype, monkeypatch, capsys):
     assert float(told[1]) == pytest.approx(0.01, rel=0.2)  # a half type rounds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["rank", "sort"])
 def test_a_planted_disagreement_of_rank_and_sort_is_told(field, monkeypatch, capsys):
     def off(*args, algorithm, **options):

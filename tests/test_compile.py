@@ -27,6 +27,7 @@ def assert_as_committed(targets):
     assert not changed, "\n".join([*changed, f"if that is meant: {compilation.COMMAND}, and say why in the commit"])
 
 
+@pytest.mark.slow
 @needs_nvcc
 def test_kernels_compile_for_the_main_architectures():
     assert_as_committed([n for n in QUICK if n in compilation.architectures()])

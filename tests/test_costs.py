@@ -30,6 +30,7 @@ def without_what_nvcc_decides(table):
     }
 
 
+@pytest.mark.slow
 @emulated
 @pytest.mark.parametrize("case", walls.cases(), ids=str)
 def test_kernels_cost_what_is_committed(case):
@@ -57,6 +58,7 @@ def test_counts_depend_neither_on_addresses_nor_on_a_seed(classes):
     assert walls.differences(tables[0], tables[1]) == walls.differences(tables[0], tables[2]) == []
 
 
+@pytest.mark.slow
 @emulated
 def test_counts_are_the_same_in_another_process(tmp_path):
     results = tmp_path / "costs.json"

@@ -70,6 +70,7 @@ def first_run(tmp_path_factory) -> tuple[Path, dict, str]:
     return out, read(out), run.stdout
 
 
+@pytest.mark.slow
 def test_run_leaves_pictures_and_numbers(first_run):
     out, history, printed = first_run
     for picture in ("detections.png", "curves.png"):
@@ -123,6 +124,7 @@ def test_every_loss_starts_from_the_same_weights(detector, loss):
     assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_training_lowers_the_loss(detector):
     """On the same few canvases again and again."""
@@ -152,6 +154,7 @@ def stop_after(saves: int, run: Run, folder: Path, monkeypatch) -> None:
     assert not (folder / "history.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("detector", "loss"), [("retinanet", "alrp-giou-self"), ("faster-rcnn", "own")])
 @pytest.mark.parametrize("saves", [1, 2])
 def test_a_stopped_run_goes_on_where_it_was(detector, loss, saves, tmp_path, monkeypatch, capsys):
@@ -281,6 +284,7 @@ def small_exhibit(monkeypatch):
     monkeypatch.setattr(os, "environ", environment())
 
 
+@pytest.mark.slow
 def test_exhibit_searches_runs_and_reports(small_exhibit, tmp_path, capsys):
     command = ["--seeds", "2", "--epochs", "1", "--iterations", "3", "--canvases", "4", "--jobs", "2", "--out", str(tmp_path)]
     exhibit.main(command)
@@ -306,12 +310,14 @@ def test_exhibit_searches_runs_and_reports(small_exhibit, tmp_path, capsys):
     assert (tmp_path / "grid" / "fcos-own-1" / "history.json").stat().st_mtime_ns == done, "complete runs are not repeated"
 
 
+@pytest.mark.slow
 def test_a_failing_run_says_why(small_exhibit, tmp_path, capsys):
     run = replace(TINY_RUN, learning_rate=-1.0)
     with pytest.raises(RuntimeError, match="Invalid learning rate"):
         exhibit.do_runs([(run, tmp_path / "bad")], "grid", 1, Console())
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_exhibit(tmp_path):
     """Its runs end with it, and what they saved stays."""
     # A shell's background job, and what it starts, is born ignoring SIGINT.

@@ -370,6 +370,7 @@ def leave_early(rank, how):
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["killed", "late"])
 def test_a_rank_that_does_not_come_raises_within_the_timeout(how, tmp_path):
     first, second = run_once(2, leave_early, tmp_path, how)
@@ -611,6 +612,7 @@ def compiled(rank, group, parts, dynamic):
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dynamic", [None, True], ids="dynamic={}".format)
 def test_compiled_code_calls_the_loss_as_it_is(pool, dynamic):
     for results in raised(pool.run(2, compiled, parts_of(2), dynamic)):

@@ -22,6 +22,8 @@ from gpu_check.steps import Step
 
 from bench.options import parse
 
+pytestmark = pytest.mark.slow
+
 TOOLS = ["memcheck", "racecheck", "initcheck", "synccheck"]
 PARTS = {part: [step.name for step in those] for part, those in steps.parts("compute-sanitizer").items()}
 ALL = [name for names in PARTS.values() for name in names]

@@ -157,6 +157,7 @@ QUICK = {
 assert MUTATIONS.keys() >= QUICK
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["tiled", "sorted"])
 def test_nothing_is_reported_where_no_fault_is_planted(algorithm):
     expected_checks = len(SCHEDULES) * len(CHECKS) + (len(FAR_CHECKS) if algorithm == "tiled" else 0)
@@ -170,6 +171,7 @@ def test_fault_has_its_place(name):
     assert mutation.old != mutation.new
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.full]) for n in MUTATIONS])
 def test_fault_is_reported(name):
     # Wrong numbers, a broken rule of the device, a call that fails: all that the suite would stop at.

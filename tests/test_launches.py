@@ -208,6 +208,7 @@ def test_scores_ascend_where_fewer_positives_are_found_than_given(sources):
     assert left["score"].tolist() == [2, 3, math.inf, math.inf]
 
 
+@pytest.mark.slow
 def test_labels_beyond_two_to_the_31_are_refused_where_cub_counts_in_32_bits():
     mutation = Mutation("cuda/positives.cu", "CCCL_VERSION >= 2008000", "false")
     with pytest.raises(RuntimeError, match=f"{FAR} labels take a build with CUDA 12.9 or newer"):

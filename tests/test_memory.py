@@ -29,6 +29,7 @@ def in_process(code, **environment):
     return done.stdout.split()
 
 
+@pytest.mark.slow
 @pytest.mark.unsanitized  # freed memory is kept for a while, to find who reads it
 @pytest.mark.parametrize("algorithm", ["tiled", "sorted"])
 def test_steps_leave_nothing_behind(algorithm):
@@ -93,6 +94,7 @@ def test_tensors_are_freed_with_their_graph():
     assert {id(tensor) for tensor in tensors()} <= {id(tensor) for tensor in before}
 
 
+@pytest.mark.slow
 @pytest.mark.unsanitized  # sanitizers reserve all of the address space
 @pytest.mark.parametrize("algorithm", ["tiled", "sorted"])
 def test_an_allocation_that_fails_raises_and_the_next_call_works(algorithm):
@@ -146,6 +148,7 @@ def test_a_gradient_that_has_no_room_raises():
     assert float(alrp_cuda.ap_loss(torch.zeros(4), torch.tensor([1, 0, 0, -1]))) == 0.5
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_loop_of_calls_after_the_kernel_that_runs():
     first, second, after = in_process(
         """

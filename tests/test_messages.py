@@ -48,12 +48,14 @@ def stopped(built_for, why):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("built_for", ["1.13.1", "2.1.0", f"{MINOR}0.0+cpu", "3.0.0a0+git0123abc"])
 def test_kernels_built_for_another_torch_are_refused_before_they_are_loaded(tmp_path, built_for):
     why = "torch's C++ interface holds within a minor version at best"
     assert last_line_of_import(tmp_path, built_for, WITHOUT_KERNELS) == stopped(f"torch {built_for}", why)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch", ["0", "99+cpu", "99.dev20990101+cu130"])
 def test_kernels_built_for_another_patch_of_this_torch_are_taken(tmp_path, patch):
     assert last_line_of_import(tmp_path, f"{MINOR}.{patch}") == str(tmp_path / "alrp_cuda" / "__init__.py")

@@ -23,12 +23,14 @@ def assert_as_the_truth(fast, name, dtype, delta, negatives, positives, scale="d
     assert_same_loss(got, want, dtype, labels == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("delta", [0.0, 1.0])
 def test_a_million_scores_lose_no_precision(fast, name, delta):
     assert_as_the_truth(fast, name, torch.float32, delta, 1_000_000, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_a_million_scores_of_other_dtypes(fast, dtype):
     assert_as_the_truth(fast, "alrp", dtype, 1.0, 1_000_000, 5)
@@ -51,6 +53,7 @@ def test_ten_million_scores_lose_no_precision(fast, name, delta, scale, dtype):
     assert_as_the_truth(fast, name, dtype, delta, 10_000_000, 11, scale)
 
 
+@pytest.mark.slow
 @every_loss
 @pytest.mark.parametrize("labels", [Labels(torch.int8), Labels(torch.int64, 7)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -70,6 +73,7 @@ def test_result_does_not_depend_on_run_or_thread_count(fast, loss, labels, dtype
             assert torch.equal(value, other[name]), name
 
 
+@pytest.mark.slow
 @every_loss
 def test_result_does_not_depend_on_the_order_of_negatives(fast, loss):
     logits, labels, errors = large(150_001, 37, torch.float32)

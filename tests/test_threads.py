@@ -138,6 +138,7 @@ def kernel_times(progress, call):
     return max(b - a for a, b in itertools.pairwise(stamps)) / (end - begin)
 
 
+@pytest.mark.slow
 def test_other_python_threads_go_on_while_a_kernel_runs():
     torch.set_num_threads(1)
     leaf = torch.randn(3_000_000, generator=torch.Generator().manual_seed(0)).requires_grad_()

@@ -103,6 +103,7 @@ STOCK = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("builder", quick(STOCK, [name for name in STOCK if name != "ssd300_vgg16"]))
 def test_stock_models_need_one_line(builder):
     torch.manual_seed(0)
@@ -458,6 +459,7 @@ def test_mixed_precision_outputs_are_decoded_in_float32(name):
     assert half["cls_logits"].grad.dtype == half["bbox_regression"].grad.dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", quick(CASES, ["retinanet atss"]))
 def test_compiles(name):
     model, data = ready(name, 2, 0, 3)

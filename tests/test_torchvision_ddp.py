@@ -78,5 +78,6 @@ def train(rank: int, store: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ranks_train_together(tmp_path):
     mp.spawn(train, (str(tmp_path / "store"),), nprocs=RANKS + 1)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import _C, native
+from .. import native
 from ..inputs import LOSSES, Layout, bad_label, check_positives, choose_algorithm
 from .agreement import Arguments, exchange
 from .channel import Channel
@@ -86,10 +86,10 @@ class Positives:
             sum(n for _, n in numbers) - logits.numel(),
         )
 
-    def call(self, logits: Tensor, layout: Layout, arguments: Arguments, wants_error_gradient: bool = False) -> _C.Call:
+    def call(self, logits: Tensor, layout: Layout, arguments: Arguments, wants_error_gradient: bool = False) -> Any:
         """The ranking of all, as this rank goes on with it."""
         algorithm = choose_algorithm(arguments.algorithm)
-        algorithm = _C.choose_algorithm(algorithm, logits.dtype, arguments.delta, self.index.numel())
+        algorithm = native._C.choose_algorithm(algorithm, logits.dtype, arguments.delta, self.index.numel())
         return native._C.Call(*layout, arguments.delta, algorithm, arguments.skew, self.others, wants_error_gradient)
 
 
