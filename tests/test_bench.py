@@ -360,6 +360,7 @@ def test_piped_output_is_plain_and_has_every_column():
         assert heading in done.stdout
 
 
+@pytest.mark.slow
 def test_default_run_measures_the_goals_and_says_which_are_met(tiny_goals, tmp_path, capsys):
     picture = tmp_path / "out.png"
     cells = cells_of(["--repeat", "1", "--plot", str(picture)], tmp_path)

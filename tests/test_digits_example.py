@@ -89,6 +89,7 @@ def test_run_leaves_pictures_and_numbers(first_run):
     assert "\x1b" not in printed, "plain text when piped"
 
 
+@pytest.mark.slow
 def test_seed_repeats_a_run(first_run, tmp_path):
     _, history, _ = first_run
     main([*TINY, "--out", str(tmp_path)])

@@ -135,6 +135,7 @@ def assert_schedule_does_not_matter(run: Run) -> None:
     assert_same_bits(got, of_the_main_schedule(run.case, run.loss), "the main schedule's")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", CHOSEN, ids=str)
 def test_every_two_settings_meet(run):
     assert_schedule_does_not_matter(run)

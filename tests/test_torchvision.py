@@ -606,6 +606,7 @@ def is_same(some: list[Tensor], others: list[Tensor]) -> bool:
     return len(some) == len(others) and all(map(torch.equal, some, others))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("builder", quick(["fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_large"], STOCK))
 def test_few_scores_pass_the_threshold_at_first(builder):
     passing = {}
