@@ -37,7 +37,6 @@ test-all: $(VENV)/built $(VENV)/mmdet
 test-full: $(VENV)/built $(VENV)/mmdet
 	OMP_NUM_THREADS=1 python -m pytest -n auto --hypothesis-profile=long
 	python -m tests.sanitize --full
-	python -m tests.faults
 
 MINUTES ?= 10
 

@@ -97,6 +97,7 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
+        self.sound: set[str] = set()  # tests that have passed here with nothing planted
         ignored = shutil.ignore_patterns("__pycache__", ".*", "build", "runs", "dist", "docs", "examples")
         shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
         for name in ("build/emulated", ".cache/emulator"):  # linked: what is compiled anew gets another name or another file
@@ -110,16 +111,28 @@ class Copy:
             "MAX_JOBS": "1",
         }
 
-    def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, *command: str, longest: int | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, *command], cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=LONGEST
+            [sys.executable, *command], cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=longest
         )
 
     def build(self) -> bool:
         return self._run("setup.py", "--quiet", "build_ext", "--inplace").returncode == 0
 
+    def prepare(self, names: str) -> None:
+        """Build, and run the tests with nothing planted, once: where they fail by themselves they would notice everything."""
+        if names in self.sound:
+            return
+        if names == CPU and not self.build():
+            raise RuntimeError("with nothing planted the extension cannot be built")
+        if failed := self.failed_test(names, "few", longest=None):
+            raise RuntimeError(f"with nothing planted a test fails: {failed}")
+        self.sound.add(names)
+
     def noticed(self, fault: Fault) -> str | None:
         """What noticed the fault, "compiler" where it makes no sense; None if nothing did."""
+        names = "emulated" if is_of_kernels(fault.file) else CPU
+        self.prepare(names)
         path = self.root / "csrc" / fault.file
         original = path.read_text()
         lines = original.splitlines(keepends=True)
@@ -127,22 +140,22 @@ class Copy:
         lines[fault.line - 1] = fault.new + "\n"
         path.write_text("".join(lines))
         try:
-            if not is_of_kernels(fault.file) and not self.build():
+            if names == CPU and not self.build():
                 return "compiler"
             by = None
             for cases in ("few", "pairs"):
-                by = by or self.failed_test("emulated" if is_of_kernels(fault.file) else CPU, cases)
+                by = by or self.failed_test(names, cases)
             return by
         except subprocess.TimeoutExpired:
             return "time"
         finally:
             path.write_text(original)
 
-    def failed_test(self, names: str, cases: str) -> str | None:
+    def failed_test(self, names: str, cases: str, longest: int | None = LONGEST) -> str | None:
         """The first test that fails, of those of TESTS whose names have something."""
         tests = [f"tests/test_{name}.py" for name in TESTS[names]]
         options = ["-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "--cases", cases]
-        done = self._run("-m", "pytest", *options, "-m", "not full and not gpu", "-k", names, *tests)
+        done = self._run("-m", "pytest", *options, "-m", "not full and not gpu", "-k", names, *tests, longest=longest)
         if done.returncode == 0:
             return None
         if re.search(r"(nvcc|g\+\+|link) failed|Error building extension", done.stdout):
