@@ -1,13 +1,12 @@
 """Simple faults at every line of csrc, planted one at a time: which of them do the tests notice?
 
-``python -m tests.faults [FILE ...] [--every N] [--seed S] [--minutes M] [--jobs J]`` plants them in copies of the
-repository, runs the tests that should notice, and prints the share that was noticed. It ends with 1 where one was not that is not
-in tests/data/faults_unnoticed.txt, where the reason why nothing notices it stands before it.
+``python -m tests.faults [FILE ...] [--cases C] [--minutes M] [--seed S]`` plants them in two copies of the repository at once,
+runs the tests that should notice, and prints the share that was noticed. It ends with 1 where one was not that is not in
+tests/data/faults_unnoticed.txt, where the reason why nothing notices it stands before it.
 """
 
 import argparse
 import os
-import queue
 import random
 import re
 import shutil
@@ -85,19 +84,18 @@ def is_of_kernels(file: str) -> bool:
 
 # In the order in which faults are soonest noticed.
 EVERYWHERE = "every_kernel", "equivalence", "edges", "sorted", "framework", "errors", "tensors", "scope", "distributed"
-CPU = "not emulated and not reference and not waiting"
+EMULATED, CPU = "emulated", "not emulated and not reference and not waiting"
 TESTS = {  # by what their names have
-    "emulated": (*EVERYWHERE, "schedules", "launches"),
+    EMULATED: (*EVERYWHERE, "schedules", "launches"),
     CPU: (*EVERYWHERE, "threads", "size", "memory", "cpu_levels", "vector_forms"),
 }
 
 
 class Copy:
-    """A copy of the repository to plant faults in, one at a time."""
+    """A copy of the repository to plant faults in, one at a time: those of the kernels or those of the CPU's code."""
 
-    def __init__(self, folder: Path) -> None:
-        self.root = folder
-        self.sound: set[str] = set()  # tests that have passed here with nothing planted
+    def __init__(self, folder: Path, names: str, cases: str) -> None:
+        self.root, self.names, self.cases = folder, names, cases
         ignored = shutil.ignore_patterns("__pycache__", ".*", "build", "runs", "dist", "docs", "examples")
         shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
         for name in ("build/emulated", ".cache/emulator"):  # linked: what is compiled anew gets another name or another file
@@ -110,6 +108,8 @@ class Copy:
             "ALRP_CUDA": "0",
             "MAX_JOBS": "1",
         }
+        if not self.build():
+            raise RuntimeError("with nothing planted the extension cannot be built")
 
     def _run(self, *command: str, longest: int | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -117,22 +117,11 @@ class Copy:
         )
 
     def build(self) -> bool:
-        return self._run("setup.py", "--quiet", "build_ext", "--inplace").returncode == 0
-
-    def prepare(self, names: str) -> None:
-        """Build, and run the tests with nothing planted, once: where they fail by themselves they would notice everything."""
-        if names in self.sound:
-            return
-        if names == CPU and not self.build():
-            raise RuntimeError("with nothing planted the extension cannot be built")
-        if failed := self.failed_test(names, "few", longest=None):
-            raise RuntimeError(f"with nothing planted a test fails: {failed}")
-        self.sound.add(names)
+        """The emulated device compiles kernels when they are first asked for."""
+        return self.names == EMULATED or self._run("setup.py", "--quiet", "build_ext", "--inplace").returncode == 0
 
     def noticed(self, fault: Fault) -> str | None:
         """What noticed the fault, "compiler" where it makes no sense; None if nothing did."""
-        names = "emulated" if is_of_kernels(fault.file) else CPU
-        self.prepare(names)
         path = self.root / "csrc" / fault.file
         original = path.read_text()
         lines = original.splitlines(keepends=True)
@@ -140,22 +129,17 @@ class Copy:
         lines[fault.line - 1] = fault.new + "\n"
         path.write_text("".join(lines))
         try:
-            if names == CPU and not self.build():
-                return "compiler"
-            by = None
-            for cases in ("few", "pairs"):
-                by = by or self.failed_test(names, cases)
-            return by
+            return self.failed_test() if self.build() else "compiler"
         except subprocess.TimeoutExpired:
             return "time"
         finally:
             path.write_text(original)
 
-    def failed_test(self, names: str, cases: str, longest: int | None = LONGEST) -> str | None:
+    def failed_test(self) -> str | None:
         """The first test that fails, of those of TESTS whose names have something."""
-        tests = [f"tests/test_{name}.py" for name in TESTS[names]]
-        options = ["-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "--cases", cases]
-        done = self._run("-m", "pytest", *options, "-m", "not full and not gpu", "-k", names, *tests, longest=longest)
+        tests = [f"tests/test_{name}.py" for name in TESTS[self.names]]
+        options = ["-q", "-x", "--no-header", "--tb=line", "-p", "no:cacheprovider", "--cases", self.cases]
+        done = self._run("-m", "pytest", *options, "-m", "not full and not gpu", "-k", self.names, *tests, longest=LONGEST)
         if done.returncode == 0:
             return None
         if re.search(r"(nvcc|g\+\+|link) failed|Error building extension", done.stdout):
@@ -169,42 +153,45 @@ def known() -> set[str]:
     return {line for line in KNOWN.read_text().splitlines() if line and not line.startswith("#")}
 
 
+def judged(faults: list[Fault], names: str, cases: str, end: float) -> list[tuple[Fault, str | None]]:
+    """The faults that were tried until the end, and what noticed each."""
+    found: list[tuple[Fault, str | None]] = []
+    if not faults:
+        return found
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Copy(Path(folder), names, cases)
+        for fault in faults:
+            begin = time.monotonic()
+            if begin > end:
+                break
+            by = copy.noticed(fault)
+            print(f"{time.monotonic() - begin:4.0f} s  {by or 'UNNOTICED'}  {fault}", flush=True)
+            if by != "compiler":
+                found.append((fault, by))
+        if found and all(by for _, by in found) and (failed := copy.failed_test()):
+            raise RuntimeError(f"with nothing planted a test fails, too: {failed}")
+    return found
+
+
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", metavar="FILE", help="under csrc, such as cuda/count.cu; by default all")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="one fault in N, chosen at random")
-    parser.add_argument("--most", type=int, metavar="N", help="at most N faults")
-    parser.add_argument("--seed", default="0", help="of the choice; such as a commit's name")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="copies that are tested at once")
-    parser.add_argument("--minutes", type=float, help="begin no other fault after that")
+    parser.add_argument("--cases", default="few", help="which cases run: few, pairs or all; see selection.py")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no other fault after that")
+    parser.add_argument("--seed", default="0", help="of their order; such as a commit's name")
     options = parser.parse_args(argv)
     files = [CSRC / name for name in options.files] or sorted(path for s in SUFFIXES for path in CSRC.rglob(f"*{s}"))
-    chosen = [fault for path in files for fault in faults_of(path)]
-    choice = random.Random(options.seed)
-    choice.shuffle(chosen)
-    chosen = chosen[:: options.every][: options.most]
-    end = time.monotonic() + 60 * options.minutes if options.minutes else None
+    faults = [fault for path in files for fault in faults_of(path)]
+    random.Random(options.seed).shuffle(faults)
+    end = time.monotonic() + 60 * options.minutes
     passed_over = known()
 
-    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.jobs) as pool:
-        copies: queue.Queue[Copy] = queue.Queue()
-        for number in range(options.jobs):
-            copies.put(Copy(Path(scratch) / str(number)))
+    def judge(names: str) -> list[tuple[Fault, str | None]]:
+        chosen = [fault for fault in faults if is_of_kernels(fault.file) is (names == EMULATED)]
+        return judged(chosen, names, options.cases, end)
 
-        def judge(fault: Fault) -> str | None:
-            if end and time.monotonic() > end:
-                return "not tried"
-            copy = copies.get()
-            begin = time.monotonic()
-            try:
-                by = copy.noticed(fault)
-            finally:
-                copies.put(copy)
-            print(f"{time.monotonic() - begin:4.0f} s  {by or 'UNNOTICED'}  {fault}", flush=True)
-            return by
-
-        found = list(zip(chosen, pool.map(judge, chosen), strict=True))
-    tried = [(fault, by) for fault, by in found if by not in ("compiler", "not tried")]
+    with ThreadPoolExecutor() as pool:
+        tried = [pair for pairs in pool.map(judge, TESTS) for pair in pairs]
     unnoticed = [fault for fault, by in tried if by is None]
     print(f"{len(tried) - len(unnoticed)} of {len(tried)} faults noticed, {len(unnoticed)} not", flush=True)
     new = [fault for fault in unnoticed if fault.key not in passed_over]
