@@ -40,7 +40,7 @@ test-full: $(VENV)/built $(VENV)/mmdet
 
 MINUTES ?= 10
 
-# Faults planted at random lines of csrc that no test notices: make faults MINUTES=60 SEED=7
+# Faults planted at random lines of csrc, and which of them no test notices: make faults MINUTES=60 SEED=7
 SEED ?= 0
 faults: $(VENV)/built
 	python -m tests.faults --seed $(SEED) --minutes $(MINUTES)

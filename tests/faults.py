@@ -1,8 +1,9 @@
 """Simple faults at every line of csrc, planted one at a time: which of them do the tests notice?
 
 ``python -m tests.faults [FILE ...] [--cases C] [--minutes M] [--seed S]`` plants them in two copies of the repository at once,
-runs the tests that should notice, and prints the share that was noticed. It ends with 1 where one was not that is not in
-tests/data/faults_unnoticed.txt, where the reason why nothing notices it stands before it.
+runs the tests that should notice, and prints the share that was noticed. It names the others but for those of
+tests/data/faults_unnoticed.txt, where the reason why nothing notices one stands before it. To look at, not to fail by: no program
+tells a fault that changes nothing from one that no test notices.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 ROOT = Path(__file__).parents[1]
 CSRC = ROOT / "csrc"
@@ -89,6 +92,13 @@ TESTS = {  # by what their names have
     EMULATED: (*EVERYWHERE, "schedules", "launches"),
     CPU: (*EVERYWHERE, "threads", "size", "memory", "cpu_levels", "vector_forms"),
 }
+
+
+def is_run_here(path: Path) -> bool:
+    """Whether this CPU has what the file's loops are made of."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    levels = {"loops_avx2.cpp": ("AVX2", "AVX512"), "loops_avx512.cpp": ("AVX512",)}
+    return path.name not in levels or capability in levels[path.name]
 
 
 class Copy:
@@ -173,7 +183,7 @@ def judged(faults: list[Fault], names: str, cases: str, end: float) -> list[tupl
     return found
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", metavar="FILE", help="under csrc, such as cuda/count.cu; by default all")
     parser.add_argument("--cases", default="few", help="which cases run: few, pairs or all; see selection.py")
@@ -181,7 +191,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--seed", default="0", help="of their order; such as a commit's name")
     options = parser.parse_args(argv)
     files = [CSRC / name for name in options.files] or sorted(path for s in SUFFIXES for path in CSRC.rglob(f"*{s}"))
-    faults = [fault for path in files for fault in faults_of(path)]
+    faults = [fault for path in files if is_run_here(path) for fault in faults_of(path)]
     random.Random(options.seed).shuffle(faults)
     end = time.monotonic() + 60 * options.minutes
     passed_over = known()
@@ -194,11 +204,10 @@ def main(argv: list[str]) -> int:
         tried = [pair for pairs in pool.map(judge, TESTS) for pair in pairs]
     unnoticed = [fault for fault, by in tried if by is None]
     print(f"{len(tried) - len(unnoticed)} of {len(tried)} faults noticed, {len(unnoticed)} not", flush=True)
-    new = [fault for fault in unnoticed if fault.key not in passed_over]
-    for fault in new:
-        print(f"nothing notices {fault}")
-    return 1 if new else 0
+    for fault in unnoticed:
+        if fault.key not in passed_over:
+            print(f"nothing notices {fault}")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])
