@@ -39,24 +39,14 @@ class Fast:
     def put(self, tensor):
         return tensor.to(self.device)
 
-    def _call(self, function, *args, **options):
-        with self.running():
-            return function(*args, **self.choice, **options)
+    def __getattr__(self, name):
+        function = getattr(alrp_cuda, name)
 
-    def alrp_loss(self, *args, **options):
-        return self._call(alrp_cuda.alrp_loss, *args, **options)
+        def call(*args, **options):
+            with self.running():
+                return function(*args, **self.choice, **options)
 
-    def ap_loss(self, *args, **options):
-        return self._call(alrp_cuda.ap_loss, *args, **options)
-
-    def ndcg_loss(self, *args, **options):
-        return self._call(alrp_cuda.ndcg_loss, *args, **options)
-
-    def rank_sort_loss(self, *args, **options):
-        return self._call(alrp_cuda.rank_sort_loss, *args, **options)
-
-    def error_driven_loss(self, *args, **options):
-        return self._call(alrp_cuda.error_driven_loss, *args, **options)
+        return call
 
 
 class Reference:
@@ -68,20 +58,8 @@ class Reference:
     def put(self, tensor):
         return tensor
 
-    def alrp_loss(self, *args, **options):
-        return reference.alrp_loss(*args, **options)
-
-    def ap_loss(self, *args, **options):
-        return reference.ap_loss(*args, **options)
-
-    def ndcg_loss(self, *args, **options):
-        return reference.ndcg_loss(*args, **options)
-
-    def rank_sort_loss(self, *args, **options):
-        return reference.rank_sort_loss(*args, **options)
-
-    def error_driven_loss(self, *args, **options):
-        return reference.error_driven_loss(*args, **options)
+    def __getattr__(self, name):
+        return getattr(reference, name)
 
 
 @contextlib.contextmanager
@@ -142,12 +120,12 @@ class Loss:
 
     def __call__(self, losses, logits, targets, loc_errors, **options):
         options = dict(self.options) | options
+        tensors = logits, targets
         if self.kind == "alrp":
-            return losses.alrp_loss(logits, targets, loc_errors, **options)
+            tensors = logits, targets, loc_errors
         if self.kind == "rank_sort":
-            targets = continuous(logits.detach(), targets, loc_errors.detach(), options.pop("background", None))
-            return losses.rank_sort_loss(logits, targets, **options)
-        return (losses.ndcg_loss if self.kind == "ndcg" else losses.ap_loss)(logits, targets, **options)
+            tensors = logits, continuous(logits.detach(), targets, loc_errors.detach(), options.pop("background", None))
+        return getattr(losses, f"{self.kind}_loss")(*tensors, **options)
 
 
 LOSSES = {

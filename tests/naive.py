@@ -58,8 +58,10 @@ def evaluate(name, scores, labels, errors, delta, eps=1e-5):
             target[i] = error[i] / rank[i]  # Eq. 12
         elif name == "ndcg":
             loss[i], target[i] = gain(rank_pos[i]) - gain(rank[i]), 0.0
-        else:
+        elif name in ("ap", "ap_interpolated", "rank_sort"):
             loss[i], target[i] = n_fp[i] / rank[i], 0.0  # Eq. 2
+        else:
+            raise NotImplementedError(name)
     if name == "ap_interpolated":
         loss = {i: 1 - max(rank_pos[k] / rank[k] for k in pos if scores[k] <= scores[i]) for i in pos}
 

@@ -58,6 +58,7 @@ def sort_errors(s, y, delta, eps=1e-10, rows=256):
 
 def evaluate(name, scores, labels, errors, delta, eps=1e-5):
     """Outputs and gradients of the loss ``name`` (see implementations.LOSSES) as numbers and float64 arrays."""
+    assert name in ("alrp", "alrp_hard", "ap", "ap_interpolated", "ndcg", "rank_sort")
     positive, negative = labels == 1, labels == 0
     s, negatives = scores[positive].astype(np.float64), scores[negative].astype(np.float64)
     errors = errors.astype(np.float64)
