@@ -158,6 +158,11 @@ ALRP_HD Bin<Sum> operator+(const Bin<Sum>& a, const Bin<Sum>& b) {
   return {a.positions + b.positions, a.count + b.count};
 }
 
+template <typename Sum>
+ALRP_HD Bin<Sum> operator-(const Bin<Sum>& a, const Bin<Sum>& b) {
+  return {a.positions - b.positions, a.count - b.count};
+}
+
 // A bin as words that processes add up as int64, each by itself: three limbs of the sum of positions and the count.
 // A limb has 48 bits, so that those of 2^15 processes add up without a carry.
 constexpr int kBinWords = 4;

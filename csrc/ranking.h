@@ -60,7 +60,8 @@ ALRP_HD int64_t counted(const Input& input) { return input.n + input.others; }
 struct Status {
   int64_t found;    // positives among the labels
   int64_t invalid;  // 1: a label is impossible
-  int64_t nan;      // 1: a score that takes part is NaN
+  int64_t nan;      // above 0: a score that takes part is NaN
+  int64_t ignored;  // not 0: a label may say that its logits are ignored
 };
 
 // What forward leaves for backward. Positives ascend by score; ties descend by flat index, so that
@@ -147,7 +148,8 @@ class Backend {
   // status.found and .invalid of the labels alone, for a caller who does not know p (input.p is not read).
   virtual void count_positives(const Input& input, Status* status, void* scratch) = 0;
 
-  // find: the positives, sorted: tables.index, tables.score, place; status.found, .invalid and .nan.
+  // find: the positives, sorted: tables.index, tables.score, place; all of status but nan, which is
+  // that of the positives.
   virtual void find(const Input& input, const Tables& tables, int64_t* place, Status* status,
                     void* scratch) = 0;
 
@@ -169,7 +171,8 @@ class Backend {
 
   // spread: gradient of every negative j = grad_cls * sum over i of share[i] H(s_j - score[i]), of the positives as the
   // tables have it, 0 for what is ignored; and the gradient of loc_errors.
-  virtual void spread(const Input& input, const Tables& tables, const Gradients& gradients) = 0;
+  virtual void spread(const Input& input, const Status* status, const Tables& tables,
+                      const Gradients& gradients) = 0;
 
   // tables.share and .gradient of errors that the caller brings, and what spread makes of them.
   virtual void drive(const Input& input, const Drive& drive, const Tables& tables) = 0;

@@ -152,7 +152,9 @@ def build(case) -> Data:
         scores = scores_of(case.scale, flat.numpy() == 1, case.dtype, rng)
         if not near_eps(scores, flat, case.delta):
             break
-    scores[flat < 0] = torch.tensor(rng.choice([np.nan, np.inf, 3.0], int((flat < 0).sum()))).to(case.dtype)
+    harmful = torch.tensor(rng.choice([np.nan, np.inf, 3.0], len(flat))).to(case.dtype)
+    alike = torch.tensor(rng.random(len(flat)) < 0.5)  # as a score that takes part
+    scores = torch.where((flat < 0) & ~alike, harmful, scores)
     loc_errors = torch.tensor(rng.uniform(0, 1.8, int((flat == 1).sum()))).to(case.errors_dtype)
     if case.labels.classes:
         scores = scores.reshape(*targets.shape, case.labels.classes)

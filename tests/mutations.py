@@ -78,7 +78,7 @@ BOUNDS = {
         TERMS, "if (r >= p) return;\n  const double error", "if (r > p) return;\n  const double error"
     ),
     "one loc_error's gradient too many is written": Mutation(
-        TERMS, "if (r >= p) return;\n  if (gradients.logits", "if (r > p) return;\n  if (gradients.logits"
+        TERMS, "if (r >= input.p) return;\n  if (gradients.logits", "if (r > input.p) return;\n  if (gradients.logits"
     ),
     "one key too few is made": Mutation(POSITIVES, "if (r >= input.p) return;\n", "if (r + 1 >= input.p) return;\n"),
     "shared memory of a tile is one short": Mutation(PAIRS, "Item tile[kTile];", "Item tile[kTile - 1];", (TILED,)),
@@ -153,14 +153,14 @@ REPORTS = {
     "an impossible label is not reported": Mutation(POSITIVES, "if (invalid) raise(&status->invalid);", ""),
     "status is raised without an atomic": Mutation(
         "cuda/array.cuh",
-        "atomicOr(reinterpret_cast<unsigned long long*>(field), flags);",
-        "*field = flags;",
+        "atomicOr(reinterpret_cast<unsigned long long*>(field), 1ULL);",
+        "*field = 1;",
         (TILED,),
     ),
     "status is not reset": Mutation(
         POSITIVES,
-        '  check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");\n  select(work, input, input.p',
-        "  select(work, input, input.p",
+        '  check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");\n  // Not looked for',
+        "  // Not looked for",
     ),
     "a wrong number of positives is not reported": Mutation(TERMS_HEADER, " || status.found != p ?", " ?", units=(TERMS,)),
     "ranks are not poisoned": Mutation(TERMS_HEADER, "rank + poison", "rank", units=(TERMS,)),
@@ -208,14 +208,16 @@ SORTED = {
     "sorted: the rest behind the tiles is left out": in_sorted(
         SPREAD, "sweep_grid<kStreamThreads>(4 * vectors, input.n", "sweep_grid<kStreamThreads>(input.n, input.n"
     ),
-    "sorted: ignored logits are spread over": in_sorted(
-        SPREAD, "    if (plan.reads_labels) drop_others(input.labels, v, s);\n", ""
-    ),
+    "sorted: ignored rows are counted": in_sorted(COUNT, "if (input.labels.classes && status->ignored)", "if (false)"),
+    "sorted: ignored logits are counted": in_sorted(COUNT, "if (labels) drop_ignored", "if (false) drop_ignored"),
+    "sorted: ignored logits are spread over": in_sorted(SPREAD, "if (labels) drop_ignored", "if (false) drop_ignored"),
+    "sorted: NaN is reported where it is ignored": in_sorted(COUNT, "nan += taken_out ? -1 : 1;", "nan += 1;"),
+    "sorted: one more and one less is nothing": in_sorted(COUNT, "if (record[1] | record[2] | record[3])", "if (record[1])"),
+    "sorted: a count below 0 is a great one": in_sorted(COUNT, "int64_t{static_cast<int32_t>(wrapped)}", "int64_t{wrapped}"),
+    "sorted: ignored rows keep what was spread": in_sorted(TERMS, "if (status && status->ignored)", "if (false)"),
     "sorted: ignored labels are not reported": in_sorted(FIND, "any_ignored |= mark == Mark::kIgnored;", ""),
     "sorted: positives beyond the capacity are listed": in_sorted(FIND, "if (slot < search.capacity)", "if (slot >= 0)"),
-    "sorted: positives stay in the bins": in_sorted(
-        TABLES, "if (!plan.reads_labels) floats.take_out", "if (false) floats.take_out"
-    ),
+    "sorted: positives stay in the bins": in_sorted(TABLES, "if (index[i] >= 0) floats.take_out", "if (false) floats.take_out"),
     "sorted: no barrier after a merge in warps": Mutation(
         BLOCK,
         "      if constexpr (kPairs) values[i] = value;\n    }\n    __syncthreads();",

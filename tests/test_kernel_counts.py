@@ -94,6 +94,35 @@ def test_memory_traffic_is_near_the_floor(regime):
     assert at_target(regime, 500, traffic) <= 1.15 * (4 + 4 + 4 + 2)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dtype", "classes", "ignored_rows", "most"),
+    [
+        ("float32", 80, 0, 12.8),
+        ("float32", 80, 0.1, 13.8),
+        ("float32", 0, 0, 14.2),
+        ("bfloat16", 80, 0, 6.8),
+        ("bfloat16", 0, 0, 8.2),
+    ],
+)
+def test_streams_read_no_labels(dtype, classes, ignored_rows, most):
+    def traffic(n):
+        """Of all kernels of a step on about n logits, those of atomics both ways."""
+        problem = Case(n, 2000, "dense", dtype, classes=classes).draw()
+        logits, targets, errors = problem.logits.detach(), problem.targets, problem.loc_errors.detach()
+        if ignored_rows:
+            targets[(torch.arange(len(targets)) % round(1 / ignored_rows) == 0) & (targets == classes)] = -1
+        device().sessions.clear()
+        output = Fast(device(), "sorted").alrp_loss(logits.requires_grad_(), targets, errors.requires_grad_())
+        (output.cls + output.loc).backward()
+        each = [session.counters for session in device().sessions]
+        return sum(32 * (c.global_sectors_read + c.global_sectors_written + 2 * c.global_sectors_atomic) for c in each)
+
+    small, large, target = SMALL * 2, LARGE * 2, 10**7
+    slope = (traffic(large) - traffic(small)) / (large - small)
+    assert slope + (traffic(large) - slope * large) / target <= most
+
+
 def test_adding_up_seldom_collides():
     forward, _ = passes("dense", LARGE, 500)
     assert forward.counters.shared_atomic_warp_contention <= 16

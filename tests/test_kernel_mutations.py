@@ -36,6 +36,7 @@ CASES = [
     Case((9000, 40), Labels(torch.int8)),
     Case((9000, 40), Labels(torch.uint8), dtype=torch.bfloat16),
     Case((9000, 5), Labels(torch.int64, 8), delta=10.0),
+    Case((9000, 300), Labels(torch.int64, 5)),  # rows that one block adds and another takes out
     Case((9000, 3), Labels(torch.uint8), delta=1000.0, scale="far"),
 ]
 

@@ -14,7 +14,7 @@ from .channel import Channel
 
 def _failure(status: list[int], layout: Layout, given: tuple[str, int] | None) -> ValueError | None:
     """What is wrong with the labels of this rank, if anything."""
-    found, invalid, _ = status
+    found, invalid, *_ = status
     if invalid:
         return bad_label(layout)
     try:
@@ -32,7 +32,7 @@ class Positives:
     score: Tensor  # (P) float64
     index: Tensor  # (P) flat index in this rank's logits, -1 for the positives of others
     rows: Tensor  # (K, P) what came with them, float64 in flat order
-    status: Tensor  # (3) as the kernels have it; nan is that of this rank, and travels with the counts
+    status: Tensor  # (4) as the kernels have it; nan and ignored are those of this rank, and nan travels with the counts
     own: slice  # this rank's, in flat order
     others: int  # logits of the other ranks
 
@@ -81,7 +81,7 @@ class Positives:
             ascending,
             flat_index[places],
             whole[1:].contiguous(),
-            torch.tensor([total, 0, found[2]], device=logits.device),
+            torch.tensor([total, 0, *found[2:]], device=logits.device),
             own,
             sum(n for _, n in numbers) - logits.numel(),
         )

@@ -29,7 +29,7 @@ void CpuBackend::find(const Input& input, const Tables& tables, int64_t* place, 
 void CpuBackend::count(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums,
                        Status* status, void* scratch) {
   if (is_sorted_form(input)) {
-    sorted_ = SortedForm::make(input, tables.score);
+    sorted_ = SortedForm::make(input, tables);
     return sorted_->count(spec, sums, status);
   }
   tiled::count(input, tables.score, sums.n_fp, sums.norm, status, scratch);
@@ -39,14 +39,14 @@ void CpuBackend::count(const Input& input, const Spec& spec, const Tables& table
 void CpuBackend::count_part(const Input& input, const Tables& tables, void* part, Status* status,
                             void* scratch) {
   if (is_sorted_form(input))
-    return SortedForm::make(input, tables.score)->count_part(static_cast<int64_t*>(part), status);
+    return SortedForm::make(input, tables)->count_part(static_cast<int64_t*>(part), status);
   tiled::count_part(input, tables.score, static_cast<double*>(part), status, scratch);
 }
 
 void CpuBackend::count_from_parts(const Input& input, const Spec& spec, const Tables& tables, const void* sum,
                                   const Sums& sums, Status* status) {
   if (is_sorted_form(input)) {
-    sorted_ = SortedForm::make(input, tables.score);
+    sorted_ = SortedForm::make(input, tables);
     return sorted_->count_from_parts(spec, static_cast<const int64_t*>(sum), sums, status);
   }
   tiled::count_from_parts(input, static_cast<const double*>(sum), sums, status);
@@ -58,13 +58,14 @@ void CpuBackend::finish(const Input& input, const Spec& spec, const Sums& sums, 
   compute_terms(input, spec, sums, output);
   if (spec.loss == Loss::kRankSort && input.p > 0) compute_sort_errors(input, spec, sort, output);
   if (spec.loss != Loss::kALRP || !output.tables.error_gradient) return;
-  if (is_sorted_form(input)) return sorted_->error_gradient(sums, output.tables);
+  if (is_sorted_form(input)) return sorted_->error_gradient(sums);
   tiled::error_gradient(input, sums, output.tables);
 }
 
-void CpuBackend::spread(const Input& input, const Tables& tables, const Gradients& gradients) {
+void CpuBackend::spread(const Input& input, const Status* status, const Tables& tables,
+                        const Gradients& gradients) {
   if (gradients.logits.data && is_sorted_form(input))
-    SortedForm::make(input, tables.score)->spread(tables, gradients);
+    SortedForm::make(input, tables)->spread(*status, gradients);
   else if (gradients.logits.data)
     tiled::spread(input, tables, gradients);
   write_positives(input, tables, gradients);
@@ -80,7 +81,7 @@ void CpuBackend::pair_product(const Input& input, const Tables& tables, const in
   std::vector<double> own(p), sums(p);
   for (int64_t r = 0; r < p; ++r) own[r] = weights[place[r]];
   if (is_sorted_form(input))
-    SortedForm::make(input, tables.score)->pair_product(own.data(), transposed, sums.data());
+    SortedForm::make(input, tables)->pair_product(own.data(), transposed, sums.data());
   else
     tiled::pair_product(input, tables.score, own.data(), transposed, sums.data());
   for (int64_t r = 0; r < p; ++r) out[place[r]] = sums[r];

@@ -21,7 +21,8 @@ class CpuBackend final : public Backend {
                         const Sums& sums, Status* status) override;
   void finish(const Input& input, const Spec& spec, const Sums& sums, const SortErrors& sort,
               const Output& output) override;
-  void spread(const Input& input, const Tables& tables, const Gradients& gradients) override;
+  void spread(const Input& input, const Status* status, const Tables& tables,
+              const Gradients& gradients) override;
   void drive(const Input& input, const Drive& drive, const Tables& tables) override;
   void pair_product(const Input& input, const Tables& tables, const int64_t* place, const double* weights,
                     bool transposed, double* out) override;

@@ -16,9 +16,11 @@ namespace alrp::cpu {
 
 // The bins of all negatives, and status.nan. The first thread runs `meanwhile`, while the others count.
 template <typename Layout>
-auto fill_bins(const Layout& layout, Status* status, const std::function<void()>& meanwhile) {
+auto fill_bins(const Layout& layout, const Tables& tables, Status* status,
+               const std::function<void()>& meanwhile) {
   using Bins = std::vector<Bin<typename Layout::Sum>>;
   const auto count = layout.counter();
+  const bool ignored = status->ignored != 0;
   Bins total(layout.knots.segments());
   std::mutex mutex;
   std::atomic_flag begun;  // `meanwhile`
@@ -30,14 +32,15 @@ auto fill_bins(const Layout& layout, Status* status, const std::function<void()>
     typename Layout::Buffer buffer;
     Bins bins(total.size());
     take([&](int64_t b) {
-      layout.read(b, &buffer);
+      layout.read(b, ignored, &buffer);
       count(buffer, bins.data());
     });
     const std::lock_guard lock(mutex);  // integers: the order of threads does not matter
-    status->nan |= buffer.nan;
+    status->nan += buffer.nan;
     for (size_t m = 0; m < bins.size(); ++m) total[m] = total[m] + bins[m];
   });
   run_meanwhile();  // there may be no blocks
+  layout.take_out_others(tables, count, status, &total);
   return total;
 }
 

@@ -26,15 +26,6 @@ inline int64_t block_count(int64_t n) { return (n + kBlockLogits - 1) / kBlockLo
 // Marks of logits [begin, begin + size).
 void read_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks);
 
-// Marks in which only negative or not is right: labels of one byte are such marks as they lie in memory,
-// others are read into `own`.
-inline const Mark* negative_marks(const Labels& labels, int64_t begin, int64_t size, Mark* own) {
-  static_assert(static_cast<int>(Mark::kNegative) == 0);
-  if (labels.classes == 0 && labels.bytes == 1) return static_cast<const Mark*>(labels.data) + begin;
-  read_marks(labels, begin, size, own);
-  return own;
-}
-
 // The b-th block with its negatives.
 void read_block(const Input& input, int64_t b, Block* block);
 

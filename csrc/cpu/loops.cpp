@@ -6,39 +6,37 @@
 namespace alrp::cpu {
 namespace {
 
-bool select_in_place(const float* scores, const Mark* marks, int64_t size, const Range& range,
-                     Selected* out) {
+int64_t select_in_place(const float* scores, int64_t size, const Range& range, Selected* out) {
   int32_t matter = 0, nan = 0;
   for (int64_t k = 0; k < size; ++k) {
     const float s = scores[k];
-    const bool negative = marks[k] == Mark::kNegative, keep = negative & (s >= range.lowest);
+    const bool keep = s >= range.lowest;
     out->score[k] = keep ? (s < range.highest ? s : range.highest) : range.below;
     matter += keep;
-    nan |= negative & (s != s);
+    nan += s != s;
   }
   out->size = size;
   out->matter = matter;
-  return nan != 0;
+  return nan;
 }
 
-bool select_dense(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out) {
+int64_t select_dense(const float* scores, int64_t size, const Range& range, Selected* out) {
   std::fill(out->keep, out->keep + (size + kLanes - 1) / kLanes, uint16_t{0});
-  int64_t m = 0;
-  bool nan = false;
+  int64_t m = 0, nan = 0;
   for (int64_t k = 0; k < size; ++k) {  // without branches: the count advances or it does not
     const float s = scores[k];
-    const bool negative = marks[k] == Mark::kNegative, keep = negative & (s >= range.lowest);
+    const bool keep = s >= range.lowest;
     out->score[m] = s < range.highest ? s : range.highest;
     out->keep[k / kLanes] |= static_cast<uint16_t>(keep << (k % kLanes));
     m += keep;
-    nan |= negative & (s != s);
+    nan += s != s;
   }
   out->size = out->matter = m;
   return nan;
 }
 
-bool select(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out) {
-  return (out->in_place ? select_in_place : select_dense)(scores, marks, size, range, out);
+int64_t select(const float* scores, int64_t size, const Range& range, Selected* out) {
+  return (out->in_place ? select_in_place : select_dense)(scores, size, range, out);
 }
 
 void look_up_segments(const SegmentTable& table, const Selected& selected, int32_t* segment) {

@@ -16,7 +16,7 @@ struct Range {
   float below, lowest, highest;
 };
 
-// The negatives of a block from the lowest end on: dense, or in place where most matter. Lanes up to the next
+// The scores of a block from the lowest end on: dense, or in place where most matter. Lanes up to the next
 // whole vector hold `below`.
 struct Selected {
   alignas(64) float score[kBlockLogits + kLanes];
@@ -24,14 +24,13 @@ struct Selected {
   int64_t size;                          // scores, matter or not
   int64_t matter = 0;                    // how many do
   bool in_place;
-  // What select() reads of the next block, or of this one again where it has fetched that itself.
-  const float* next_scores;
-  const Mark* next_marks;
+  const float*
+      next_scores;  // what select() reads of the next block, or nothing new where it has fetched that
 };
 
 struct Loops {
-  // Sets all of `out` but in_place, which is read. Negatives have marks of 0. Returns whether one is NaN.
-  bool (*select)(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out);
+  // Sets all of `out` but in_place, which is read. Returns how many scores are NaN.
+  int64_t (*select)(const float* scores, int64_t size, const Range& range, Selected* out);
 
   // Segment m has m ends at or below its scores.
   void (*look_up_segments)(const SegmentTable& table, const Selected& selected, int32_t* segment);

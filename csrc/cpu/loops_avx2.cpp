@@ -10,6 +10,8 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <limits>
+#include <numeric>
 
 namespace alrp::cpu {
 namespace {
@@ -98,25 +100,26 @@ ALRP_INLINE __m256i places(const Cells& cells, __m256 score) {
                          _mm256_set1_epi32(1));
 }
 
+ALRP_INLINE int64_t sum(__m256i of) {
+  alignas(32) int32_t lanes[kEight];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(lanes), of);
+  return std::accumulate(lanes, lanes + kEight, int64_t{0});
+}
+
 template <bool kInPlace>
-ALRP_AVX2 bool select_as(const float* scores, const Mark* marks, int64_t size, const Range& range,
-                         Selected* out) {
+ALRP_AVX2 int64_t select_as(const float* scores, int64_t size, const Range& range, Selected* out) {
   const __m256 below = _mm256_set1_ps(range.below), lowest = _mm256_set1_ps(range.lowest),
                highest = _mm256_set1_ps(range.highest);
   auto* const keeps = reinterpret_cast<uint8_t*>(out->keep);
   out->next_scores = scores + kBlockLogits;
-  out->next_marks = marks + kBlockLogits;
   const NextBlock next(*out);
-  __m256 nan = _mm256_setzero_ps();
-  __m256i kept = _mm256_setzero_si256();  // minus how many, where in place
+  __m256i nan = _mm256_setzero_si256(), kept = nan;  // minus how many; kept where in place
   int64_t m = 0;
-  const auto visit = [&](int64_t k, const float* score,
-                         const Mark* mark) ALRP_AVX2 __attribute__((always_inline)) {
+  const auto visit = [&](int64_t k, const float* score) ALRP_AVX2 __attribute__((always_inline)) {
     if (!kInPlace && k % kLanes == 0) next.fetch(k);
     const __m256 s = _mm256_loadu_ps(score);
-    const __m256 negative = _mm256_castsi256_ps(_mm256_cmpeq_epi32(widened(mark), _mm256_setzero_si256()));
-    nan = _mm256_or_ps(nan, _mm256_and_ps(negative, _mm256_cmp_ps(s, s, _CMP_UNORD_Q)));
-    const __m256 keep = _mm256_and_ps(negative, _mm256_cmp_ps(s, lowest, _CMP_GE_OQ));
+    nan = _mm256_add_epi32(nan, _mm256_castps_si256(_mm256_cmp_ps(s, s, _CMP_UNORD_Q)));
+    const __m256 keep = _mm256_cmp_ps(s, lowest, _CMP_GE_OQ);
     const __m256 limited = _mm256_min_ps(s, highest);
     if constexpr (kInPlace) {
       _mm256_store_ps(out->score + k, _mm256_blendv_ps(below, limited, keep));
@@ -130,31 +133,26 @@ ALRP_AVX2 bool select_as(const float* scores, const Mark* marks, int64_t size, c
     }
   };
   int64_t k = 0;
-  for (; k + kEight <= size; k += kEight) visit(k, scores + k, marks + k);
+  for (; k + kEight <= size; k += kEight) visit(k, scores + k);
   if (k < size) {
-    float last[kEight] = {};
-    Mark last_marks[kEight];
-    std::fill_n(last_marks, kEight, Mark::kIgnored);
+    float last[kEight];
+    std::fill_n(last, kEight, -std::numeric_limits<float>::infinity());  // below all
     std::copy(scores + k, scores + size, last);
-    std::copy(marks + k, marks + size, last_marks);
-    visit(k, last, last_marks);
+    visit(k, last);
   }
   if constexpr (kInPlace) {
-    alignas(32) int32_t counts[kEight];
-    _mm256_store_si256(reinterpret_cast<__m256i*>(counts), kept);
-    for (const int32_t count : counts) m -= count;
+    m = -sum(kept);
   } else {
     _mm256_storeu_ps(out->score + m, below);
     out->next_scores = out->score;  // fetched above: the loops over few scores would not get far
-    out->next_marks = marks;
   }
   out->size = kInPlace ? size : m;
   out->matter = m;
-  return _mm256_movemask_ps(nan) != 0;
+  return -sum(nan);
 }
 
-bool select(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out) {
-  return (out->in_place ? select_as<true> : select_as<false>)(scores, marks, size, range, out);
+int64_t select(const float* scores, int64_t size, const Range& range, Selected* out) {
+  return (out->in_place ? select_as<true> : select_as<false>)(scores, size, range, out);
 }
 
 ALRP_AVX2

@@ -85,22 +85,18 @@ inline __m512i places(const Cells& cells, __m512 score) {
 }
 
 ALRP_AVX512
-bool select(const float* scores, const Mark* marks, int64_t size, const Range& range, Selected* out) {
+int64_t select(const float* scores, int64_t size, const Range& range, Selected* out) {
   const __m512 below = _mm512_set1_ps(range.below), lowest = _mm512_set1_ps(range.lowest),
                highest = _mm512_set1_ps(range.highest);
   const bool in_place = out->in_place;  // not to be read again after what the loop stores
   out->next_scores = scores + kBlockLogits;
-  out->next_marks = marks + kBlockLogits;
   const NextBlock next(*out);
-  int64_t m = 0;
-  unsigned nan = 0;
+  int64_t m = 0, nan = 0;
   const auto visit = [&](int64_t k, __mmask16 live) ALRP_AVX512 __attribute__((always_inline)) {
     if (!in_place) next.fetch(k);
     const __m512 s = _mm512_maskz_loadu_ps(live, scores + k);
-    const __m128i mark = _mm_maskz_loadu_epi8(live, marks + k);
-    const __mmask16 negative = _mm_mask_cmpeq_epi8_mask(live, mark, _mm_setzero_si128());
-    nan |= _mm512_mask_cmp_ps_mask(negative, s, s, _CMP_UNORD_Q);
-    const __mmask16 keep = _mm512_mask_cmp_ps_mask(negative, s, lowest, _CMP_GE_OQ);
+    nan += std::popcount(static_cast<unsigned>(_mm512_cmp_ps_mask(s, s, _CMP_UNORD_Q)));
+    const __mmask16 keep = _mm512_mask_cmp_ps_mask(live, s, lowest, _CMP_GE_OQ);
     const __m512 limited = _mm512_mask_min_ps(below, keep, s, highest);
     if (in_place) {
       _mm512_store_ps(out->score + k, limited);
@@ -117,11 +113,10 @@ bool select(const float* scores, const Mark* marks, int64_t size, const Range& r
   if (!in_place) {
     _mm512_storeu_ps(out->score + m, below);
     out->next_scores = out->score;  // fetched above: the loops over few scores would not get far
-    out->next_marks = marks;
   }
   out->size = in_place ? size : m;
   out->matter = m;
-  return nan != 0;
+  return nan;
 }
 
 ALRP_AVX512

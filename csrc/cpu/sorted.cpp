@@ -7,6 +7,7 @@
 
 #include "array.h"
 #include "bins.h"
+#include "label_walk.h"
 #include "narrow_layout.h"
 #include "parallel.h"
 #include "ramp_sum.h"
@@ -24,18 +25,18 @@ bool finite(const double* values, int64_t size) {
 template <typename Layout>
 class SortedFormOf final : public SortedForm {
  public:
-  SortedFormOf(const Input& input, const double* score)
-      : input_(input), score_(score), layout_(input, score) {}
+  SortedFormOf(const Input& input, const Tables& tables)
+      : input_(input), tables_(tables), layout_(input, tables.score) {}
 
   void count(const Spec& spec, const Sums& sums, Status* status) override {
     // The sums among the positives need no negative: one thread makes them while the others count.
-    const Bins bins = fill_bins(layout_, status, [&] { pair_sums(spec, sums); });
+    const Bins bins = fill_bins(layout_, tables_, status, [&] { pair_sums(spec, sums); });
     count_from_bins(layout_.knots, bins, sums.n_fp);
   }
 
   void count_part(int64_t* part, Status* status) override {
     const int64_t size = part_size(input_);
-    const Bins bins = fill_bins(layout_, status, [] {});
+    const Bins bins = fill_bins(layout_, tables_, status, [] {});
     std::fill(part, part + size, 0);  // equal knots are one: there may be fewer than 2p + 1 bins
     for (size_t m = 0; m < bins.size(); ++m) to_words(bins[m], part + kBinWords * m);
     part[size - 1] = status->nan;
@@ -49,40 +50,48 @@ class SortedFormOf final : public SortedForm {
     pair_sums(spec, sums);
   }
 
-  void error_gradient(const Sums& sums, const Tables& tables) override {
+  void error_gradient(const Sums& sums) override {
     const std::vector<double> weight = rank_weights(sums, input_.p);
     std::vector<double> below(input_.p);
     sum_below(weight.data(), below.data());
     for (int64_t r = 0; r < input_.p; ++r)
-      tables.error_gradient[sums.place[r]] = below[r] + weight[r] + *tables.poison;
+      tables_.error_gradient[sums.place[r]] = below[r] + weight[r] + *tables_.poison;
   }
 
-  void spread(const Tables& tables, const Gradients& gradients) override {
+  void spread(const Status& status, const Gradients& gradients) override {
     const double scale = load_scalar(gradients.grad_cls, gradients.incoming);
-    if (!finite(tables.share, input_.p) || !std::isfinite(scale))
-      return tiled::spread(input_, tables, gradients);
-    const RampSum ramps(layout_.knots, tables.share);
+    if (!finite(tables_.share, input_.p) || !std::isfinite(scale))
+      return tiled::spread(input_, tables_, gradients);
+    const RampSum ramps(layout_.knots, tables_.share);
     const auto write = layout_.writer(ramps, scale);
-    const double rest = *tables.poison * scale;  // of a negative below all knots: 0, or NaN as of all others
+    const double rest = *tables_.poison * scale;  // of what lies below all knots: 0, or NaN as of all others
     with_dtype(gradients.logits.dtype, [&](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
       on_each_thread(block_count(input_.n), kPartBlocks, [&](const auto& take) {
         typename Layout::Buffer buffer;
         take([&](int64_t b) {
-          layout_.read(b, &buffer);
+          layout_.read(b, status.ignored != 0, &buffer);
           T* const out = static_cast<T*>(gradients.logits.data) + buffer.begin;
           if (rest == 0) return write(buffer, out);
-          for (int64_t k = 0; k < buffer.size; ++k)
-            out[k] = rounded<T>(buffer.marks[k] == Mark::kNegative ? rest : 0.0);
+          std::fill(out, out + buffer.size, rounded<T>(rest));
         });
         loops().fence();
+      });
+      if (!status.ignored || (rest == 0 && !input_.labels.classes)) return;
+      on_each_thread(chunk_count(input_.labels, input_.n), 1, [&](const auto& take) {
+        take([&](int64_t c) {
+          walk_chunk(input_.labels, input_.n, c, [&](Mark mark, int64_t first, int64_t logits) {
+            if (mark == Mark::kIgnored)
+              std::fill_n(static_cast<T*>(gradients.logits.data) + first, logits, T(0));
+          });
+        });
       });
     });
   }
 
   void pair_product(const double* weights, bool transposed, double* out) override {
     if (!finite(weights, input_.p))
-      tiled::pair_product(input_, score_, weights, transposed, out);
+      tiled::pair_product(input_, tables_.score, weights, transposed, out);
     else if (transposed)
       sum_below(weights, out);
     else
@@ -107,7 +116,7 @@ class SortedFormOf final : public SortedForm {
         weight[r] = Two{1, load(spec.loc_errors, sums.place[r])};
         finite &= std::isfinite(weight[r][1]);
       }
-      if (!finite) return tiled::pair_sums(input_, spec, score_, sums);
+      if (!finite) return tiled::pair_sums(input_, spec, tables_.score, sums);
       sum_above(weight.data(), sum.data());
       for (int64_t r = 0; r < p; ++r) {
         sums.rank_pos[r] = sum[r][0];
@@ -146,16 +155,17 @@ class SortedFormOf final : public SortedForm {
   double at_tie() const { return layout_.position.half ? 0.5 : 1.0; }  // H(0), which k = i has too
 
   const Input& input_;
-  const double* score_;
+  const Tables tables_;
   const Layout layout_;
   std::vector<int32_t> segments_;
 };
 
 }  // namespace
 
-std::unique_ptr<SortedForm> SortedForm::make(const Input& input, const double* score) {
-  if (NarrowLayout::fits(input, score)) return std::make_unique<SortedFormOf<NarrowLayout>>(input, score);
-  return std::make_unique<SortedFormOf<WideLayout>>(input, score);
+std::unique_ptr<SortedForm> SortedForm::make(const Input& input, const Tables& tables) {
+  if (NarrowLayout::fits(input, tables.score))
+    return std::make_unique<SortedFormOf<NarrowLayout>>(input, tables);
+  return std::make_unique<SortedFormOf<WideLayout>>(input, tables);
 }
 
 }  // namespace alrp::cpu

@@ -18,7 +18,7 @@ class WideLayout : public Layout<WidePositions> {
   WideLayout(const Input& input, const double* score)
       : Layout(input, score, WidePositions(score, input.p, input.delta)) {}
 
-  void read(int64_t b, Buffer* buffer) const { read_block(input, b, buffer); }
+  void read(int64_t b, bool, Buffer* buffer) const { read_block(input, b, buffer); }
 
   // Adds the negatives of a block to the bins of their segments.
   auto counter() const {
@@ -28,6 +28,10 @@ class WideLayout : public Layout<WidePositions> {
       });
     };
   }
+
+  // Blocks hold nothing but negatives.
+  template <typename Counter, typename Bins>
+  void take_out_others(const Tables&, const Counter&, Status*, Bins*) const {}
 
   // Writes the gradients of a block: `scale` times the sum of the ramps for the negatives, else 0.
   auto writer(const RampSum<Int>& ramps, double scale) const {

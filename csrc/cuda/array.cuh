@@ -44,9 +44,9 @@ __device__ __forceinline__ double load_scalar(const void* data, Dtype dtype) {
 
 __device__ __forceinline__ double quiet_nan() { return __longlong_as_double(0x7ff8000000000000LL); }
 
-// Sets flags of a field of Status, which any thread may.
-__device__ __forceinline__ void raise(int64_t* field, unsigned long long flags = 1) {
-  atomicOr(reinterpret_cast<unsigned long long*>(field), flags);
+// Sets a field of Status, which any thread may.
+__device__ __forceinline__ void raise(int64_t* field) {
+  atomicOr(reinterpret_cast<unsigned long long*>(field), 1ULL);
 }
 
 }  // namespace alrp::cuda

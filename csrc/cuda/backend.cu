@@ -70,10 +70,16 @@ void CudaBackend::finish(const Input& input, const Spec& spec, const Sums& sums,
   if (spec.loss == Loss::kRankSort) compute_sort_errors(input, spec, sort, output, stream_);
 }
 
-void CudaBackend::spread(const Input& input, const Tables& tables, const Gradients& gradients) {
-  if (gradients.logits.data && input.n > 0)
-    (is_sorted_form(input) ? sorted::spread : tiled::spread)(input, tables, gradients, stream_);
-  write_positives(input, tables, gradients, stream_);
+void CudaBackend::spread(const Input& input, const Status* status, const Tables& tables,
+                         const Gradients& gradients) {
+  const bool is_sorted = is_sorted_form(input);
+  if (gradients.logits.data && input.n > 0) {
+    if (is_sorted)
+      sorted::spread(input, status, tables, gradients, stream_);
+    else
+      tiled::spread(input, tables, gradients, stream_);
+  }
+  write_others(input, is_sorted ? status : nullptr, tables, gradients, stream_);
 }
 
 void CudaBackend::drive(const Input& input, const Drive& drive, const Tables& tables) {

@@ -158,14 +158,14 @@ class Floats {
 enum Task : unsigned { kKnots, kRanks, kTakeOut, kCells, kTasks };
 
 // build_tables: knots, begun, left, right, below and within of all positives; with Narrow positions also the
-// upper ends and the cells over them, and what the positives add to the bins, taken out of them, unless some
-// label is ignored.
-//   in       the plan, positions and bins of sort_positives; the scores
+// upper ends and the cells over them, and what the positives of these logits (index >= 0) add to the bins, taken
+// out of them.
+//   in       the plan, positions and bins of sort_positives; index and score
 //   launch   kTasks rows of blocks of kKnotThreads, each of max(p, most_cells / Floats::kRun + 1) threads; no
 //            block waits for another: a thread searches the sorted positions for what it writes. O(p log p)
 //            work
 __global__ void __launch_bounds__(kKnotThreads)
-    build_tables(double delta, const double* score, SortedTables to) {
+    build_tables(double delta, const int64_t* index, const double* score, SortedTables to) {
   const Plan& plan = *to.plan;
   const int i = static_cast<int>(blockIdx.x * kKnotThreads + threadIdx.x), p = static_cast<int>(to.p);
   const unsigned task = blockIdx.y;
@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(kKnotThreads)
   if (task == kKnots && i < p) {
     floats.write_uppers(i);
   } else if (task == kTakeOut && i < p) {
-    if (!plan.reads_labels) floats.take_out(i, static_cast<float>(score[i]));  // as exact as it was
+    if (index[i] >= 0) floats.take_out(i, static_cast<float>(score[i]));  // as exact as it was
   } else if (task == kCells) {
     if (i == 0) floats.write(to.plan);
     if (to.shared)
@@ -196,7 +196,7 @@ void build(const Input& input, const Tables& tables, cudaStream_t stream) {
   const int64_t runs = to.most_cells / Floats::kRun + 1;
   const unsigned columns = per_item(std::max(input.p, runs), kKnotThreads, kKnotThreads).blocks.x;
   launch("build_tables", build_tables, {dim3(columns, kTasks), kKnotThreads}, stream, input.delta,
-         tables.score, to);
+         tables.index, tables.score, to);
 }
 
 }  // namespace alrp::cuda::sorted

@@ -1,4 +1,5 @@
 // count of the sorted form: one streaming pass over the logits.
+#include "rows.cuh"
 #include "stages.h"
 #include "stream.cuh"
 
@@ -64,8 +65,10 @@ struct GlobalBins {
 
   __device__ __forceinline__ float upper(int m) const { return uppers[m]; }
 
-  __device__ __forceinline__ void add(int m, uint32_t count, uint64_t sum) const {
+  // The count is signed, and so are both words: unsigned ones wrap around.
+  __device__ __forceinline__ void add(int m, uint32_t wrapped, uint64_t sum) const {
     auto* bin = reinterpret_cast<unsigned long long*>(bins + m);
+    const auto count = static_cast<uint64_t>(int64_t{static_cast<int32_t>(wrapped)});
     atomicAdd(bin, static_cast<unsigned long long>(sum - count * shifted_zero()));
     atomicAdd(bin + 1, static_cast<unsigned long long>(count));
   }
@@ -112,23 +115,25 @@ __device__ __forceinline__ void count_narrow(const Input& input, const Plan& glo
   };
   const auto position = [&](float s) { return shifted_position(plan.narrow, s); };
   const uint32_t one = fixed(1);
-  const int64_t vectors = tiled_vectors<T>(input, plan.reads_labels, nullptr);
+  const bool labels = reads_labels(input.labels, status);
+  const int64_t vectors = tiled_vectors<T>(input, labels, nullptr);
   const int64_t first = int64_t{blockIdx.x} * kTile + threadIdx.x;
   const int64_t stride = fixed(gridDim.x * kTile);  // fits: where positions are narrow, n is below 2^40
-  bool nan = false;
+  int nan = 0;
   Held<Bins> held;
   if (first < vectors)  // any score will do: it tells where to look for the crowd
     held.pick(static_cast<float>(load(input.logits, 4 * first)), plan.low, plan.high, bins, search);
   for (int64_t v = first; v < vectors; v += stride) {
     Vectors s;
     load_vectors<T>(input.logits, v, s);
-    if (plan.reads_labels) drop_others(input.labels, v, s);
+    if (labels) drop_ignored(input.labels, v, s);
 #pragma unroll
     for (int u = 0; u < kVectors; ++u) {
       const float most = greatest(s[u]);
       if (most < plan.low) continue;
       if (!(most <= plan.high)) {
-        nan |= most != most;
+#pragma unroll
+        for (int k = 0; k < 4; ++k) nan += s[u][k] != s[u][k];
         limit(plan.high, s[u]);
       }
       if (most < held.end && least(s[u]) >= held.begin) {
@@ -143,26 +148,33 @@ __device__ __forceinline__ void count_narrow(const Input& input, const Plan& glo
     }
   }
   held.release(bins);
-  sweep_grid<kStreamThreads>(4 * vectors, input.n, [&](int64_t i) {
-    if (plan.reads_labels && mark_of(input.labels, i) != Mark::kNegative) return;
+  const auto add = [&](int64_t i, bool taken_out) {
     const auto logit = static_cast<float>(load(input.logits, i));
-    nan |= logit != logit;
+    if (logit != logit) nan += taken_out ? -1 : 1;
+    if (!(logit >= plan.low)) return;
     const float s = fminf(logit, plan.high);
-    if (logit >= plan.low) bins.add(search(s), one, position(s));
+    bins.add(search(s), taken_out ? -one : one, taken_out ? -position(s) : position(s));
+  };
+  sweep_grid<kStreamThreads>(4 * vectors, input.n, [&](int64_t i) {
+    if (!labels || mark_of(input.labels, i) != Mark::kIgnored) add(i, false);
   });
-  if (nan) raise(&status->nan);
+  if (input.labels.classes && status->ignored)
+    walk_ignored_rows<kStreamThreads>(input.labels, input.n, [&](int64_t i) { add(i, true); });
+  if (nan)
+    atomicAdd(reinterpret_cast<unsigned long long*>(&status->nan),
+              static_cast<unsigned long long>(int64_t{nan}));
 }
 
-// count: bins[m] += (1, position) for every negative in segment m that is not below all knots; for every
-// logit where plan.reads_labels is 0.
-//   logits, labels  n; read once (labels: if plan.reads_labels), four logits a load where pointers are
-//                   aligned
-//   t               after build_tables
-//   status          nan is raised if a negative is NaN
-//   launch          any grid of fewer than 2^32 logits a block, kStreamThreads threads; kShared:
-//                   t.shared_bytes() of shared memory for the starts, the upper ends and the block's own
-//                   bins, which are added to t.bins at its end
-//   exact           integer sums: the same bits for every grid, schedule and order of scores
+// count: bins[m] += (1, position) for every logit in segment m that is not below all knots, but what is ignored;
+// build_tables has taken out the positives. Wide: for every negative.
+//   logits  n; read once, four logits a load where pointers are aligned; rows that are ignored are read again
+//   labels  read where some may be ignored
+//   t       after build_tables
+//   status  nan: 1 for each negative or positive that is NaN is added. Wide: raised
+//   launch  any grid of fewer than 2^31 logits a block, kStreamThreads threads; kShared: t.shared_bytes() of
+//           shared memory for the starts, the upper ends and the block's own bins, which are added to t.bins at
+//           its end
+//   exact   integer sums: the same bits for every grid, schedule and order of scores
 template <typename T, bool kShared>
 __global__ void __launch_bounds__(kStreamThreads, 2)
     count_sorted(Input input, SortedTables t, Status* status) {
@@ -189,7 +201,8 @@ __global__ void __launch_bounds__(kStreamThreads, 2)
     __syncthreads();
     for (int m = threadIdx.x; m < segments; m += kStreamThreads) {
       const uint32_t* record = own.records + SharedBins::kWords * m;
-      if (record[1]) GlobalBins(t).add(m, record[1], record[2] | uint64_t{record[3]} << 32);
+      if (record[1] | record[2] | record[3])  // a count of 0 may be one more and one less
+        GlobalBins(t).add(m, record[1], record[2] | uint64_t{record[3]} << 32);
     }
   }
 }

@@ -171,6 +171,8 @@ void find_positives(const Input& input, const Tables& tables, int64_t* place, St
                     cudaStream_t stream) {
   CubScratch work = take_scratch(input, scratch, stream);
   check(cudaMemsetAsync(status, 0, sizeof(Status), stream), "memset of status");
+  // Not looked for: each of many would be reported by an atomic of its own.
+  check(cudaMemsetAsync(&status->ignored, 1, sizeof(status->ignored), stream), "memset of status");
   select(work, input, input.p, status, stream);
   launch("make_keys", make_keys, per_item(input.p), stream, input, work, status);
   sort(work, input, place, stream);

@@ -124,14 +124,14 @@ __device__ int64_t write_clusters(Wide wide, const double* score, int p, double 
 // sort_positives: sorts the positives that find listed, and decides their positions.
 //   in       input; work.list (status.found of them), or tables.index, .score and place where work.size is 0
 //   out      tables.index, .score, place; the plan but for its cells, positions, clusters, empty bins
-//   status   in: found, and invalid as find leaves it (work.size 0: as Status has it); out: as Status has it
+//   status   in: all but nan (work.size 0: all); out: nan too
 //   launch   one_block(p), kItemBytes work.size of shared memory where work.keys is null; O(p log^2 p) work
 __global__ void __launch_bounds__(kMostThreads, 1)
     sort_positives(Input input, BlockScratch work, Tables tables, int64_t* place, Status* status,
                    SortedTables to) {
   extern __shared__ uint64_t shared_keys[];
   const int p = static_cast<int>(input.p);
-  const int64_t found = status->found, flags = status->invalid;
+  const int64_t found = status->found;
   bool nan = false;
   if (work.size == 0) {
     nan = status->nan;
@@ -141,10 +141,9 @@ __global__ void __launch_bounds__(kMostThreads, 1)
       work.values = reinterpret_cast<uint32_t*>(shared_keys + work.size);
     }
     nan = sort_in_block(input, work, static_cast<int>(min(found, input.p)), tables, place);
-    if (threadIdx.x == 0) status->invalid = flags & kInvalidLabel;
     if (threadIdx.x == 0 && nan) status->nan = 1;
   }
-  if (found != p || flags & kInvalidLabel || nan) {
+  if (found != p || status->invalid || nan) {
     if (threadIdx.x == 0) to.plan->kind = PositionKind::kNone;
     return;
   }
@@ -160,7 +159,6 @@ __global__ void __launch_bounds__(kMostThreads, 1)
     if (threadIdx.x == 0) {
       to.plan->kind = PositionKind::kNarrow;
       to.plan->narrow = narrow;
-      to.plan->reads_labels = work.size == 0 || flags & kIgnoredLabel;
     }
   } else {
     Wide wide = Wide::make(delta);

@@ -22,9 +22,6 @@ enum class PositionKind : int32_t {
 struct Plan {
   PositionKind kind;
   int32_t spreads;  // 1: the shares are finite, so prefix sums of them work
-  // 0: every logit is a positive or a negative. The streams of Narrow then take all for negatives and read no
-  // label: the bins begin with what the positives add, negated, and the positives' gradients are overwritten.
-  int32_t reads_labels;
   Narrow narrow;
   int64_t clusters;  // of Wide
   float low, high;   // lowest and highest knot: scores below have no part, scores above are alike
@@ -52,9 +49,6 @@ __device__ __forceinline__ uint64_t shifted_position(const Narrow& narrow, float
 __device__ __forceinline__ uint64_t shifted_zero() {
   return static_cast<uint64_t>(__double_as_longlong(kShift));
 }
-
-// Flags that find sets in status.invalid, which sort_positives turns into what Status says.
-constexpr unsigned long long kInvalidLabel = 1, kIgnoredLabel = 2;
 
 // Two sums that are taken at once.
 struct alignas(16) TwoSums {

@@ -81,7 +81,7 @@ struct GlobalSegments {
 template <typename T, typename Index, typename Segments>
 __device__ __forceinline__ void spread_narrow(const Input& input, const Plan& global_plan,
                                               const Index* starts, const Segments& segments,
-                                              const Array& gradient) {
+                                              const Status* status, const Array& gradient) {
   const Plan plan = global_plan;
   const auto value_at = [&](float s) {  // s from low to high
     const auto in = [s](const float4& segment) { return fmaf(segment.w, s - segment.y, segment.z); };
@@ -92,13 +92,14 @@ __device__ __forceinline__ void spread_narrow(const Input& input, const Plan& gl
       return in(segments.at(next_segment(segments, starts, cell, m, s)));
     return in(segment);
   };
-  const int64_t vectors = tiled_vectors<T>(input, plan.reads_labels, gradient.data);
+  const bool labels = reads_labels(input.labels, status);
+  const int64_t vectors = tiled_vectors<T>(input, labels, gradient.data);
   const int64_t first = int64_t{blockIdx.x} * kTile + threadIdx.x;
   const int64_t stride = fixed(gridDim.x * kTile);  // fits: where positions are narrow, n is below 2^40
   for (int64_t v = first; v < vectors; v += stride) {
     Vectors s;
     load_vectors<T>(input.logits, v, s);
-    if (plan.reads_labels) drop_others(input.labels, v, s);
+    if (labels) drop_ignored(input.labels, v, s);
     auto* out = static_cast<Packed<T>*>(gradient.data) + v;
     asm("" : "+l"(out));  // kept: it would be computed again for every store
 #pragma unroll
@@ -106,7 +107,7 @@ __device__ __forceinline__ void spread_narrow(const Input& input, const Plan& gl
       const float most = greatest(s[u]);
       Packed<T> packed{0, 0};
       if (!(most < plan.low)) {
-        if (most > plan.high) limit(plan.high, s[u]);
+        if (!(most <= plan.high)) limit(plan.high, s[u]);  // NaN where it is ignored
         float value[4]{};
 #pragma unroll
         for (int k = 0; k < 4; ++k)
@@ -117,21 +118,21 @@ __device__ __forceinline__ void spread_narrow(const Input& input, const Plan& gl
     }
   }
   sweep_grid<kStreamThreads>(4 * vectors, input.n, [&](int64_t i) {
-    const bool takes_part = !plan.reads_labels || mark_of(input.labels, i) == Mark::kNegative;
-    const float s = fminf(static_cast<float>(load(input.logits, i)), plan.high);
-    store(gradient, i, takes_part && s >= plan.low ? value_at(s) : 0.f);
+    const auto logit = static_cast<float>(load(input.logits, i));
+    const bool dropped = labels && mark_of(input.labels, i) == Mark::kIgnored;
+    store(gradient, i, !dropped && logit >= plan.low ? value_at(fminf(logit, plan.high)) : 0.f);
   });
 }
 
-// spread: gradient[j] = grad_cls * sum over i of share[i] H(s_j - score[i]) for negatives j; 0 for what is
-// ignored; what scatter_gradients overwrites for positives.
-//   logits, labels  n, read once (labels: if plan.reads_labels); gradients.logits written once, everywhere
-//   t, tables       after compute_losses or drive_spread
-//   launch          any grid, kStreamThreads threads; kShared: t.shared_bytes() of shared memory for the
-//                   starts and the segments
+// spread: gradient[j] = grad_cls * sum over i of share[i] H(s_j - score[i]) for negatives j, and what
+// scatter_gradients overwrites for all others.
+//   logits     n, read once; labels where reads_labels(); gradients.logits written once, everywhere
+//   t, tables  after compute_losses or drive_spread
+//   launch     any grid, kStreamThreads threads; kShared: t.shared_bytes() of shared memory for the starts and
+//              the segments
 template <typename T, bool kShared>
 __global__ void __launch_bounds__(kStreamThreads, 2)
-    spread_sorted(Input input, SortedTables t, Tables tables, Gradients gradients) {
+    spread_sorted(Input input, SortedTables t, const Status* status, Tables tables, Gradients gradients) {
   const Plan& plan = *t.plan;
   const Array& gradient = gradients.logits;
   const double scale = load_scalar(gradients.grad_cls, gradients.incoming);
@@ -142,7 +143,8 @@ __global__ void __launch_bounds__(kStreamThreads, 2)
   if constexpr (std::is_same_v<T, double>) {  // which is always wide
     return;
   } else if constexpr (!kShared) {
-    spread_narrow<T>(input, plan, static_cast<const uint32_t*>(t.starts), GlobalSegments{t, scale}, gradient);
+    spread_narrow<T>(input, plan, static_cast<const uint32_t*>(t.starts), GlobalSegments{t, scale}, status,
+                     gradient);
   } else {
     extern __shared__ __align__(16) char shared[];
     const int segments = static_cast<int>(2 * t.p + 1);
@@ -151,17 +153,18 @@ __global__ void __launch_bounds__(kStreamThreads, 2)
     for (int m = threadIdx.x; m < segments; m += kStreamThreads) records[m] = record_of(t, m, scale);
     copy_starts(t, plan.cells, starts);
     __syncthreads();
-    spread_narrow<T>(input, plan, starts, SharedSegments{records}, gradient);
+    spread_narrow<T>(input, plan, starts, SharedSegments{records}, status, gradient);
   }
 }
 
 }  // namespace
 
-void spread(const Input& input, const Tables& tables, const Gradients& gradients, cudaStream_t stream) {
+void spread(const Input& input, const Status* status, const Tables& tables, const Gradients& gradients,
+            cudaStream_t stream) {
   const auto choose = []<typename T, bool kShared>(std::type_identity<T>, std::bool_constant<kShared>) {
     return spread_sorted<T, kShared>;
   };
-  launch_stream("spread_sorted", choose, input, tables, stream, tables, gradients);
+  launch_stream("spread_sorted", choose, input, tables, stream, status, tables, gradients);
 }
 
 }  // namespace alrp::cuda::sorted

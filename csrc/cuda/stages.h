@@ -17,7 +17,7 @@ void find_positives(const Input& input, const Tables& tables, int64_t* place, St
 // tables.
 namespace sorted {
 
-// find.cu: flat indices of at most p positives, in any order; status.found, and flags in .invalid.
+// find.cu: flat indices of at most p positives, in any order; all of status but nan.
 void list_positives(const Input& input, int64_t* list, Status* status, cudaStream_t stream);
 
 // sort_positives.cu, and with it build_tables.cu. lay_out is find for positives that are found and sorted
@@ -43,7 +43,7 @@ void finish(const Input& input, const Spec& spec, const Sums& sums, const Output
             cudaStream_t stream);
 void drive(const Input& input, const Tables& tables, cudaStream_t stream);
 
-void spread(const Input& input, const Tables& tables, const Gradients& gradients,
+void spread(const Input& input, const Status* status, const Tables& tables, const Gradients& gradients,
             cudaStream_t stream);  // spread.cu
 
 }  // namespace sorted
@@ -69,10 +69,11 @@ void compute_terms(const Input& input, const Spec& spec, const Sums& sums, const
 
 }  // namespace tiled
 
-// Either form. terms.cu: errors that the caller brings; gradients of the positives' scores and of loc_errors.
+// Either form. terms.cu: errors that the caller brings; gradients of what is no negative, and of loc_errors:
+// positives, and with a status also the rows that are ignored.
 void take_errors(const Input& input, const Drive& drive, const Tables& tables, cudaStream_t stream);
-void write_positives(const Input& input, const Tables& tables, const Gradients& gradients,
-                     cudaStream_t stream);
+void write_others(const Input& input, const Status* status, const Tables& tables, const Gradients& gradients,
+                  cudaStream_t stream);
 
 // sort_errors.cu: Rank & Sort's output.loc, and tables.error_gradient unless it is null. Pairs of positives,
 // O(p^2).

@@ -1,5 +1,7 @@
-// What the two streaming kernels of the sorted form share: tiles of logits, what takes no part in them, the
-// search for a segment, and launches.
+// What the two streaming kernels of the sorted form share: tiles of logits, the search for a segment, and
+// launches. They take every logit for a negative: positives are taken out of the bins (build_tables) and written
+// over (scatter_gradients), and so are rows that are ignored; logits that are ignored one by one are put below
+// all knots.
 #pragma once
 
 #include <algorithm>
@@ -22,24 +24,26 @@ using Vectors = float[kVectors][4];
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// Four logits as they lie in memory.
+// Four logits as they lie in memory, in one load: of a uint2 each half would be one.
 template <typename T>
-using Four = std::conditional_t<sizeof(T) == 4, float4, uint2>;
+using Four = std::conditional_t<sizeof(T) == 4, float4, unsigned long long>;
 
 template <typename T>
 __device__ __forceinline__ float4 floats_of(const Four<T>& raw) {
   if constexpr (std::is_same_v<T, float>) {
     return raw;
   } else {
-    float2 low, high;
-    if constexpr (std::is_same_v<T, __half>) {
-      low = __half22float2(reinterpret_cast<const __half2&>(raw.x));
-      high = __half22float2(reinterpret_cast<const __half2&>(raw.y));
-    } else {
-      low = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(raw.x));
-      high = __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(raw.y));
-    }
-    return {low.x, low.y, high.x, high.y};
+    unsigned short bits[4];
+    asm("mov.b64 {%0, %1, %2, %3}, %4;"
+        : "=h"(bits[0]), "=h"(bits[1]), "=h"(bits[2]), "=h"(bits[3])
+        : "l"(raw));
+    const auto number = [](unsigned short half) {
+      if constexpr (std::is_same_v<T, __half>)
+        return __half2float(__ushort_as_half(half));
+      else
+        return __bfloat162float(__ushort_as_bfloat16(half));
+    };
+    return {number(bits[0]), number(bits[1]), number(bits[2]), number(bits[3])};
   }
 }
 
@@ -54,21 +58,14 @@ __device__ __forceinline__ void load_vectors(const Array& array, int64_t v, Vect
   }
 }
 
-// Four labels that begin at a multiple of four: bit k says that the k-th is no negative.
-__device__ __forceinline__ unsigned others_of_rows(const Labels& labels, int64_t i) {
-  const int64_t row = i / labels.classes, column = i - row * labels.classes;
-  if (column + 3 < labels.classes) {
-    const int64_t own = row_class(labels, label_bits(labels, row));
-    if (own == kIgnoredRow || own == kInvalidRow) return 15;
-    const int64_t k = own - column;
-    return k >= 0 && k < 4 ? 1u << k : 0;
-  }
-  unsigned others = 0;
-  for (int k = 0; k < 4; ++k) others |= static_cast<unsigned>(mark_of(labels, i + k) != Mark::kNegative) << k;
-  return others;
+// Whether a stream reads labels: where some may say that theirs is ignored, and each logit has its own. Class
+// indices are not read: what rows are ignored is taken out by walk_ignored().
+__device__ __forceinline__ bool reads_labels(const Labels& labels, const Status* status) {
+  return labels.classes == 0 && status->ignored;
 }
 
-__device__ __forceinline__ unsigned others_of_labels(const Labels& labels, int64_t v) {
+// Four labels: bit k says that the k-th is ignored.
+__device__ __forceinline__ unsigned ignored_of(const Labels& labels, int64_t v) {
   uint64_t bits[4];
   if (labels.bytes == 1) {
     const uint32_t raw = static_cast<const uint32_t*>(labels.data)[v];
@@ -85,34 +82,32 @@ __device__ __forceinline__ unsigned others_of_labels(const Labels& labels, int64
     bits[0] = low.x, bits[1] = low.y, bits[2] = high.x, bits[3] = high.y;
   }
   if ((bits[0] | bits[1] | bits[2] | bits[3]) == 0) return 0;
-  unsigned others = 0;
+  unsigned ignored = 0;
 #pragma unroll
   for (int k = 0; k < 4; ++k)
-    others |= static_cast<unsigned>(flat_mark(labels, bits[k]) != Mark::kNegative) << k;
-  return others;
+    ignored |= static_cast<unsigned>(flat_mark(labels, bits[k]) == Mark::kIgnored) << k;
+  return ignored;
 }
 
-// Puts what is no negative below all knots.
-__device__ __forceinline__ void drop_others(const Labels& labels, int64_t v, Vectors& s) {
+// Puts what is ignored below all knots.
+__device__ __forceinline__ void drop_ignored(const Labels& labels, int64_t v, Vectors& s) {
 #pragma unroll
   for (int u = 0; u < kVectors; ++u) {
-    const int64_t own = v + u * kStreamThreads;
-    const unsigned others = labels.classes ? others_of_rows(labels, 4 * own) : others_of_labels(labels, own);
+    const unsigned ignored = ignored_of(labels, v + u * kStreamThreads);
 #pragma unroll
     for (int k = 0; k < 4; ++k)
-      if (others >> k & 1) s[u][k] = -kInfinity;
+      if (ignored >> k & 1) s[u][k] = -kInfinity;
   }
 }
 
 // Vectors of whole tiles that may be read and written as such: none where a pointer is not aligned.
 template <typename T>
 __device__ __forceinline__ int64_t tiled_vectors(const Input& input, bool reads_labels, const void* out) {
-  const Labels& labels = input.labels;
   constexpr unsigned bytes = sizeof(Four<T>);
-  const unsigned label_bytes = labels.classes || !reads_labels ? 1 : min(16, 4 * labels.bytes);
+  const unsigned label_bytes = reads_labels ? min(16, 4 * input.labels.bytes) : 1;
   const bool aligned = reinterpret_cast<uintptr_t>(input.logits.data) % bytes == 0 &&
                        reinterpret_cast<uintptr_t>(out) % bytes == 0 &&
-                       reinterpret_cast<uintptr_t>(labels.data) % label_bytes == 0;
+                       reinterpret_cast<uintptr_t>(input.labels.data) % label_bytes == 0;
   return aligned ? input.n / (4 * kTile) * kTile : 0;
 }
 
@@ -135,9 +130,10 @@ __device__ __forceinline__ float least(const float (&s)[4]) {
   return fminf(fminf(s[0], s[1]), fminf(s[2], s[3]));
 }
 
+// NaN stays.
 __device__ __forceinline__ void limit(float most, float (&s)[4]) {
 #pragma unroll
-  for (int k = 0; k < 4; ++k) s[k] = fminf(s[k], most);
+  for (int k = 0; k < 4; ++k) s[k] = s[k] > most ? most : s[k];
 }
 
 // A value of 32 bits that the compiler keeps in a register instead of computing it again for every logit.
@@ -183,7 +179,7 @@ void launch_stream(const char* name, const Choose& choose, const Input& input, c
     auto* kernel = t.shared ? choose(type, std::true_type()) : choose(type, std::false_type());
     const size_t bytes = t.shared ? t.shared_bytes() : 0;
     const int resident = resident_blocks(reinterpret_cast<const void*>(kernel), kStreamThreads, bytes);
-    const int64_t most = std::max<int64_t>(resident, input.n >> 31);
+    const int64_t most = std::max<int64_t>(resident, input.n >> 30);
     const auto blocks = std::clamp<int64_t>(blocks_for(input.n, 4 * kTile), 1, most);
     launch(name, kernel, {static_cast<unsigned>(blocks), kStreamThreads, bytes}, stream, input, t,
            arguments...);

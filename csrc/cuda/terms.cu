@@ -1,6 +1,8 @@
 // The losses of the tiled form, errors that the caller brings, and the gradients of the positives and of
 // their errors.
-#include "launch.cuh"
+#include <algorithm>
+
+#include "rows.cuh"
 #include "stages.h"
 #include "terms.cuh"
 
@@ -21,10 +23,15 @@ __global__ void drive_errors(Drive drive, Tables tables, int64_t p) {
   tables.gradient[r] = positive_gradient(error, n_fp, drive.eps, z) + *tables.poison;
 }
 
-// Gradients of the positives' scores (over what spread wrote there) and of loc_errors. launch  p threads
-__global__ void scatter_gradients(Tables tables, Gradients gradients, int64_t p) {
+// Over what spread wrote: the gradients of the positives' scores, and with a status 0 for rows that are ignored; and
+// the gradients of loc_errors.
+//   launch  at least p threads
+__global__ void __launch_bounds__(kThreads)
+    scatter_gradients(Input input, const Status* status, Tables tables, Gradients gradients) {
+  if (status && status->ignored)
+    walk_ignored_rows<kThreads>(input.labels, input.n, [&](int64_t i) { store(gradients.logits, i, 0); });
   const int64_t r = own_item();
-  if (r >= p) return;
+  if (r >= input.p) return;
   if (gradients.logits.data && tables.index[r] >= 0) {
     double gradient = tables.gradient[r] * load_scalar(gradients.grad_cls, gradients.incoming);
     if (gradients.grad_sort)
@@ -47,9 +54,14 @@ void take_errors(const Input& input, const Drive& drive, const Tables& tables, c
   launch("drive_errors", drive_errors, per_item(input.p), stream, drive, tables, input.p);
 }
 
-void write_positives(const Input& input, const Tables& tables, const Gradients& gradients,
-                     cudaStream_t stream) {
-  launch("scatter_gradients", scatter_gradients, per_item(input.p), stream, tables, gradients, input.p);
+void write_others(const Input& input, const Status* status, const Tables& tables, const Gradients& gradients,
+                  cudaStream_t stream) {
+  Shape shape = per_item(input.p);
+  constexpr int64_t kRows = 8;  // a thread, for most calls ignore nothing
+  if (!gradients.logits.data || !input.labels.classes) status = nullptr;
+  if (status)
+    shape.blocks.x = std::max(shape.blocks.x, walking_blocks(label_count(input.labels, input.n) / kRows));
+  launch("scatter_gradients", scatter_gradients, shape, stream, input, status, tables, gradients);
 }
 
 }  // namespace alrp::cuda

@@ -138,7 +138,7 @@ GradientsResult ranking_gradients(at::TensorList logits, at::TensorList targets,
   for (size_t s = 0; s < slices.size(); ++s) {
     const auto& [input, logit, positive] = slices[s];
     const void* second = advanced(from_loc, static_cast<int64_t>(s)).data;
-    device.backend().spread(input, states[s].tables,
+    device.backend().spread(input, states[s].status, states[s].tables,
                             {advanced(to_logits, logit), advanced(from_cls, static_cast<int64_t>(s)).data,
                              advanced(to_errors, positive), continuous ? nullptr : second,
                              continuous ? second : nullptr, cls ? from_cls.dtype : from_loc.dtype});

@@ -26,7 +26,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> find_positives(const 
   const at::Tensor place = device.allocate("place", {p}, at::kLong),
                    index = device.allocate("index", {p}, at::kLong),
                    score = device.allocate("score", {p}, at::kDouble),
-                   status = device.allocate("status", {3}, at::kLong);
+                   status = device.allocate("status", {kStatusWords}, at::kLong);
   const auto [workspace, work] = workspace_of(device, input, Loss::kGiven);
   Tables tables{};
   tables.index = index.mutable_data_ptr<int64_t>();
@@ -47,7 +47,7 @@ std::tuple<at::Tensor, at::Tensor> count_part(const at::Tensor& logits, const at
       allocated(device, "state", [&](Arena& memory) { return take_state(memory, backend, input); });
   const auto [workspace, work] = workspace_of(device, input, Loss::kGiven);
   const at::Tensor part = device.allocate("part", {part_size(input)}, part_dtype(input));
-  view_of(state, own.status, {3}, at::kLong).copy_(status);
+  view_of(state, own.status, {kStatusWords}, at::kLong).copy_(status);
   view_of(state, own.tables.index, {p}, at::kLong).copy_(index);
   view_of(state, own.tables.score, {p}, at::kDouble).copy_(score);
   backend.count_part(input, own.tables, part.mutable_data_ptr(), own.status, work.scratch);

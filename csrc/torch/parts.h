@@ -9,14 +9,14 @@
 
 namespace alrp {
 
-// (place, score, index, status) of the positives in these logits: p each, score float64; status as Status, int64 (3), which
+// (place, score, index, status) of the positives in these logits: p each, score float64; status as Status, int64 (4), which
 // says how many there are and does not need the right p.
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> find_positives(const at::Tensor& logits,
                                                                           const at::Tensor& targets,
                                                                           const Call& call, int64_t p);
 
 // (state, part): `part` is to be added up over the processes, int64 (sorted) or float64 (tiled); see part_size. `status` is
-// that of all positives, but for nan, which is this process's.
+// that of all positives, but for nan and ignored, which are this process's.
 std::tuple<at::Tensor, at::Tensor> count_part(const at::Tensor& logits, const at::Tensor& targets,
                                               const Call& call, const at::Tensor& index,
                                               const at::Tensor& score, const at::Tensor& status);

@@ -42,7 +42,7 @@ std::string positives_message(const std::string& argument, int64_t given, int64_
 int64_t positives_of(Status* status, const at::Tensor& memory, const Call& call) {
   at::Tensor here;
   if (!memory.is_cpu()) {
-    here = view_of(memory, status, {3}, at::kLong).cpu();
+    here = view_of(memory, status, {kStatusWords}, at::kLong).cpu();
     status = static_cast<Status*>(here.mutable_data_ptr());
   }
   TORCH_CHECK_VALUE(!status->invalid, label_message(call.classes, call.background, call.continuous));

@@ -57,6 +57,9 @@ struct GivenSums {
   at::Tensor poison() const;
 };
 
+// Of a Status as a tensor of int64.
+constexpr int64_t kStatusWords = sizeof(Status) / sizeof(int64_t);
+
 constexpr Spec kGivenErrors{Loss::kGiven, 0, {nullptr, Dtype::kFloat32}, {nullptr, Dtype::kFloat32}};
 
 // A part of a state, as a tensor on its device.

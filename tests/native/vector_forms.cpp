@@ -18,10 +18,10 @@ int highest_level() { return static_cast<int>(level()); }
 const char* level_name(int level) { return name_of(static_cast<Level>(level)); }
 
 // `positives` ascend. Writes what the forward pass adds to the bins of `segments` segments (there is room for
-// 2 p + 1), and the gradient; returns the number of segments, or minus that if a negative is NaN.
+// 2 p + 1), and the gradient; returns how many scores are NaN.
 int run_block(int level, const double* positives, const double* shares, int p, double delta,
-              const float* scores, const int8_t* marks, int size, int in_place, uint64_t* counts,
-              uint64_t* sums, float* gradient) {
+              const float* scores, int size, int in_place, uint64_t* counts, uint64_t* sums,
+              float* gradient) {
   const Loops& loops = Loops::of(static_cast<Level>(level));
   const Narrow position = Narrow::make(positives[0], size, delta);
   std::vector<int64_t> at(p);
@@ -34,8 +34,8 @@ int run_block(int level, const double* positives, const double* shares, int p, d
   selected.in_place = in_place != 0;
   // Loops may look ahead and past the end, but not use what they see there.
   std::vector<float> padded(scores, scores + size);
-  const bool nan = loops.select(padded.data(), reinterpret_cast<const Mark*>(marks), size,
-                                {cells.below, ends.lowest(), ends.highest()}, &selected);
+  const int64_t nan =
+      loops.select(padded.data(), size, {cells.below, ends.lowest(), ends.highest()}, &selected);
 
   std::vector<int32_t> segment(selected.size + kLanes);
   loops.look_up_segments(SegmentTable(ends, cells), selected, segment.data());
@@ -52,6 +52,6 @@ int run_block(int level, const double* positives, const double* shares, int p, d
   const auto aligned = reinterpret_cast<uintptr_t>(gradient) % 64 == 0;
   loops.write_values(selected, value.data(), size, aligned, gradient);
   loops.fence();
-  return static_cast<int>(nan ? -knots.segments() : knots.segments());
+  return static_cast<int>(nan);
 }
 }
