@@ -33,16 +33,17 @@ __device__ void report_ignored(bool any_ignored, Status* status) {
   if (__syncthreads_or(any_ignored) && threadIdx.x == 0) raise(&status->ignored);
 }
 
-// The search, where every logit has a label.
+// The search, where every logit has a label of kBytes.
 //   labels   read once, 16 bytes a lane; all zero: nothing to do
 //   launch   any grid of kThreads threads
+template <int kBytes>
 __global__ void __launch_bounds__(kThreads) find_labels(Search search) {
   const Labels& labels = search.labels;
+  constexpr int kLabels = 16 / kBytes;  // in a load
   constexpr int kBlockLoads = kLoads * kThreads;
-  const int bits = 8 * labels.bytes, in_word = 8 / labels.bytes;
   const auto* vectors = static_cast<const ulonglong2*>(labels.data);
   const bool aligned = reinterpret_cast<uintptr_t>(labels.data) % 16 == 0;
-  const int64_t end = aligned ? search.count / (2 * kBlockLoads * in_word) * kBlockLoads : 0;
+  const int64_t end = aligned ? search.count / (kBlockLoads * kLabels) * kBlockLoads : 0;
   bool any_ignored = false;
   for (int64_t v = int64_t{blockIdx.x} * kBlockLoads + threadIdx.x; v < end;
        v += int64_t{gridDim.x} * kBlockLoads) {
@@ -56,14 +57,14 @@ __global__ void __launch_bounds__(kThreads) find_labels(Search search) {
     if (any == 0) continue;
 #pragma unroll
     for (int half = 0; half < 2 * kLoads; ++half) {
-      uint64_t word = half % 2 ? own[half / 2].y : own[half / 2].x;
-      int64_t i = (2 * (v + half / 2 * kThreads) + half % 2) * in_word;
+      uint64_t bits = half % 2 ? own[half / 2].y : own[half / 2].x;
+      const int64_t first = (v + half / 2 * kThreads) * kLabels + half % 2 * (kLabels / 2);
 #pragma unroll 1
-      for (; word != 0; ++i, word = bits == 64 ? 0 : word >> bits)
-        visit(search, flat_mark(labels, word & ~uint64_t{0} >> (64 - bits)), i, any_ignored);
+      for (int64_t i = first; bits != 0; ++i, bits = kBytes == 8 ? 0 : bits >> 8 * kBytes % 64)
+        visit(search, flat_mark(labels, bits & ~uint64_t{0} >> (64 - 8 * kBytes)), i, any_ignored);
     }
   }
-  sweep_grid<kThreads>(2 * end * in_word, search.count, [&](int64_t i) {
+  sweep_grid<kThreads>(end * kLabels, search.count, [&](int64_t i) {
     visit(search, flat_mark(labels, label_bits(labels, i)), i, any_ignored);
   });
   report_ignored(any_ignored, search.status);
@@ -87,7 +88,12 @@ void list_positives(const Input& input, int64_t* list, Status* status, cudaStrea
   const Labels& labels = input.labels;
   const Search search{labels, label_count(labels, input.n), list, input.p, status};
   const int64_t items = labels.classes ? search.count : search.count * labels.bytes / (kLoads * 16);
-  launch("find", labels.classes ? find_rows : find_labels, {walking_blocks(items), kThreads}, stream, search);
+  auto* kernel = labels.classes      ? find_rows
+                 : labels.bytes == 1 ? find_labels<1>
+                 : labels.bytes == 2 ? find_labels<2>
+                 : labels.bytes == 4 ? find_labels<4>
+                                     : find_labels<8>;
+  launch("find", kernel, {walking_blocks(items), kThreads}, stream, search);
 }
 
 }  // namespace alrp::cuda::sorted
