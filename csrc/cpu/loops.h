@@ -24,8 +24,8 @@ struct Selected {
   int64_t size;                          // scores, matter or not
   int64_t matter = 0;                    // how many do
   bool in_place;
-  const float*
-      next_scores;  // what select() reads of the next block, or nothing new where it has fetched that
+  // What select() reads of the next block, or of this one again where it has fetched that itself.
+  const float* next_scores;
 };
 
 struct Loops {

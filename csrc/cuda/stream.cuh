@@ -59,7 +59,7 @@ __device__ __forceinline__ void load_vectors(const Array& array, int64_t v, Vect
 }
 
 // Whether a stream reads labels: where some may say that theirs is ignored, and each logit has its own. Class
-// indices are not read: what rows are ignored is taken out by walk_ignored().
+// indices are not read: rows that are ignored are taken out again (walk_ignored_rows).
 __device__ __forceinline__ bool reads_labels(const Labels& labels, const Status* status) {
   return labels.classes == 0 && status->ignored;
 }
