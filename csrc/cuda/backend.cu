@@ -12,8 +12,8 @@ bool is_sorted_form(const Input& input) { return input.algorithm == Algorithm::k
 }  // namespace
 
 size_t CudaBackend::scratch_bytes(const Input& input) const {
-  return std::max(positives_scratch_bytes(input, stream_),
-                  is_sorted_form(input) ? sorted::scratch_bytes(input) : tiled::scratch_bytes(input));
+  if (is_sorted_form(input)) return sorted::scratch_bytes(input, stream_);
+  return std::max(positives_scratch_bytes(input, stream_), tiled::scratch_bytes(input));
 }
 
 size_t CudaBackend::table_bytes(const Input& input) const {

@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <map>
-#include <mutex>
 #include <utility>
 
 #include "device.h"
@@ -15,16 +13,6 @@ int current_number() {
   return device;
 }
 
-// The answer to ask(), which is called the first time that a key comes. Answers stay where they are.
-template <typename Key, typename Ask>
-auto once(const Key& key, const Ask& ask) -> const decltype(ask())& {
-  static std::mutex mutex;
-  static std::map<Key, decltype(ask())> answers;
-  const std::lock_guard lock(mutex);
-  const auto found = answers.find(key);
-  return found != answers.end() ? found->second : answers.emplace(key, ask()).first->second;
-}
-
 }  // namespace
 
 const Device& current_device() {
@@ -36,7 +24,7 @@ const Device& current_device() {
       return value;
     };
     const auto bytes = [&](cudaDeviceAttr attribute) { return static_cast<size_t>(ask(attribute)); };
-    return Device{ask(cudaDevAttrMultiProcessorCount), bytes(cudaDevAttrMaxSharedMemoryPerBlockOptin),
+    return Device{device, ask(cudaDevAttrMultiProcessorCount), bytes(cudaDevAttrMaxSharedMemoryPerBlockOptin),
                   bytes(cudaDevAttrMaxSharedMemoryPerMultiprocessor),
                   bytes(cudaDevAttrReservedSharedMemoryPerBlock)};
   });

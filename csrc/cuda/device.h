@@ -3,10 +3,23 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
+#include <mutex>
 
 namespace alrp::cuda {
 
+// The answer to ask(), which is called the first time that a key comes. Answers stay where they are.
+template <typename Key, typename Ask>
+auto once(const Key& key, const Ask& ask) -> const decltype(ask())& {
+  static std::mutex mutex;
+  static std::map<Key, decltype(ask())> answers;
+  const std::lock_guard lock(mutex);
+  const auto found = answers.find(key);
+  return found != answers.end() ? found->second : answers.emplace(key, ask()).first->second;
+}
+
 struct Device {
+  int number;
   int multiprocessors;
   size_t shared_per_block;           // static and dynamic shared memory that a block may have
   size_t shared_per_multiprocessor;  // that its blocks share

@@ -3,11 +3,13 @@
 #include <thrust/iterator/counting_iterator.h>
 
 #include <algorithm>
+#include <bit>
 #include <climits>
 #include <cstddef>
 #include <cub/device/device_radix_sort.cuh>
 #include <cub/device/device_select.cuh>
 #include <iterator>
+#include <tuple>
 
 #include "../arena.h"
 #include "../keys.h"
@@ -108,11 +110,28 @@ void sort(CubScratch& work, const Input& input, int64_t* place, cudaStream_t str
         "DeviceRadixSort");
 }
 
+// What CUB needs for so many labels and positives. It asks the device for it, so sizes are rounded up to powers
+// of two, and asked for once.
+size_t temp_bytes(Input input, cudaStream_t stream) {
+  const auto up = [](int64_t size) {
+    return static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(size)));
+  };
+  const int64_t count = label_count(input.labels, input.n),
+                labels = std::max(count, std::min(up(count), kMostLabels));
+  input.n = labels * std::max<int64_t>(1, input.labels.classes);
+  input.p = up(input.p);
+  const bool wide = input.logits.dtype == Dtype::kFloat64;
+  return once(std::tuple(current_device().number, labels, input.p, wide), [&] {
+    CubScratch for_select, for_sort;
+    select(for_select, input, 0, nullptr, stream);
+    sort(for_sort, input, nullptr, stream);
+    return std::max(for_select.temp_bytes, for_sort.temp_bytes);
+  });
+}
+
 CubScratch take_scratch(const Input& input, void* base, cudaStream_t stream) {
-  CubScratch for_select, work;
-  select(for_select, input, 0, nullptr, stream);
-  sort(work, input, nullptr, stream);
-  work.temp_bytes = std::max(for_select.temp_bytes, work.temp_bytes);
+  CubScratch work;
+  work.temp_bytes = temp_bytes(input, stream);
   Arena arena(base);
   work.flat = arena.take<int64_t>(input.p);
   work.keys = arena.take<uint64_t>(input.p);

@@ -183,7 +183,8 @@ void sort_and_build(const Input& input, const BlockScratch& work, size_t shared,
 
 size_t table_bytes(const Input& input) { return SortedTables(input, nullptr).bytes; }
 
-size_t scratch_bytes(const Input& input) {
+size_t scratch_bytes(const Input& input, cudaStream_t stream) {
+  if (input.p > kMostInBlock) return positives_scratch_bytes(input, stream);
   Arena arena(nullptr);
   take_scratch(input, arena);
   return arena.bytes();

@@ -23,7 +23,7 @@ void list_positives(const Input& input, int64_t* list, Status* status, cudaStrea
 // sort_positives.cu, and with it build_tables.cu. lay_out is find for positives that are found and sorted
 // already.
 size_t table_bytes(const Input& input);
-size_t scratch_bytes(const Input& input);
+size_t scratch_bytes(const Input& input, cudaStream_t stream);
 void find(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
           cudaStream_t stream);
 void lay_out(const Input& input, const Tables& tables, Status* status, cudaStream_t stream);
