@@ -1,5 +1,6 @@
 """The losses as functions."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -8,10 +9,11 @@ from .inputs import (
     ORDERS,
     check_choice,
     check_continuous_targets,
-    check_count,
     check_flag,
     check_loc_errors,
+    check_num_positives,
     check_number,
+    check_positives,
     check_targets,
 )
 from .ops import scoped_loss
@@ -30,6 +32,7 @@ def alrp_loss(
     order: str = "smooth",
     eps: float = 1e-5,
     background: int | None = None,
+    num_positives: int | Sequence[int] | None = None,
     scope: str = "batch",
     image_index: Tensor | None = None,
     algorithm: str = "auto",
@@ -52,11 +55,15 @@ def alrp_loss(
             (in L_loc only; the gradient of scores uses the smooth S_i).
         eps: a positive with N_FP(i) <= eps sends no gradient; finite, >= 0.
         background: class index that means background, default C; only with class indices.
+        num_positives: P, which the number of ``loc_errors`` tells as well; or with ``scope="image"`` a sequence, the positives of
+            each image, ascending by ``image_index``: see there.
         scope: "batch" ranks everything together; "image" ranks each image by itself and averages ``cls`` and ``loc`` over the
-            images that hold at least one positive. On a CUDA device the host then waits for the device, which has to tell
-            the images and their positives apart.
+            images that hold at least one positive.
         image_index: the image of each anchor (the logits' shape without its last dimension) or, with targets of the logits'
             shape, of each logit (that shape); integers of any value in any order. Only with ``scope="image"``, which needs it.
+            On a CUDA device the host waits for the device once, to tell the images and their positives apart. It does not where
+            ``num_positives`` is a sequence: then ``image_index`` must ascend, and either all images have as many anchors, or it
+            lies on the CPU.
         algorithm: "sorted" takes O((P + N) log P) time, "tiled" compares pair by pair, O(P N); "auto" is the faster one. Both
             are exact.
         group: a :class:`torch.distributed.ProcessGroup`: the logits of all its ranks are ranked together, or with
@@ -74,8 +81,8 @@ def alrp_loss(
         TypeError: an argument of the wrong type or dtype.
         ValueError: shapes, devices, ranges or names that do not fit; a target that is none of the above; a number of
             ``loc_errors`` other than P. On CUDA devices the last two give NaN instead, see :func:`alrp_cuda.set_debug`, but
-            raise with ``scope="image"`` and with ``group``. With ``group``, on every rank: one of these two on some rank, or
-            arguments that differ between ranks.
+            raise with ``group`` and with ``scope="image"``, unless ``num_positives`` is a sequence. With ``group``, on every
+            rank: one of these two on some rank, or arguments that differ between ranks.
         RuntimeError: a rank that does not come within the timeout of ``group``; raised by torch.distributed.
 
     Example:
@@ -91,6 +98,9 @@ def alrp_loss(
     layout = check_targets(logits, targets, background)
     check_loc_errors(logits, loc_errors)
     check_choice("order", order, ORDERS)
+    counts = check_num_positives(num_positives, scope)
+    if isinstance(counts, int):
+        check_positives("num_positives", counts, loc_errors.numel())
     return ALRPOutput(
         *scoped_loss(
             scope,
@@ -103,7 +113,7 @@ def alrp_loss(
             loss="alrp" if order == "smooth" else "alrp_hard",
             delta=check_number("delta", delta),
             eps=check_number("eps", eps),
-            num_positives=None,
+            num_positives=counts,
             group=group,
         )
     )
@@ -117,7 +127,7 @@ def ap_loss(
     interpolate: bool = False,
     eps: float = 1e-5,
     background: int | None = None,
-    num_positives: int | None = None,
+    num_positives: int | Sequence[int] | None = None,
     scope: str = "batch",
     image_index: Tensor | None = None,
     algorithm: str = "auto",
@@ -128,7 +138,8 @@ def ap_loss(
     Args:
         logits, targets, delta, eps, background, scope, image_index, algorithm, group: as in :func:`alrp_cuda.alrp_loss`.
         interpolate: let a positive count as precise as the best positive scored at or below it, as the published code does.
-        num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
+        num_positives: P, if the caller knows it, or with ``scope="image"`` a sequence, the positives of each image: on a CUDA
+            device the call then makes no host synchronisation.
 
     Returns:
         The loss, a scalar in [0, 1]; float64 for float64 logits, else float32. Without positives 0, connected to the graph.
@@ -146,7 +157,6 @@ def ap_loss(
     """
     layout = check_targets(logits, targets, background)
     check_flag("interpolate", interpolate)
-    check_count("num_positives", num_positives)
     return scoped_loss(
         scope,
         image_index,
@@ -158,7 +168,7 @@ def ap_loss(
         loss="ap_interpolated" if interpolate else "ap",
         delta=check_number("delta", delta),
         eps=check_number("eps", eps),
-        num_positives=None if num_positives is None else int(num_positives),
+        num_positives=check_num_positives(num_positives, scope),
         group=group,
     )[0]
 
@@ -170,7 +180,7 @@ def ndcg_loss(
     delta: float = 1.0,
     eps: float = 1e-5,
     background: int | None = None,
-    num_positives: int | None = None,
+    num_positives: int | Sequence[int] | None = None,
     scope: str = "batch",
     image_index: Tensor | None = None,
     algorithm: str = "auto",
@@ -181,7 +191,8 @@ def ndcg_loss(
 
     Args:
         logits, targets, delta, eps, background, scope, image_index, algorithm, group: as in :func:`alrp_cuda.alrp_loss`.
-        num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
+        num_positives: P, if the caller knows it, or with ``scope="image"`` a sequence, the positives of each image: on a CUDA
+            device the call then makes no host synchronisation.
 
     Returns:
         The loss, a scalar >= 0, below 1 for delta = 0 without ties; float64 for float64 logits, else float32. Without
@@ -199,7 +210,6 @@ def ndcg_loss(
         (0.0803, [0.0, 0.0803, -0.0803])
     """
     layout = check_targets(logits, targets, background)
-    check_count("num_positives", num_positives)
     return scoped_loss(
         scope,
         image_index,
@@ -211,7 +221,7 @@ def ndcg_loss(
         loss="ndcg",
         delta=check_number("delta", delta),
         eps=check_number("eps", eps),
-        num_positives=None if num_positives is None else int(num_positives),
+        num_positives=check_num_positives(num_positives, scope),
         group=group,
     )[0]
 
@@ -222,7 +232,7 @@ def rank_sort_loss(
     *,
     delta: float = 0.5,
     eps: float = 1e-10,
-    num_positives: int | None = None,
+    num_positives: int | Sequence[int] | None = None,
     scope: str = "batch",
     image_index: Tensor | None = None,
     algorithm: str = "auto",
@@ -241,7 +251,8 @@ def rank_sort_loss(
         delta: half width of the step function H, in logits; finite, >= 0. 0 ranks by hard comparison.
         eps: a positive with N_FP(i) <= eps sends no gradient of ``rank``, one above no positive of a lower label, up to a sum
             of eps, none of ``sort``; finite, >= 0.
-        num_positives: P, if the caller knows it: on a CUDA device the call then makes no host synchronisation.
+        num_positives: P, if the caller knows it, or with ``scope="image"`` a sequence, the positives of each image: on a CUDA
+            device the call then makes no host synchronisation.
         scope, image_index: as in :func:`alrp_cuda.alrp_loss`.
         algorithm, group: as in :func:`alrp_cuda.alrp_loss`; the sorting takes O(P^2) time by either algorithm.
 
@@ -264,7 +275,6 @@ def rank_sort_loss(
         ([0.2, 0.1667], [0.1667, 0.2, -0.3667])
     """
     layout = check_continuous_targets(logits, targets)
-    check_count("num_positives", num_positives)
     return RankSortOutput(
         *scoped_loss(
             scope,
@@ -277,7 +287,7 @@ def rank_sort_loss(
             loss="rank_sort",
             delta=check_number("delta", delta),
             eps=check_number("eps", eps),
-            num_positives=None if num_positives is None else int(num_positives),
+            num_positives=check_num_positives(num_positives, scope),
             group=group,
         )[:2]
     )

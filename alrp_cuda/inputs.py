@@ -6,6 +6,7 @@ positives) is checked where the labels are read: by the backends, and by the ref
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -121,8 +122,12 @@ def check_loc_errors(logits: Tensor, loc_errors: Tensor) -> None:
         raise ValueError(f"loc_errors must have shape (P,), one error per positive, got shape {tuple(loc_errors.shape)}")
 
 
-def check_scope(scope: str, image_index: Tensor | None, logits: Tensor, targets: Tensor, layout: Layout) -> None:
-    """Check ``scope`` and that ``image_index`` goes with it: one integer an anchor or, with flat targets, a logit."""
+def check_scope(
+    scope: str, image_index: Tensor | None, logits: Tensor, targets: Tensor, layout: Layout, num_positives: object = None
+) -> None:
+    """Check ``scope`` and that ``image_index`` goes with it: one integer an anchor or, with flat targets, a logit; on the
+    logits' device or, where ``num_positives`` is a list, the CPU.
+    """
     check_choice("scope", scope, SCOPES)
     if scope == "batch":
         if image_index is not None:
@@ -131,7 +136,7 @@ def check_scope(scope: str, image_index: Tensor | None, logits: Tensor, targets:
     if image_index is None:
         raise ValueError("image_index must be given for scope 'image', got None")
     check_tensor("image_index", image_index, INTEGER)
-    if image_index.device != logits.device:
+    if image_index.device != logits.device and not (isinstance(num_positives, list) and image_index.is_cpu):
         raise ValueError(f"image_index must be on the device of logits, {logits.device}, got {image_index.device}")
     shape, shapes = tuple(image_index.shape), [tuple(targets.shape)]
     if layout.classes == 0 and logits.dim():
@@ -192,6 +197,36 @@ def check_count(name: str, value: object) -> None:
         raise TypeError(f"{name} must be an int or None, got {type(value).__name__}")
     if value < 0:
         raise ValueError(f"{name} must be >= 0, got {value}")
+
+
+def check_num_positives(value: object, scope: str) -> int | list[int] | None:
+    """Raise unless ``value`` is None, an integer >= 0 or, for scope "image", a sequence of them; return plain integers."""
+    if scope == "image" and isinstance(value, Sequence) and not isinstance(value, str):
+        for k, number in enumerate(value):
+            if number is None:
+                raise TypeError(f"num_positives[{k}] must be an int, got NoneType")
+            check_count(f"num_positives[{k}]", number)
+        return [int(number) for number in value]
+    check_count("num_positives", value)
+    return None if value is None else int(value)  # type: ignore[call-overload]
+
+
+def check_images(given: list[int], images: int, ascend: bool) -> None:
+    """Raise ValueError unless ``num_positives`` has a number for each image, in the order of their rows."""
+    if not ascend:
+        raise ValueError("image_index must ascend where num_positives has one number an image, got another order")
+    if len(given) != images:
+        raise ValueError(f"num_positives must have one number for each of the {images} images, got {len(given)}")
+
+
+def check_positives_of_images(given: int | list[int] | None, found: list[int], ascend: bool) -> None:
+    """Raise ValueError where ``num_positives`` is other than what images hold: in all, or each."""
+    if not isinstance(given, list):
+        check_positives("num_positives", given, sum(found))
+        return
+    check_images(given, len(found), ascend)
+    for k, (expected, count) in enumerate(zip(given, found, strict=True)):
+        check_positives(f"num_positives[{k}]", expected, count)
 
 
 def check_positives(name: str, expected: int | None, found: int) -> None:

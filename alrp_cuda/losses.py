@@ -1,5 +1,6 @@
 """The losses as modules: the options of the functions, checked once."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -102,9 +103,17 @@ class ALRPLoss(_RankingLoss):
         self.order = order
         self.balance = make_balance(balance, epoch_length, group)
 
-    def forward(self, logits: Tensor, targets: Tensor, loc_errors: Tensor, *, image_index: Tensor | None = None) -> ALRPOutput:
+    def forward(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        loc_errors: Tensor,
+        *,
+        num_positives: int | Sequence[int] | None = None,
+        image_index: Tensor | None = None,
+    ) -> ALRPOutput:
         """Shapes and result as in :func:`alrp_cuda.alrp_loss`; the gradient of ``loc`` is balanced."""
-        out = alrp_loss(logits, targets, loc_errors, image_index=image_index, **self._options())
+        out = alrp_loss(logits, targets, loc_errors, num_positives=num_positives, image_index=image_index, **self._options())
         cls, loc = apply_balance(self.balance, out.cls, out.loc)
         return out._replace(cls=cls, loc=loc)
 
@@ -141,7 +150,12 @@ class APLoss(_RankingLoss):
         self.interpolate = interpolate
 
     def forward(
-        self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None, image_index: Tensor | None = None
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        num_positives: int | Sequence[int] | None = None,
+        image_index: Tensor | None = None,
     ) -> Tensor:
         """Shapes and result as in :func:`alrp_cuda.ap_loss`."""
         return ap_loss(logits, targets, num_positives=num_positives, image_index=image_index, **self._options())
@@ -176,7 +190,12 @@ class NDCGLoss(_RankingLoss):
         self.background = background
 
     def forward(
-        self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None, image_index: Tensor | None = None
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        num_positives: int | Sequence[int] | None = None,
+        image_index: Tensor | None = None,
     ) -> Tensor:
         """Shapes and result as in :func:`alrp_cuda.ndcg_loss`."""
         return ndcg_loss(logits, targets, num_positives=num_positives, image_index=image_index, **self._options())
@@ -207,7 +226,12 @@ class RankSortLoss(_RankingLoss):
         super().__init__(delta, eps, scope, algorithm, group)
 
     def forward(
-        self, logits: Tensor, targets: Tensor, *, num_positives: int | None = None, image_index: Tensor | None = None
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        num_positives: int | Sequence[int] | None = None,
+        image_index: Tensor | None = None,
     ) -> RankSortOutput:
         """Shapes and result as in :func:`alrp_cuda.rank_sort_loss`."""
         return rank_sort_loss(logits, targets, num_positives=num_positives, image_index=image_index, **self._options())

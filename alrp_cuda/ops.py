@@ -1,7 +1,8 @@
 """From checked tensors to the operators: over the whole batch, each image by itself, or the ranks of a group."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -12,9 +13,22 @@ from .distributed.agreement import Arguments, exchange
 from .distributed.channel import connect, uncompiled
 from .distributed.images import means
 from .distributed.union import union_loss
-from .inputs import LOSSES, Layout, check_device, check_positives, check_scope, choose_algorithm
+from .inputs import (
+    LOSSES,
+    Layout,
+    bad_label,
+    check_device,
+    check_images,
+    check_positives,
+    check_positives_of_images,
+    check_scope,
+    choose_algorithm,
+)
 
 registration.register(native._C.library)
+
+
+_FEW = 1024  # images that a device is waited for once; for more, twice
 
 
 class _Images(NamedTuple):
@@ -22,34 +36,97 @@ class _Images(NamedTuple):
 
     sizes: list[int]  # logits of each
     counts: list[int]  # positives of each
-    rows: Tensor | None  # the order of rows that puts them so; None if they are
-    positives: Tensor | None  # and that of the positives
+    rows: Tensor | None = None  # the order of rows that puts them so; None if they are
+    positives: Tensor | None = None  # and that of the positives
+    poison: Tensor | None = None  # NaN where the caller told otherwise than it is, else 1; None if that would have raised
 
 
-def _positive_rows(targets: Tensor, layout: Layout, rows: int) -> Tensor:
-    """The row of each positive, in flat order; all labels are possible ones."""
+def _is_awaited(tensor: Tensor) -> bool:
+    """Whether the host waits for a device when it looks at values."""
+    return not tensor.is_cpu
+
+
+def _kinds_of_labels(targets: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Which labels are a positive's, and which none that may be."""
     labels = targets.reshape(-1)
-    if layout.classes:
+    if not labels.is_floating_point():  # torch compares few of the unsigned dtypes
         labels = labels.to(torch.int64)
-        return ((labels >= 0) & (labels < layout.classes) & (labels != layout.background)).nonzero()[:, 0]
-    positive = labels > 0 if layout.continuous else labels.to(torch.int64) == 1
-    return positive.nonzero()[:, 0] // (labels.numel() // max(1, rows))
+    if layout.classes:
+        positive = (labels >= 0) & (labels < layout.classes) & (labels != layout.background)
+        return positive, ~(positive | (labels < 0) | (labels == layout.background))
+    positive = (labels > 0) & labels.isfinite() if layout.continuous else labels == 1
+    return positive, ~(positive | (labels <= 0))
 
 
-def _find_images(image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout) -> _Images:
-    """Which logits and how many positives each image holds, ascending by index. The host waits for the device."""
-    index = image_index.reshape(-1).to(torch.int64)
-    if logits.numel() == 0:
-        return _Images([], [], None, None)
-    rows = None
-    if bool((index[1:] < index[:-1]).any()):
+def _find_images(index: Tensor, logits: Tensor, targets: Tensor, layout: Layout) -> _Images:
+    """Which logits and how many positives each image holds, ascending by index; of a device that the host waits for once.
+
+    Args:
+        index: (rows,) int64, the image of each row of logits.
+    """
+    rows: Tensor | None = None
+    ascends = (index[1:] >= index[:-1]).all()
+    if _is_awaited(index) or not bool(ascends):  # to sort in vain takes a device less than to be waited for twice
         rows = index.argsort(stable=True)
-    _, lengths = torch.unique_consecutive(index if rows is None else index[rows], return_counts=True)
-    width = logits.numel() // index.numel()
-    sizes = [width * length for length in lengths.tolist()]
-    counts = native.operators.count_positives.default([logits], [_reordered(targets, rows)], *layout, sizes).tolist()
-    positives = None if rows is None else index[_positive_rows(targets, layout, index.numel())].argsort(stable=True)
+    sorted_index = index if rows is None else index[rows]
+    image = (sorted_index.diff(prepend=sorted_index[:1]) != 0).cumsum(0)
+    positive, invalid = _kinds_of_labels(targets, layout)
+    of_rows = positive.reshape(index.numel(), -1).sum(1)
+    table = index.new_zeros(2, index.numel())
+    table[0].index_add_(0, image, torch.ones_like(index))
+    table[1].index_add_(0, image, of_rows if rows is None else of_rows[rows])
+    k, is_invalid, is_sorted, *few = torch.cat(
+        [image[-1:] + 1, invalid.any()[None], ascends[None], table[:, :_FEW].flatten()]
+    ).tolist()
+    if is_invalid:
+        raise bad_label(layout)
+    half = len(few) // 2
+    lengths, counts = (few[:k], few[half : half + k]) if k <= half else table[:, :k].tolist()
+    sizes = [logits.numel() // index.numel() * length for length in lengths]
+    if rows is None or is_sorted:
+        return _Images(sizes, counts)
+    # Where the positives of each row begin in the given order, and in that of images.
+    moved, many = of_rows[rows], sum(counts)
+    begin, new_begin = (of_rows.cumsum(0) - of_rows)[rows], moved.cumsum(0) - moved
+    positives = torch.arange(many, device=index.device) + (begin - new_begin).repeat_interleave(moved, output_size=many)
     return _Images(sizes, counts, rows, positives)
+
+
+def _told_images(index: Tensor, logits: Tensor, counts: list[int]) -> _Images:
+    """Images that follow one another with so many positives: of a device that is not waited for.
+
+    Raises:
+        ValueError: rows on the device that do not divide into as many images; an index on the CPU that does not ascend or has
+            another number of images.
+    """
+    if not _is_awaited(index):
+        images, lengths = torch.unique_consecutive(index, return_counts=True)
+        check_images(counts, len(images), ascend=bool((images[1:] > images[:-1]).all()))
+        return _Images([logits.numel() // index.numel() * length for length in lengths.tolist()], counts)
+    if not counts or index.numel() % len(counts):
+        raise ValueError(
+            f"num_positives must have one number an image, all of as many rows unless image_index is on the CPU, got "
+            f"{len(counts)} numbers for {index.numel()} rows"
+        )
+    each = index.reshape(len(counts), -1)
+    as_told = (each == each[:, :1]).all() & (each[1:, 0] > each[:-1, 0]).all()
+    return _Images([logits.numel() // len(counts)] * len(counts), counts, poison=torch.where(as_told, 1.0, math.nan))
+
+
+def _images_of(
+    image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout, num_positives: int | list[int] | None
+) -> _Images:
+    """The images of a batch. ValueError for another number of positives, unless each was told and the host would have to wait."""
+    if logits.numel() == 0:
+        told = sum(num_positives) if isinstance(num_positives, list) else num_positives
+        check_positives("num_positives", told, 0)
+        return _Images([], [])
+    index = image_index.reshape(-1).to(torch.int64)
+    if isinstance(num_positives, list) and _is_awaited(logits):
+        return _told_images(index, logits, num_positives)
+    images = _find_images(index, logits, targets, layout)
+    check_positives_of_images(num_positives, images.counts, ascend=images.rows is None)
+    return images
 
 
 def _reordered(tensor: Tensor, rows: Tensor | None) -> Tensor:
@@ -102,19 +179,19 @@ def scoped_loss(
     loss: str,
     delta: float,
     eps: float,
-    num_positives: int | None,
+    num_positives: int | list[int] | None,
     group: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(cls, loc, rank, precision) of one of LOSSES, over what ``scope`` and ``group`` say.
 
     "image": cls and loc are the means over the images that hold a positive. What depends on values is raised on every
-    device, for the host has to look at the labels anyway.
+    device, for the host has to look at the labels anyway, unless ``num_positives`` tells it of each image.
     """
-    check_scope(scope, image_index, logits, targets, layout)
+    check_scope(scope, image_index, logits, targets, layout, num_positives)
     channel = connect(group)
     check_device(logits)
     options: dict[str, Any] = {"algorithm": algorithm, "loss": loss, "delta": delta, "eps": eps}
-    if image_index is None:
+    if image_index is None and not isinstance(num_positives, list):
         if channel is None:
             return _ranking_loss(logits, loc_errors, targets, layout, num_positives=num_positives, **options)
         given = None if num_positives is None else ("num_positives", num_positives)
@@ -123,12 +200,11 @@ def scoped_loss(
         return uncompiled(union_loss)(channel, logits, loc_errors, targets, layout, given=given, **options)
     choose_algorithm(algorithm)  # raises before ranks wait for one another
     failure = None
-    images = _Images([], [], None, None)
+    images = _Images([], [])
     try:
-        images = _find_images(image_index, logits.detach(), targets, layout)
+        images = _images_of(cast(Tensor, image_index), logits.detach(), targets, layout, num_positives)
         if loc_errors is not None:
             check_positives("loc_errors", loc_errors.numel(), sum(images.counts))
-        check_positives("num_positives", num_positives, sum(images.counts))
     except ValueError as error:
         failure = error
     with_positives = sum(count > 0 for count in images.counts)
@@ -144,6 +220,8 @@ def scoped_loss(
     cls, loc, rank, precision = _ranking_loss(logits, loc_errors, targets, layout, num_positives=None, **slices, **options)
     if images.positives is not None:
         rank, precision = (torch.empty_like(x).scatter_(0, images.positives, x) for x in (rank, precision))
+    if images.poison is not None:
+        cls, loc, rank, precision = (x * images.poison for x in (cls, loc, rank, precision))
     if channel is not None:
         return *uncompiled(means)(channel, (cls, loc), max(1, with_positives)), rank, precision
     # An image without positives adds 0, or NaN where a score of it is NaN.

@@ -16,7 +16,7 @@ Example:
     (0.5, 0.25)
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -32,8 +32,10 @@ from .inputs import (
     check_count,
     check_flag,
     check_loc_errors,
+    check_num_positives,
     check_number,
     check_positives,
+    check_positives_of_images,
     check_scope,
     check_targets,
 )
@@ -206,18 +208,21 @@ class Image(NamedTuple):
     positives: Tensor
 
 
-def images_of(image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout, given: Any) -> Iterator[Image]:
+def images_of(
+    image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout, num_positives: int | list[int] | None
+) -> Iterator[Image]:
     """The images, ascending by index, for ``scope="image"``."""
     index, _ = split(targets, layout, logits.numel())
-    if given is not None:
-        check_positives(given[0], given[1], index.numel())
-    if logits.numel() == 0:
-        return
     image_index = image_index.reshape(-1).to(torch.int64)
-    count = image_index.numel()
-    image_of_positive = image_index[index // (logits.numel() // count)]
+    count = max(1, image_index.numel())
+    image_of_positive = image_index[index // max(1, logits.numel() // count)]
+    images = torch.unique(image_index) if logits.numel() else image_index[:0]
+    found = [int((image_of_positive == image).sum()) for image in images]
+    if logits.numel() == 0 and isinstance(num_positives, list):
+        found = [0] * len(num_positives)
+    check_positives_of_images(num_positives, found, ascend=bool((image_index.diff() >= 0).all()))
     form = (count,) if layout.classes else (count, -1)
-    for image in torch.unique(image_index):
+    for image in images:
         rows = image_index == image
         yield Image(logits.reshape(count, -1)[rows], targets.reshape(form)[rows], image_of_positive == image)
 
@@ -238,6 +243,7 @@ def alrp_loss(
     order: str = "smooth",
     eps: float = 1e-5,
     background: int | None = None,
+    num_positives: int | Sequence[int] | None = None,
     scope: str = "batch",
     image_index: Tensor | None = None,
 ) -> ALRPOutput:
@@ -252,11 +258,15 @@ def alrp_loss(
     layout = check_targets(logits, targets, background)
     check_loc_errors(logits, loc_errors)
     check_choice("order", order, ORDERS)
-    check_scope(scope, image_index, logits, targets, layout)
+    counts = check_num_positives(num_positives, scope)
+    if isinstance(counts, int):
+        check_positives("num_positives", counts, loc_errors.numel())
+    check_scope(scope, image_index, logits, targets, layout, counts)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
     given = ("loc_errors", loc_errors.numel())
     if image_index is not None:
-        images = list(images_of(image_index, logits, targets, layout, given))
+        images = list(images_of(image_index, logits, targets, layout, counts))
+        check_positives(*given, sum(int(image.positives.sum()) for image in images))
         options: dict[str, Any] = {"delta": delta, "order": order, "eps": eps, "background": background}
         each = [alrp_loss(image.logits, image.targets, loc_errors[image.positives], **options) for image in images]
         cls, loc = (mean_over_images([out[k] for out in each], images, logits) for k in (0, 1))
@@ -291,7 +301,7 @@ def ap_loss(
     interpolate: bool = False,
     eps: float = 1e-5,
     background: int | None = None,
-    num_positives: int | None = None,
+    num_positives: int | Sequence[int] | None = None,
     scope: str = "batch",
     image_index: Tensor | None = None,
 ) -> Tensor:
@@ -304,12 +314,12 @@ def ap_loss(
     """
     layout = check_targets(logits, targets, background)
     check_flag("interpolate", interpolate)
-    check_count("num_positives", num_positives)
-    check_scope(scope, image_index, logits, targets, layout)
+    counts = check_num_positives(num_positives, scope)
+    check_scope(scope, image_index, logits, targets, layout, counts)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
-    given = None if num_positives is None else ("num_positives", int(num_positives))
+    given = None if counts is None else ("num_positives", counts)
     if image_index is not None:
-        images = list(images_of(image_index, logits, targets, layout, given))
+        images = list(images_of(image_index, logits, targets, layout, counts))
         options: dict[str, Any] = {"delta": delta, "interpolate": interpolate, "eps": eps, "background": background}
         return mean_over_images([ap_loss(image.logits, image.targets, **options) for image in images], images, logits)
 
@@ -340,7 +350,7 @@ def ndcg_loss(
     delta: float = 1.0,
     eps: float = 1e-5,
     background: int | None = None,
-    num_positives: int | None = None,
+    num_positives: int | Sequence[int] | None = None,
     scope: str = "batch",
     image_index: Tensor | None = None,
 ) -> Tensor:
@@ -352,12 +362,12 @@ def ndcg_loss(
         0.0803
     """
     layout = check_targets(logits, targets, background)
-    check_count("num_positives", num_positives)
-    check_scope(scope, image_index, logits, targets, layout)
+    counts = check_num_positives(num_positives, scope)
+    check_scope(scope, image_index, logits, targets, layout, counts)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
-    given = None if num_positives is None else ("num_positives", int(num_positives))
+    given = None if counts is None else ("num_positives", counts)
     if image_index is not None:
-        images = list(images_of(image_index, logits, targets, layout, given))
+        images = list(images_of(image_index, logits, targets, layout, counts))
         options: dict[str, Any] = {"delta": delta, "eps": eps, "background": background}
         return mean_over_images([ndcg_loss(image.logits, image.targets, **options) for image in images], images, logits)
 
@@ -419,7 +429,7 @@ def rank_sort_loss(
     *,
     delta: float = 0.5,
     eps: float = 1e-10,
-    num_positives: int | None = None,
+    num_positives: int | Sequence[int] | None = None,
     scope: str = "batch",
     image_index: Tensor | None = None,
 ) -> RankSortOutput:
@@ -432,12 +442,12 @@ def rank_sort_loss(
         [0.2, 0.1667]
     """
     layout = check_continuous_targets(logits, targets)
-    check_count("num_positives", num_positives)
-    check_scope(scope, image_index, logits, targets, layout)
+    counts = check_num_positives(num_positives, scope)
+    check_scope(scope, image_index, logits, targets, layout, counts)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
-    given = None if num_positives is None else ("num_positives", int(num_positives))
+    given = None if counts is None else ("num_positives", counts)
     if image_index is not None:
-        images = list(images_of(image_index, logits, targets, layout, given))
+        images = list(images_of(image_index, logits, targets, layout, counts))
         each = [rank_sort_loss(image.logits, image.targets, delta=delta, eps=eps) for image in images]
         return RankSortOutput(*(mean_over_images([out[k] for out in each], images, logits) for k in (0, 1)))
     if logits.dtype != torch.float64:

@@ -65,7 +65,7 @@ def test_limits_of_kernels_are_set_once_whatever_the_number_of_positives():
 
 
 # Beyond a block's positives CUB selects and sorts, and asks once for each.
-@pytest.mark.parametrize("p, by_cub", [(500, 0), pytest.param(8200, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("p", "by_cub"), [(500, 0), pytest.param(8200, 2, marks=pytest.mark.slow)])
 def test_the_device_is_asked_nothing_after_the_first_call(p, by_cub):
     passes("dense", 15_000, p)
     forward, backward = passes("dense", 16_000, p)  # of the same power of two

@@ -94,10 +94,6 @@ class TestOpcheck:
         for others in (0, 40):
             torch.library.opcheck(OPS.error_driven.default, (*call, others))
 
-    def test_count_positives(self):
-        logits, targets, _ = draw()
-        torch.library.opcheck(OPS.count_positives.default, ([logits.detach()], [targets], 0, 0, False, [20, 40]))
-
     def test_lists_hold_one_tensor(self):
         logits, targets, errors = draw()
         with pytest.raises(ValueError, match="logits must be a list of one tensor, got 2"):
@@ -112,7 +108,6 @@ class TestOpcheck:
             "drive_errors",
             "pair_product",
             "error_driven",
-            "count_positives",
         }
 
 

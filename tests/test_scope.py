@@ -7,8 +7,10 @@ import torch
 from cases import Case, Labels
 from compare import BOUND, assert_near, assert_same_loss, compute_dtype
 from implementations import LOSSES, evaluate, every_loss
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import alrp_cuda
+from alrp_cuda import ops, reference
 
 FORMS = [Labels(torch.int64), Labels(torch.float32), Labels(torch.int64, 5), Labels(torch.uint16, 3), Labels(torch.int32, 8, 0)]
 
@@ -126,6 +128,78 @@ def test_nan_score_shows_in_the_loss_and_in_its_image(losses, loss):
         assert all(got[name].isnan() for name in ("cls", "loc", "loss", "rank_error", "sort_error") if name in got)
 
 
+def told(data, image):
+    """The number of positives of each image of an index of anchors that ascends."""
+    positive = (data.flat == 1).reshape(image.numel(), -1).sum(1)
+    return [int(positive[image == k].sum()) for k in image.unique()]
+
+
+@pytest.fixture
+def waiting(monkeypatch):
+    """As on a device whose values the host waits for: lists of the operators and reads that do so."""
+    waits = []
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & {*func.tags}
+            masks = (
+                [i for i in args[1] if i is not None and i.dtype == torch.bool] if func is torch.ops.aten.index.Tensor else [0]
+            )
+            if tags and masks and not (kwargs or {}).get("output_size"):
+                waits.append(str(func))
+            return func(*args, **kwargs or {})
+
+    read = torch.Tensor.tolist
+    monkeypatch.setattr(ops, "_is_awaited", lambda tensor: True)
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: waits.append("tolist") or read(tensor))
+    with Seen():
+        yield waits
+
+
+@every_loss
+@pytest.mark.parametrize("labels", [Labels(torch.float32), Labels(torch.int64, 5), Labels(torch.uint16, 3)], ids=str)
+def test_told_positives_change_nothing(losses, loss, labels):
+    data = Case((1009, 67), labels).build()
+    image = (torch.arange(data.logits.numel() // (labels.classes or 1)).sqrt() / 5).long().reshape(data.targets.shape)
+    tensors = data.logits, data.targets, data.loc_errors
+    want = evaluate(loss, losses, *tensors, **data.options, **shared(losses, image))
+    counts = told(data, image)
+    got = evaluate(loss, losses, *tensors, **data.options, **shared(losses, image), num_positives=counts)
+    assert got.keys() == want.keys()
+    assert all(torch.equal(got[name], value) for name, value in want.items())
+    assert len({*counts}) > 1 < len(image.unique(return_counts=True)[1].unique())
+
+
+@every_loss
+def test_told_positives_take_no_wait(fast, waiting, loss):
+    data = Case((600, 30), Labels(torch.int64, 5)).build()
+    image = torch.arange(len(data.targets)) // (len(data.targets) // 6)
+    tensors = data.logits, data.targets, data.loc_errors
+    want = evaluate(loss, fast, *tensors, **shared(fast, image))
+    counts = told(data, image)
+    waiting.clear()
+    got = evaluate(loss, fast, *tensors, **shared(fast, image), num_positives=counts)
+    assert waiting == []
+    assert all(torch.equal(got[name], value) for name, value in want.items())
+    for wrong in (image.flip(0), image.clamp(min=1), torch.arange(len(image)) // 7):  # not ascending, five images, of 7 anchors
+        got = evaluate(loss, fast, *tensors, **shared(fast, wrong), num_positives=counts)
+        assert all(value.isnan().any() for value in got.values())
+    with pytest.raises(ValueError, match=r"num_positives must have one number an image, .* got 7 numbers for 144 rows"):
+        fast.ap_loss(*tensors[:2], **shared(fast, image), num_positives=[*counts, 0])
+
+
+@every_loss
+@pytest.mark.parametrize("order", ["ascending", "any"])
+def test_images_are_waited_for_once(fast, waiting, loss, order):
+    data = Case((600, 30), Labels(torch.int64, 5)).build()
+    image = (torch.arange(len(data.targets)) ** 2 // 1000) if order == "ascending" else images_of(data.targets, data.targets < 5)
+    tensors = data.logits, data.targets, data.loc_errors
+    waiting.clear()
+    got = evaluate(loss, fast, *tensors, **shared(fast, image))
+    assert waiting == ["tolist"]
+    assert_same_loss(got, separately(loss, fast, data, image, {}), torch.float32, data.positive)
+
+
 def test_wide_and_narrow_images_meet(fast):
     """Images that choose their algorithm apart, under "auto"."""
     data = Case((4099, 67)).build()
@@ -176,6 +250,28 @@ def test_misuse_is_named(losses, error, options, words):
     options = {k: losses.put(v) if isinstance(v, torch.Tensor) else v for k, v in options.items()}
     with pytest.raises(error, match=words):
         losses.ap_loss(losses.put(torch.zeros(2, 3)), losses.put(torch.tensor([[1, 0, 0], [0, -1, 1]])), **options)
+
+
+@pytest.mark.parametrize(
+    ("error", "index", "counts", "words"),
+    [
+        (ValueError, [0, 0, 1], [1, 2], r"num_positives\[1\] must be the number of positives in targets, 1, got 2"),
+        (ValueError, [0, 0, 1], [2], "num_positives must have one number for each of the 2 images, got 1"),
+        (ValueError, [0, 0, 1], [1, 1, 0], "num_positives must have one number for each of the 2 images, got 3"),
+        (ValueError, [0, 1, 0], [1, 1], "image_index must ascend where num_positives has one number an image, got another order"),
+        (ValueError, [0, 0, 1], [1, -1], r"num_positives\[1\] must be >= 0, got -1"),
+        (TypeError, [0, 0, 1], [1, None], r"num_positives\[1\] must be an int, got NoneType"),
+        (TypeError, [0, 0, 1], "11", "num_positives must be an int or None, got str"),
+        (TypeError, None, [1, 1], "num_positives must be an int or None, got list"),
+    ],
+)
+@pytest.mark.parametrize("module", [alrp_cuda, reference], ids=["fast", "reference"])
+def test_wrong_positives_of_images_are_named(module, error, index, counts, words):
+    options = {} if index is None else {"scope": "image", "image_index": torch.tensor(index)}
+    with pytest.raises(error, match=words):
+        module.ap_loss(torch.zeros(3, 2), torch.tensor([1, 2, 0]), num_positives=counts, **options)
+    with pytest.raises(error, match=words):
+        module.alrp_loss(torch.zeros(3, 2), torch.tensor([1, 2, 0]), torch.zeros(2), num_positives=counts, **options)
 
 
 def test_class_indices_take_an_index_of_anchors_alone(losses):

@@ -34,24 +34,16 @@ struct Problem {
     return slices_of(input(device, p), call, logits.scalar_type());
   }
 
-  // P of a slice by a look at the labels that the host waits for.
-  int64_t count(size_t slice = 0) const {
+  // P by a look at the labels that the host waits for.
+  int64_t count() const {
     const DeviceScope device(logits, "count_positives");
-    const Input input = slices(device, 0).at(slice).input;
+    const Input input = this->input(device, 0);
     const auto [memory, status] = allocated(device, "status", [](Arena& a) { return a.take<Status>(1); });
     const auto [workspace, work] = workspace_of(device, input, Loss::kGiven);
     device.backend().count_positives(input, status, work.scratch);
     return positives_of(status, memory, call);
   }
 };
-
-at::Tensor count_positives(at::TensorList logits, at::TensorList targets, int64_t classes, int64_t background,
-                           bool continuous, at::SymIntArrayRef sizes) {
-  const Problem problem(logits, targets, {classes, background, continuous, 1, 0, 1, sizes.vec()});
-  at::Tensor counts = at::empty({static_cast<int64_t>(sizes.size())}, at::kLong);
-  for (size_t s = 0; s < sizes.size(); ++s) counts.mutable_data_ptr<int64_t>()[s] = problem.count(s);
-  return counts;
-}
 
 }  // namespace
 
@@ -247,9 +239,6 @@ ALRP_LIBRARY_SCHEMAS(ALRP_LIBRARY, m) {
       "pair_product(Tensor[] logits, Tensor[] targets, int classes, int background, float delta, "
       "int algorithm, Tensor state, Tensor place, Tensor weights, bool transposed, SymInt others) -> "
       "Tensor");
-  m.def(
-      "count_positives(Tensor[] logits, Tensor[] targets, int classes, int background, bool continuous, "
-      "SymInt[] sizes) -> Tensor");
 }
 
 namespace {
@@ -261,7 +250,6 @@ void implement(torch::Library& m) {
   m.impl("drive_errors", drive_errors);
   m.impl("error_driven", error_driven);
   m.impl("pair_product", pair_product);
-  m.impl("count_positives", count_positives);
 }
 
 }  // namespace
