@@ -101,22 +101,21 @@ def alrp_loss(
     counts = check_num_positives(num_positives, scope)
     if isinstance(counts, int):
         check_positives("num_positives", counts, loc_errors.numel())
-    return ALRPOutput(
-        *scoped_loss(
-            scope,
-            image_index,
-            logits,
-            loc_errors,
-            targets,
-            layout,
-            algorithm=algorithm,
-            loss="alrp" if order == "smooth" else "alrp_hard",
-            delta=check_number("delta", delta),
-            eps=check_number("eps", eps),
-            num_positives=counts,
-            group=group,
-        )
+    cls, loc, ranks = scoped_loss(
+        scope,
+        image_index,
+        logits,
+        loc_errors,
+        targets,
+        layout,
+        algorithm=algorithm,
+        loss="alrp" if order == "smooth" else "alrp_hard",
+        delta=check_number("delta", delta),
+        eps=check_number("eps", eps),
+        num_positives=counts,
+        group=group,
     )
+    return ALRPOutput(cls, loc, *ranks.unbind())
 
 
 def ap_loss(

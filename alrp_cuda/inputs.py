@@ -18,6 +18,7 @@ FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 UNSIGNED = (torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 INTEGER = SIGNED + UNSIGNED
+LABELS = (torch.bool, *INTEGER, *FLOATING)
 ORDERS = ("smooth", "hard")
 # In the order of the enumerations in csrc/ranking.h.
 LOSSES = ("alrp", "alrp_hard", "ap", "ap_interpolated", "ndcg", "rank_sort")
@@ -75,25 +76,25 @@ def check_targets(logits: Tensor, targets: Tensor, background: int | None) -> La
         ValueError: shapes that do not fit, other devices, a background below 0 or given with flat targets.
     """
     check_tensor("logits", logits, FLOATING)
-    check_tensor("targets", targets, (torch.bool, *INTEGER, *FLOATING))
+    check_tensor("targets", targets, LABELS)
     if targets.device != logits.device:
         raise ValueError(f"targets must be on the device of logits, {logits.device}, got {targets.device}")
-    shape, labels = tuple(logits.shape), tuple(targets.shape)
     check_background(background)
-    if labels == shape:
+    if targets.shape == logits.shape:
         if background is not None:
             raise ValueError(
-                f"background must be None for targets of the logits' shape {shape}: it is a class index, got {background}"
+                f"background must be None for targets of the logits' shape {tuple(logits.shape)}: it is a class index, "
+                f"got {background}"
             )
         return FLAT
-    if logits.dim() == 0 or labels != shape[:-1]:
+    if logits.dim() == 0 or targets.shape != logits.shape[:-1]:
         raise ValueError(
-            f"targets must have the logits' shape {shape}, or that shape without its last dimension for class indices, "
-            f"got {labels}"
+            f"targets must have the logits' shape {tuple(logits.shape)}, or that shape without its last dimension for class "
+            f"indices, got {tuple(targets.shape)}"
         )
     if targets.dtype not in INTEGER:
         raise TypeError(f"targets that are class indices must have one of the dtypes {_names(INTEGER)}, got {targets.dtype}")
-    classes = shape[-1]
+    classes = logits.shape[-1]
     return Layout(classes, classes if background is None else int(background))
 
 
@@ -193,7 +194,7 @@ def check_count(name: str, value: object) -> None:
     """Raise unless ``value`` is None or an integer >= 0."""
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if isinstance(value, bool) or not isinstance(value, (int, numbers.Integral)):
         raise TypeError(f"{name} must be an int or None, got {type(value).__name__}")
     if value < 0:
         raise ValueError(f"{name} must be >= 0, got {value}")

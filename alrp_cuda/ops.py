@@ -152,18 +152,18 @@ def _ranking_loss(
     num_positives: int | None,
     sizes: Sequence[int] = (),
     counts: Sequence[int] = (),
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(cls, loc, rank, precision) of one of LOSSES, (rank part, sort part, ...) of Rank & Sort.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(cls, loc, ranks) of one of LOSSES, (rank part, sort part, ...) of Rank & Sort. ``ranks`` (2, P): rank and precision.
 
     ``sizes`` and ``counts``: the logits and the positives of slices that are ranked each by itself, with a cls and a loc each.
     """
     arguments = loc_errors, *layout, delta, choose_algorithm(algorithm), LOSSES.index(loss), eps, num_positives, sizes, counts
     if torch.compiler.is_compiling() or has_torch_function((logits, targets, loc_errors)):
         cls, loc, ranks, _ = native.operators.ranking_loss.default([logits], [targets], *arguments)
-        return cls, loc, *ranks.unbind()
+        return cls, loc, ranks
     # The same operator, without a look at the arguments by its schema: in a training step, whose activations have driven
     # all else out of the caches, that takes some 45 us more (docs/cpu.md), of 1700 for a million logits.
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = native._C.ranking_loss(logits, targets, *arguments)
+    result: tuple[Tensor, Tensor, Tensor] = native._C.ranking_loss(logits, targets, *arguments)
     return result
 
 
@@ -181,8 +181,8 @@ def scoped_loss(
     eps: float,
     num_positives: int | list[int] | None,
     group: Any,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(cls, loc, rank, precision) of one of LOSSES, over what ``scope`` and ``group`` say.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(cls, loc, ranks) of one of LOSSES, over what ``scope`` and ``group`` say.
 
     "image": cls and loc are the means over the images that hold a positive. What depends on values is raised on every
     device, for the host has to look at the labels anyway, unless ``num_positives`` tells it of each image.
@@ -217,12 +217,12 @@ def scoped_loss(
         loc_errors = loc_errors[images.positives]
     logits, targets = _reordered(logits, images.rows), _reordered(targets, images.rows)
     slices: dict[str, Any] = {"sizes": images.sizes, "counts": images.counts}
-    cls, loc, rank, precision = _ranking_loss(logits, loc_errors, targets, layout, num_positives=None, **slices, **options)
+    cls, loc, ranks = _ranking_loss(logits, loc_errors, targets, layout, num_positives=None, **slices, **options)
     if images.positives is not None:
-        rank, precision = (torch.empty_like(x).scatter_(0, images.positives, x) for x in (rank, precision))
+        ranks = torch.empty_like(ranks).index_copy_(1, images.positives, ranks)
     if images.poison is not None:
-        cls, loc, rank, precision = (x * images.poison for x in (cls, loc, rank, precision))
+        cls, loc, ranks = (x * images.poison for x in (cls, loc, ranks))
     if channel is not None:
-        return *uncompiled(means)(channel, (cls, loc), max(1, with_positives)), rank, precision
+        return *uncompiled(means)(channel, (cls, loc), max(1, with_positives)), ranks
     # An image without positives adds 0, or NaN where a score of it is NaN.
-    return cls.sum() / max(1, with_positives), loc.sum() / max(1, with_positives), rank, precision
+    return cls.sum() / max(1, with_positives), loc.sum() / max(1, with_positives), ranks

@@ -119,7 +119,7 @@ class _Union(torch.autograd.Function):
         channel: Channel,
         arguments: Arguments,
         given: tuple[str, int] | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         original = logits
         logits, targets = logits.contiguous(), targets.contiguous()
         rows = None if loc_errors is None else loc_errors.to(torch.float64)[None]
@@ -135,9 +135,9 @@ class _Union(torch.autograd.Function):
         ctx.call = *layout, arguments.delta, call.algorithm, 1.0, [], [], place.numel()
         ctx.wanted, ctx.others = wanted, positives.others
         ctx.set_materialize_grads(False)
-        rank, precision = (row[own].clone() for row in ranks)
-        ctx.mark_non_differentiable(rank, precision)
-        return cls, loc, rank, precision
+        ranks = ranks[:, own].clone()
+        ctx.mark_non_differentiable(ranks)
+        return cls, loc, ranks
 
     @staticmethod
     def backward(ctx: Any, grad_cls: Tensor | None, grad_loc: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
@@ -170,12 +170,11 @@ def union_loss(
     delta: float,
     eps: float,
     given: tuple[str, int] | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(cls, loc, rank, precision) over the logits of all ranks; the latter two
-    of this rank's positives."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(cls, loc, ranks) over the logits of all ranks; the last (2, P) of this rank's positives."""
     choose_algorithm(algorithm)  # raises before ranks wait for one another
     arguments = Arguments(loss, "batch", logits.dtype, logits.device.type, algorithm, delta, eps)
-    result: tuple[Tensor, Tensor, Tensor, Tensor] = _Union.apply(logits, loc_errors, targets, layout, channel, arguments, given)
+    result: tuple[Tensor, Tensor, Tensor] = _Union.apply(logits, loc_errors, targets, layout, channel, arguments, given)
     return result
 
 

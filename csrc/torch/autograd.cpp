@@ -174,7 +174,7 @@ ALRP_LIBRARY_IMPL(ALRP_LIBRARY, Autograd, m) {
   m.impl("ranking_gradients", ranking_gradients_autograd);
 }
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> call_ranking_loss(
+std::tuple<at::Tensor, at::Tensor, at::Tensor> call_ranking_loss(
     const at::Tensor& logits, const at::Tensor& targets, const OptionalTensor& loc_errors, int64_t classes,
     int64_t background, bool continuous, double delta, int64_t algorithm, int64_t loss, double eps,
     const std::optional<c10::SymInt>& num_positives, const std::vector<c10::SymInt>& sizes,
@@ -183,8 +183,7 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> call_ranking_loss(
       op<ranking_loss>("ranking_loss")
           .call({logits}, {targets}, loc_errors, classes, background, continuous, delta, algorithm, loss, eps,
                 num_positives, sizes, counts, /*want_error_gradient=*/false);
-  const at::AutoDispatchBelowADInplaceOrView guard;  // ranks have no gradient
-  return {cls, loc, ranks.select(0, 0), ranks.select(0, 1)};
+  return {std::move(cls), std::move(loc), std::move(ranks)};
 }
 
 }  // namespace alrp

@@ -21,8 +21,8 @@ LossResult ranking_loss(at::TensorList logits, at::TensorList targets, const Opt
                         int64_t loss, double eps, std::optional<c10::SymInt> num_positives,
                         at::SymIntArrayRef sizes, at::SymIntArrayRef counts, bool want_error_gradient);
 
-// The operator for Python (autograd.cpp): (cls, loc, rank, precision).
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> call_ranking_loss(
+// The operator for Python (autograd.cpp): (cls, loc, ranks).
+std::tuple<at::Tensor, at::Tensor, at::Tensor> call_ranking_loss(
     const at::Tensor& logits, const at::Tensor& targets, const OptionalTensor& loc_errors, int64_t classes,
     int64_t background, bool continuous, double delta, int64_t algorithm, int64_t loss, double eps,
     const std::optional<c10::SymInt>& num_positives, const std::vector<c10::SymInt>& sizes,
