@@ -81,6 +81,7 @@ class _Counters(ctypes.Structure):
             "global_atomic_launch_contention",
             "shared_atomic_warp_contention",
             "shared_atomic_block_contention",
+            "shared_replays",
             "barriers",
             "warp_collectives",
             "resident_blocks",

@@ -24,6 +24,19 @@ extern "C" __global__ void add_shared(unsigned* sums, int same) {
   atomicAdd(&sums[threadIdx.x], partial[threadIdx.x]);
 }
 
+// Reads and adds up words `stride` apart, and loads 16 bytes a lane.
+extern "C" __global__ void meet_in_banks(float* out, int stride) {
+  __shared__ __align__(16) float words[32 * 32];
+  __shared__ unsigned sums[32 * 32];
+  for (int i = threadIdx.x; i < 32 * 32; i += blockDim.x) words[i] = 1, sums[i] = 0;
+  __syncthreads();
+  const int own = threadIdx.x % 32 * stride;
+  const float4 four = reinterpret_cast<const float4*>(words)[threadIdx.x % 32];
+  const float word = words[own];
+  atomicAdd(&sums[own], 1u);
+  out[threadIdx.x] = word + four.x + four.y + four.z + four.w;
+}
+
 // Lane i loads i + 1 numbers in an inner loop, then all load one together: `rounds` times.
 extern "C" __global__ void triangle(const float* x, float* y, int rounds) {
   float sum = 0;

@@ -6,8 +6,9 @@
 // A thread runs at most so many basic blocks before the others of its warp get their turn: open records
 // then stay few, as long as lanes do the same.
 static const uint32_t STEPS_OF_A_TURN = 2048;
-static const size_t RECORDS_KEPT = 1 << 18;
+static const size_t RECORDS_KEPT = 1 << 15;
 static const uint64_t SECTOR_BYTES = 32;
+static const uint64_t BANKS = 32;  // of words of 4 bytes: as many as shared memory gives at once
 static const size_t FIRST_BUCKETS = 64;
 
 void WarpTrace::clear() {
@@ -50,7 +51,7 @@ Record& WarpTrace::step(Thread* t, uint64_t key, uint32_t instructions, Counters
     counters.warp_instructions += instructions;
     record.lanes = 0;
     record.near_sectors = 0;
-    record.far_sectors = record.addresses = 0;
+    record.far_sectors = record.addresses = record.words = 0;
   }
   record.lanes |= lane;
   t->trace_cursor = index;
@@ -81,6 +82,29 @@ uint32_t WarpTrace::add_address(Record& record, uint64_t address) {
   return 1;
 }
 
+uint32_t WarpTrace::add_words(Record& record, uint32_t lane, uint64_t offset, unsigned size, bool atomic) {
+  const unsigned bytes = size < 4 ? 4 : size;
+  const uint64_t group = lane * bytes / (4 * BANKS);  // so many lanes are served at once as make up all banks
+  uint32_t replays = 0;
+  for (uint64_t word = offset / 4; word < offset / 4 + bytes / 4; word++) {
+    // A node for each word that is asked for, whose count is how many there are of its bank by then.
+    const uint64_t value = group << 32 | word;
+    uint32_t in_bank = 0, worst = 1;
+    bool is_there = false;
+    for (uint32_t i = record.words; i; i = nodes_[i].next) {
+      if (nodes_[i].value >> 32 != group) continue;
+      is_there |= nodes_[i].value == value;
+      in_bank += nodes_[i].value % BANKS == word % BANKS;
+      if (nodes_[i].count > worst) worst = nodes_[i].count;
+    }
+    if (is_there && !atomic) continue;
+    replays += ++in_bank > worst;
+    nodes_.push_back({value, in_bank, record.words});
+    record.words = nodes_.size() - 1;
+  }
+  return replays;
+}
+
 static void reset_cursors(Thread* warp, uint32_t lanes) {
   for (uint32_t left = lanes; left; left &= left - 1) warp[__builtin_ctz(left)].trace_cursor = 0;
 }
@@ -105,7 +129,17 @@ void WarpTrace::compact(Thread* warp, uint32_t lanes, Counters& counters) {
   records_.resize(1);
   records_[0].next = 0;
   buckets_.assign(FIRST_BUCKETS, 0);
+  const std::vector<Node> nodes = std::move(nodes_);
+  nodes_.assign(1, Node{});
   for (Record& r : open) {
+    for (uint32_t* list : {&r.far_sectors, &r.addresses, &r.words}) {
+      uint32_t copied = 0;
+      for (uint32_t i = *list; i; i = nodes[i].next) {
+        nodes_.push_back({nodes[i].value, nodes[i].count, copied});
+        copied = nodes_.size() - 1;
+      }
+      *list = copied;
+    }
     r.next = 0;
     records_.push_back(r);
     insert(records_.size() - 1);
@@ -126,28 +160,33 @@ static void raise(uint64_t& worst, uint64_t value) {
   if (value > worst) worst = value;
 }
 
-void count_warp_access(Thread* t, uint64_t key, uint32_t range, uint64_t offset, Access access, bool shared) {
+// Counted from the start of the range: on a device, allocations begin at a multiple of 256 bytes.
+void count_global_access(Thread* t, uint64_t key, uint32_t range, uint64_t offset, Access access) {
   LaunchState& s = state_of(t);
   Counters& c = s.counters;
   WarpTrace& trace = t->block->traces[t->warp];
   Record& record = trace.step(t, key, 0, c);
-  // Counted from the start of the range: on a device, allocations begin at a multiple of 256 bytes.
   const uint64_t address = (uint64_t)range << 48 | offset;
-  if (!shared && trace.add_sector(record, address / SECTOR_BYTES)) {
+  if (trace.add_sector(record, address / SECTOR_BYTES)) {
     uint64_t& sectors = access == READ    ? c.global_sectors_read
                         : access == WRITE ? c.global_sectors_written
                                           : c.global_sectors_atomic;
     sectors++;
   }
   if (access != ATOMIC) return;
-  const uint32_t in_warp = trace.add_address(record, address);
-  if (shared) {
-    raise(c.shared_atomic_warp_contention, in_warp);
-    std::vector<uint32_t>& counts = t->block->shared_atomic_counts;
-    if (counts.empty()) counts.resize(s.shared_size);
-    raise(c.shared_atomic_block_contention, ++counts[offset]);
-  } else {
-    raise(c.global_atomic_warp_contention, in_warp);
-    raise(c.global_atomic_launch_contention, ++s.global_atomic_counts[address]);
-  }
+  raise(c.global_atomic_warp_contention, trace.add_address(record, address));
+  raise(c.global_atomic_launch_contention, ++s.global_atomic_counts[address]);
+}
+
+void count_shared_access(Thread* t, uint64_t key, uint64_t offset, unsigned size, Access access) {
+  LaunchState& s = state_of(t);
+  Counters& c = s.counters;
+  WarpTrace& trace = t->block->traces[t->warp];
+  Record& record = trace.step(t, key, 0, c);
+  c.shared_replays += trace.add_words(record, t->lane, offset, size, access == ATOMIC);
+  if (access != ATOMIC) return;
+  raise(c.shared_atomic_warp_contention, trace.add_address(record, offset));
+  std::vector<uint32_t>& counts = t->block->shared_atomic_counts;
+  if (counts.empty()) counts.resize(s.shared_size);
+  raise(c.shared_atomic_block_contention, ++counts[offset]);
 }

@@ -119,7 +119,8 @@ struct Launch {
 void warn_division_by_zero(Thread* t, const Site& site);
 void yield_after_spin(Thread* t);
 void count_warp_block(Thread* t, uint64_t key, uint32_t instructions);
-void count_warp_access(Thread* t, uint64_t key, uint32_t range, uint64_t offset, Access access, bool shared);
+void count_global_access(Thread* t, uint64_t key, uint32_t range, uint64_t offset, Access access);
+void count_shared_access(Thread* t, uint64_t key, uint64_t offset, unsigned size, Access access);
 void check_shared_race(Thread* t, uint64_t offset, unsigned size, Access access, const Site& site);
 uint8_t* find_global(Thread* t, uint64_t address, unsigned size, Access access, bool count, Site& site,
                      uint64_t context);
@@ -180,10 +181,8 @@ ALWAYS_INLINE uint8_t* shared_pointer(Thread* t, uint64_t offset, Site& site, ui
   if (!LIKELY(inside && (offset & (SIZE - 1)) == 0 && t->shared_valid[offset] &&
               t->shared_valid[offset + SIZE - 1]))
     fail_shared(t, offset, SIZE, ACCESS, site);
-  if (ACCESS == ATOMIC) {
-    t->shared_atomics++;
-    if (t->count_warps) count_warp_access(t, context + site.key, 0, offset, ATOMIC, true);
-  }
+  if (ACCESS == ATOMIC) t->shared_atomics++;
+  if (t->count_warps) count_shared_access(t, context + site.key, offset, SIZE, ACCESS);
   if (t->check_shared_races) check_shared_race(t, offset, SIZE, ACCESS, site);
   return t->shared + offset;
 }
@@ -198,7 +197,7 @@ ALWAYS_INLINE uint8_t* global_pointer(Thread* t, uint64_t address, Site& site, u
       else
         t->bytes[ACCESS] += SIZE;
       if (t->count_warps)
-        count_warp_access(t, context + site.key, site.range, address - site.low, ACCESS, false);
+        count_global_access(t, context + site.key, site.range, address - site.low, ACCESS);
     }
     return (uint8_t*)address;
   }

@@ -29,7 +29,7 @@ struct Counters {
   uint64_t global_sectors_read, global_sectors_written, global_sectors_atomic;
   uint64_t global_atomics, shared_atomics;
   uint64_t global_atomic_warp_contention, global_atomic_launch_contention;
-  uint64_t shared_atomic_warp_contention, shared_atomic_block_contention;
+  uint64_t shared_atomic_warp_contention, shared_atomic_block_contention, shared_replays;
   uint64_t barriers, warp_collectives, resident_blocks;
 };
 
@@ -55,7 +55,7 @@ struct Record {
   uint32_t next;       // the record that followed when a lane last was here
   uint32_t same_hash;  // chain of the hash table
   uint64_t first_sector, near_sectors;
-  uint32_t far_sectors, addresses;  // lists in WarpTrace::nodes
+  uint32_t far_sectors, addresses, words;  // lists in WarpTrace::nodes
 };
 
 class WarpTrace {
@@ -64,6 +64,9 @@ class WarpTrace {
   Record& step(Thread* t, uint64_t key, uint32_t instructions, Counters& counters);
   bool add_sector(Record& record, uint64_t sector);               // true where it is new to the record
   uint32_t add_address(Record& record, uint64_t address);         // how often it occurs in the record
+  // How many more times the banks must be asked since a lane accesses `size` bytes, too: words that are read or written by
+  // several lanes count once, atomics each.
+  uint32_t add_words(Record& record, uint32_t lane, uint64_t offset, unsigned size, bool atomic);
   void finish(Thread* warp, uint32_t lanes, Counters& counters);  // nothing so far will be met again
   void compact(Thread* warp, uint32_t lanes, Counters& counters);
   size_t size() const { return records_.size(); }
