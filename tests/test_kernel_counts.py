@@ -136,6 +136,11 @@ def test_adding_up_seldom_collides():
     assert forward.counters.shared_atomic_warp_contention <= 16
 
 
+def test_lanes_meet_in_few_banks():
+    # Of both streams, where each logit is looked up twice a pass and added up by three atomics.
+    assert at_target("dense", 500, lambda counters: counters.shared_replays) <= 0.75
+
+
 def test_negatives_that_crowd_in_one_segment_do_not_wait_for_one_another():
     forward, _ = passes("crowded", LARGE, 500)
     assert forward.counters.shared_atomics <= LARGE / 32

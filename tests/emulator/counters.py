@@ -15,8 +15,8 @@ class Counters:
     a lane, 4 sectors for each 128 bytes are coalesced, 32 are not.
     Contention: the most atomics on one address, of one warp-instruction, of one launch (global memory), or of
     one block (shared memory).
-    Replays: how many more times warp-instructions asked shared memory than without lanes that met in one of its 32 banks: of reads
-    and writes those of different words, of atomics all.
+    Replays: how many more times warp-instructions asked shared memory than without lanes that met in one of its
+    32 banks: of reads and writes those of different words, of atomics all.
     The counters of warps are 0 where the schedule has count_warps=False.
     """
 

@@ -55,7 +55,7 @@ def test_contention_of_shared_atomics_is_counted_by_block(module: Module) -> Non
     assert c.barriers == 6
 
 
-# Lanes that read one word meet nowhere; those that add to it follow one another. Of 16 bytes a lane, eight lanes are served at once.
+# Lanes that read one word meet nowhere; those that add to it follow one another. Of 16 bytes, eight lanes are served at once.
 @pytest.mark.parametrize(("stride", "reads", "atomics"), [(0, 0, 31), (1, 0, 0), (2, 1, 1), (5, 0, 0), (8, 7, 7), (32, 31, 31)])
 def test_replays_show_lanes_that_meet_in_a_bank(module: Module, stride: int, reads: int, atomics: int) -> None:
     assert counted(module, "meet_in_banks", 3, 64, np.zeros(64, np.float32), stride).shared_replays == 3 * 2 * (reads + atomics)

@@ -196,8 +196,7 @@ ALWAYS_INLINE uint8_t* global_pointer(Thread* t, uint64_t address, Site& site, u
         t->global_atomics++;
       else
         t->bytes[ACCESS] += SIZE;
-      if (t->count_warps)
-        count_global_access(t, context + site.key, site.range, address - site.low, ACCESS);
+      if (t->count_warps) count_global_access(t, context + site.key, site.range, address - site.low, ACCESS);
     }
     return (uint8_t*)address;
   }

@@ -62,8 +62,8 @@ class WarpTrace {
  public:
   WarpTrace() { clear(); }
   Record& step(Thread* t, uint64_t key, uint32_t instructions, Counters& counters);
-  bool add_sector(Record& record, uint64_t sector);               // true where it is new to the record
-  uint32_t add_address(Record& record, uint64_t address);         // how often it occurs in the record
+  bool add_sector(Record& record, uint64_t sector);        // true where it is new to the record
+  uint32_t add_address(Record& record, uint64_t address);  // how often it occurs in the record
   // How many more times the banks must be asked since a lane accesses `size` bytes, too: words that are read or written by
   // several lanes count once, atomics each.
   uint32_t add_words(Record& record, uint32_t lane, uint64_t offset, unsigned size, bool atomic);
