@@ -102,18 +102,19 @@ def test_memory_traffic_is_near_the_floor(regime):
     assert at_target(regime, 500, traffic) <= 1.15 * (4 + 4 + 4 + 2)
 
 
+# Sizes are n and 2 n: with few logits, blocks leave some of their bins empty, and the line through both is too steep.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("dtype", "classes", "ignored_rows", "most"),
+    ("dtype", "classes", "ignored_rows", "n", "most"),
     [
-        ("float32", 80, 0, 13.0),
-        ("float32", 80, 0.1, 14.0),
-        ("float32", 0, 0, 14.2),
-        ("bfloat16", 80, 0, 6.8),
-        ("bfloat16", 0, 0, 8.2),
+        ("float32", 80, 0, 1_500_000, 12.8),
+        ("float32", 80, 0.1, 1_500_000, 13.8),
+        ("float32", 0, 0, 262_144, 14.2),
+        ("bfloat16", 80, 0, 524_288, 6.8),
+        ("bfloat16", 0, 0, 262_144, 8.2),
     ],
 )
-def test_streams_read_no_labels(dtype, classes, ignored_rows, most):
+def test_streams_read_no_labels(dtype, classes, ignored_rows, n, most):
     def traffic(n):
         """Of all kernels of a step on about n logits, those of atomics both ways."""
         problem = Case(n, 2000, "dense", dtype, classes=classes).draw()
@@ -126,9 +127,9 @@ def test_streams_read_no_labels(dtype, classes, ignored_rows, most):
         each = [session.counters for session in device().sessions]
         return sum(32 * (c.global_sectors_read + c.global_sectors_written + 2 * c.global_sectors_atomic) for c in each)
 
-    small, large, target = SMALL * 2, LARGE * 2, 10**7
-    slope = (traffic(large) - traffic(small)) / (large - small)
-    assert slope + (traffic(large) - slope * large) / target <= most
+    small, large = traffic(n), traffic(2 * n)
+    slope = (large - small) / n
+    assert slope + (large - slope * 2 * n) / 10**7 <= most
 
 
 def test_adding_up_seldom_collides():

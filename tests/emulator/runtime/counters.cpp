@@ -1,12 +1,14 @@
 // Warp-level counters. Threads run one after the other, so what a warp does together is put together here:
 // executions by several lanes are one warp-instruction if they have the same key, which names the
 // instruction and the current iteration of every loop around it (translate/control_flow.py).
+#include <array>
+
 #include "state.h"
 
 // A thread runs at most so many basic blocks before the others of its warp get their turn: open records
 // then stay few, as long as lanes do the same.
 static const uint32_t STEPS_OF_A_TURN = 2048;
-static const size_t RECORDS_KEPT = 1 << 15;
+static const size_t RECORDS_KEPT = 1 << 18, NODES_KEPT = 1 << 19;
 static const uint64_t SECTOR_BYTES = 32;
 static const uint64_t BANKS = 32;  // of words of 4 bytes: as many as shared memory gives at once
 static const size_t FIRST_BUCKETS = 64;
@@ -116,32 +118,40 @@ void WarpTrace::finish(Thread* warp, uint32_t lanes, Counters& counters) {
   reset_cursors(warp, lanes);
 }
 
-// Forget the records that every lane has met. Where that does not help, forget all: lanes so far apart are
-// divergent whatever comes.
+bool WarpTrace::is_full() const { return records_.size() > RECORDS_KEPT || nodes_.size() > NODES_KEPT; }
+
+// Forget the records that every lane has met, and where many are left the oldest: lanes so far apart are divergent
+// whatever comes.
 void WarpTrace::compact(Thread* warp, uint32_t lanes, Counters& counters) {
-  std::vector<Record> open;
-  for (size_t i = 1; i < records_.size(); i++)
-    if (records_[i].lanes != lanes) open.push_back(records_[i]);
-  if (open.size() > RECORDS_KEPT / 2) {
-    finish(warp, lanes, counters);
-    return;
-  }
-  records_.resize(1);
-  records_[0].next = 0;
-  buckets_.assign(FIRST_BUCKETS, 0);
+  const std::vector<Record> records = std::move(records_);
   const std::vector<Node> nodes = std::move(nodes_);
-  nodes_.assign(1, Node{});
-  for (Record& r : open) {
-    for (uint32_t* list : {&r.far_sectors, &r.addresses, &r.words}) {
+  const auto lists_of = [](auto& record) {
+    return std::array{&record.far_sectors, &record.addresses, &record.words};
+  };
+  size_t first = records.size(), kept = 0, kept_nodes = 0;
+  while (first > 1 && kept < RECORDS_KEPT / 2 && kept_nodes < NODES_KEPT / 2) {
+    const Record& record = records[--first];
+    if (record.lanes == lanes) continue;
+    kept++;
+    for (const uint32_t* list : lists_of(record))
+      for (uint32_t i = *list; i; i = nodes[i].next) kept_nodes++;
+  }
+  for (size_t i = 1; i < first; i++)
+    if (records[i].lanes != lanes) counters.divergent_warp_instructions += records[i].instructions;
+  clear();
+  for (size_t i = first; i < records.size(); i++) {
+    if (records[i].lanes == lanes) continue;
+    Record record = records[i];
+    for (uint32_t* list : lists_of(record)) {
       uint32_t copied = 0;
-      for (uint32_t i = *list; i; i = nodes[i].next) {
-        nodes_.push_back({nodes[i].value, nodes[i].count, copied});
+      for (uint32_t k = *list; k; k = nodes[k].next) {
+        nodes_.push_back({nodes[k].value, nodes[k].count, copied});
         copied = nodes_.size() - 1;
       }
       *list = copied;
     }
-    r.next = 0;
-    records_.push_back(r);
+    record.next = 0;
+    records_.push_back(record);
     insert(records_.size() - 1);
   }
   reset_cursors(warp, lanes);
@@ -151,8 +161,7 @@ void count_warp_block(Thread* t, uint64_t key, uint32_t instructions) {
   LaunchState& s = state_of(t);
   WarpTrace& trace = t->block->traces[t->warp];
   trace.step(t, key, instructions, s.counters);
-  if (trace.size() > RECORDS_KEPT)
-    trace.compact(&t->block->threads[t->warp * 32], s.lanes_of(t->warp), s.counters);
+  if (trace.is_full()) trace.compact(&t->block->threads[t->warp * 32], s.lanes_of(t->warp), s.counters);
   if (++t->trace_steps >= STEPS_OF_A_TURN) yield(t);
 }
 

@@ -69,7 +69,7 @@ class WarpTrace {
   uint32_t add_words(Record& record, uint32_t lane, uint64_t offset, unsigned size, bool atomic);
   void finish(Thread* warp, uint32_t lanes, Counters& counters);  // nothing so far will be met again
   void compact(Thread* warp, uint32_t lanes, Counters& counters);
-  size_t size() const { return records_.size(); }
+  bool is_full() const;
 
  private:
   struct Node {
