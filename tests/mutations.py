@@ -217,7 +217,7 @@ SORTED = {
     "sorted: ignored rows keep what was spread": in_sorted(TERMS, "if (status && status->ignored)", "if (false)"),
     "sorted: ignored labels are not reported": in_sorted(FIND, "any_ignored |= mark == Mark::kIgnored;", ""),
     "sorted: positives beyond the capacity are listed": in_sorted(FIND, "if (slot < search.capacity)", "if (slot >= 0)"),
-    "sorted: positives stay in the bins": in_sorted(TABLES, "if (index[i] >= 0) floats.take_out", "if (false) floats.take_out"),
+    "sorted: positives stay in the bins": in_sorted(TABLES, "if (i < p && index[i] >= 0) take_out", "if (false) take_out"),
     "sorted: no barrier after a merge in warps": Mutation(
         BLOCK,
         "      if constexpr (kPairs) values[i] = value;\n    }\n    __syncthreads();",

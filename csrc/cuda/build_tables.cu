@@ -48,6 +48,16 @@ __device__ void write_rank_of(int i, Int half, const SortedTables& to) {
   to.within[i] = past_ties(begun, -half) + past_ties(ended, half);
 }
 
+// Takes out of the bins what count, which takes positives for negatives, adds for positive i. Of knots at its own
+// position count may take it for below, for it compares unrounded scores: there, what it adds is the same on
+// either side.
+__device__ void take_out(int i, const SortedTables& to) {
+  const int64_t own = static_cast<const int64_t*>(to.position)[i];
+  auto* bin = reinterpret_cast<unsigned long long*>(static_cast<Bin<uint64_t>*>(to.bins) + to.within[i]);
+  atomicAdd(bin, static_cast<unsigned long long>(-own));
+  atomicAdd(bin + 1, ~0ULL);
+}
+
 // The cells over the knots of Narrow, and what is compared with floats.
 class Floats {
  public:
@@ -92,15 +102,6 @@ class Floats {
       skip_below(c, right);
       starts[c] = static_cast<Index>(left.from + right.from);
     }
-  }
-
-  // Takes out of the bins what count, which takes positives for negatives, adds for positive i of score s.
-  __device__ void take_out(int i, float s) const {
-    const auto reached = [&](int64_t knot) { return upper(knot) <= s; };
-    const int m = first_of(x_, i, p_, -narrow_.half, reached) + first_of(x_, 0, i, narrow_.half, reached);
-    auto* bin = reinterpret_cast<unsigned long long*>(static_cast<Bin<uint64_t>*>(to_.bins) + m);
-    atomicAdd(bin, static_cast<unsigned long long>(shifted_zero() - shifted_position(narrow_, s)));
-    atomicAdd(bin + 1, ~0ULL);
   }
 
   __device__ void write(Plan* plan) const {
@@ -155,17 +156,17 @@ class Floats {
 };
 
 // What the rows of blocks of build_tables do.
-enum Task : unsigned { kKnots, kRanks, kTakeOut, kCells, kTasks };
+enum Task : unsigned { kKnots, kRanks, kCells, kTasks };
 
 // build_tables: knots, begun, left, right, below and within of all positives; with Narrow positions also the
 // upper ends and the cells over them, and what the positives of these logits (index >= 0) add to the bins, taken
 // out of them.
-//   in       the plan, positions and bins of sort_positives; index and score
+//   in       the plan, positions and bins of sort_positives; index
 //   launch   kTasks rows of blocks of kKnotThreads, each of max(p, most_cells / Floats::kRun + 1) threads; no
 //            block waits for another: a thread searches the sorted positions for what it writes. O(p log p)
 //            work
 __global__ void __launch_bounds__(kKnotThreads)
-    build_tables(double delta, const int64_t* index, const double* score, SortedTables to) {
+    build_tables(double delta, const int64_t* index, SortedTables to) {
   const Plan& plan = *to.plan;
   const int i = static_cast<int>(blockIdx.x * kKnotThreads + threadIdx.x), p = static_cast<int>(to.p);
   const unsigned task = blockIdx.y;
@@ -173,13 +174,15 @@ __global__ void __launch_bounds__(kKnotThreads)
     with_positions(plan, delta, [&](const auto& position) {
       task == kKnots ? write_knots_of(i, position.half, to) : write_rank_of(i, position.half, to);
     });
-  if (task == kRanks || plan.kind != PositionKind::kNarrow) return;
+  if (plan.kind != PositionKind::kNarrow) return;
+  if (task == kRanks) {
+    if (i < p && index[i] >= 0) take_out(i, to);
+    return;
+  }
   const Narrow narrow = plan.narrow;
   const Floats floats(narrow, to);
   if (task == kKnots && i < p) {
     floats.write_uppers(i);
-  } else if (task == kTakeOut && i < p) {
-    if (index[i] >= 0) floats.take_out(i, static_cast<float>(score[i]));  // as exact as it was
   } else if (task == kCells) {
     if (i == 0) floats.write(to.plan);
     if (to.shared)
@@ -196,7 +199,7 @@ void build(const Input& input, const Tables& tables, cudaStream_t stream) {
   const int64_t runs = to.most_cells / Floats::kRun + 1;
   const unsigned columns = per_item(std::max(input.p, runs), kKnotThreads, kKnotThreads).blocks.x;
   launch("build_tables", build_tables, {dim3(columns, kTasks), kKnotThreads}, stream, input.delta,
-         tables.index, tables.score, to);
+         tables.index, to);
 }
 
 }  // namespace alrp::cuda::sorted
