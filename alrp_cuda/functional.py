@@ -137,7 +137,7 @@ def ap_loss(
     Args:
         logits, targets, delta, eps, background, scope, image_index, algorithm, group: as in :func:`alrp_cuda.alrp_loss`.
         interpolate: let a positive count as precise as the best positive scored at or below it, as the published code does.
-        num_positives: P, if the caller knows it, or with ``scope="image"`` a sequence, the positives of each image: on a CUDA
+        num_positives: P, or with ``scope="image"`` a sequence of the positives of each image, if the caller knows: on a CUDA
             device the call then makes no host synchronisation.
 
     Returns:
@@ -190,7 +190,7 @@ def ndcg_loss(
 
     Args:
         logits, targets, delta, eps, background, scope, image_index, algorithm, group: as in :func:`alrp_cuda.alrp_loss`.
-        num_positives: P, if the caller knows it, or with ``scope="image"`` a sequence, the positives of each image: on a CUDA
+        num_positives: P, or with ``scope="image"`` a sequence of the positives of each image, if the caller knows: on a CUDA
             device the call then makes no host synchronisation.
 
     Returns:
@@ -250,7 +250,7 @@ def rank_sort_loss(
         delta: half width of the step function H, in logits; finite, >= 0. 0 ranks by hard comparison.
         eps: a positive with N_FP(i) <= eps sends no gradient of ``rank``, one above no positive of a lower label, up to a sum
             of eps, none of ``sort``; finite, >= 0.
-        num_positives: P, if the caller knows it, or with ``scope="image"`` a sequence, the positives of each image: on a CUDA
+        num_positives: P, or with ``scope="image"`` a sequence of the positives of each image, if the caller knows: on a CUDA
             device the call then makes no host synchronisation.
         scope, image_index: as in :func:`alrp_cuda.alrp_loss`.
         algorithm, group: as in :func:`alrp_cuda.alrp_loss`; the sorting takes O(P^2) time by either algorithm.

@@ -188,6 +188,20 @@ def test_told_positives_take_no_wait(fast, waiting, loss):
         fast.ap_loss(*tensors[:2], **shared(fast, image), num_positives=[*counts, 0])
 
 
+def test_an_index_on_the_cpu_tells_images_of_any_size(fast, monkeypatch):
+    monkeypatch.setattr(ops, "_is_awaited", lambda tensor: tensor.is_floating_point())  # the logits, not the index
+    data = Case((600, 30), Labels(torch.int64, 5)).build()
+    image = torch.arange(len(data.targets)) ** 2 // 1000
+    tensors, counts = (data.logits, data.targets, data.loc_errors), told(data, image)
+    want = evaluate(LOSSES["alrp"], fast, *tensors, **shared(fast, image))
+    got = evaluate(LOSSES["alrp"], fast, *tensors, scope="image", image_index=image, num_positives=counts)
+    assert all(torch.equal(got[name], value) for name, value in want.items())
+    with pytest.raises(ValueError, match="image_index must ascend"):
+        fast.ap_loss(*tensors[:2], scope="image", image_index=image.flip(0), num_positives=counts)
+    with pytest.raises(ValueError, match=f"num_positives must have one number for each of the {len(counts)} images, got 1"):
+        fast.ap_loss(*tensors[:2], scope="image", image_index=image, num_positives=[sum(counts)])
+
+
 @every_loss
 @pytest.mark.parametrize("order", ["ascending", "any"])
 def test_images_are_waited_for_once(fast, waiting, loss, order):
