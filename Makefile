@@ -37,15 +37,17 @@ test-all: $(VENV)/built $(VENV)/mmdet
 test-full: $(VENV)/built $(VENV)/mmdet
 	OMP_NUM_THREADS=1 python -m pytest -n auto --hypothesis-profile=long
 	python -m tests.sanitize --full
+	python -m tests.faults
 
-MINUTES ?= 10
-
-# Faults planted at random lines of csrc, and which of them no test notices: make faults MINUTES=60 SEED=7
+# Faults planted at random lines of csrc, and which of them no test notices: make faults FILES=cuda/terms.cu COUNT=60 SEED=7
+FILES ?= cpu torch
+COUNT ?= 30
 SEED ?= 0
 faults: $(VENV)/built
-	python -m tests.faults --seed $(SEED) --minutes $(MINUTES)
+	python -m tests.faults $(FILES) --seed $(SEED) --count $(COUNT)
 
 # Random calls against the reference until the time is up: make fuzz MINUTES=60 BACKEND=emulated
+MINUTES ?= 10
 BACKEND ?= cpu
 fuzz: $(VENV)/built
 	python tests/fuzzing.py --minutes $(MINUTES) --backend $(BACKEND)

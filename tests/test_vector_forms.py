@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emulator.compiler import cached, digest
 
 ROOT = Path(__file__).parents[1]
 CPU = ROOT / "csrc" / "cpu"
@@ -17,11 +18,13 @@ COMPILER = shutil.which("c++") or shutil.which("g++")
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    path = tmp_path_factory.mktemp("forms") / "forms.so"
+def library():
+    """Kept by the contents of all that it may be made of."""
     command = [COMPILER, "-std=c++20", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-shared", "-fPIC"]
-    subprocess.run([*command, f"-I{ROOT / 'csrc'}", f"-I{CPU}", *map(str, SOURCES), "-o", str(path)], check=True)
-    return ctypes.CDLL(str(path))
+    command += [f"-I{ROOT / 'csrc'}", f"-I{CPU}", *map(str, SOURCES), "-o"]
+    headers = [*CPU.parent.glob("*.h"), *CPU.glob("*.h")]
+    name = f"forms-{digest(*command, *(path.read_bytes() for path in sorted(SOURCES + headers)))}.so"
+    return ctypes.CDLL(str(cached(name, lambda path: subprocess.run([*command, str(path)], check=True))))
 
 
 @pytest.fixture(scope="module")

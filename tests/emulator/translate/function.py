@@ -277,6 +277,8 @@ class FunctionTranslator:
             return "0"
         if operand in SPECIAL:
             return f"({unsigned})({SPECIAL[operand]})"
+        if m := re.fullmatch(r"%fault(\d+)", operand):  # no register of PTX: tests/faults/fault.h asks for it
+            return f"({unsigned})FAULT({m[1]})"
         found = self.instruction.scope.find(operand)
         if isinstance(found, Register):
             return found.name if found.size == size else f"({unsigned}){found.name}"

@@ -178,6 +178,7 @@ class UnitTranslator:
         return "\n".join(
             [
                 '#include "runtime.h"',
+                *(['#include "../../faults/fault.h"'] if any("FAULT(" in b for b in helper_bodies + kernel_bodies) else []),
                 f"static uint8_t* variables[{max(1, len(self.variables))}];",
                 self.sites.definition(),
                 *(f.signature + ";" for f in usable),

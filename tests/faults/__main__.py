@@ -1,0 +1,95 @@
+"""Simple faults at every line of csrc: which of them do the tests notice?
+
+``python -m tests.faults [FILE ...] [--cases C] [--count N] [--seed S]`` compiles two copies of the repository, one for the
+CPU's code and one for the kernels, with all faults in them, each behind a switch; tries one after another by the tests that reach
+it; and prints the share that was noticed. It names the others but for those of tests/data/faults_unnoticed.txt, where the reason
+why nothing notices one stands before it.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from .copies import CPU, EMULATED, STAGES, Copy
+from .rules import CSRC, Fault, faults_of
+
+SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
+KNOWN = Path(__file__).parents[1] / "data" / "faults_unnoticed.txt"
+
+
+def is_run_here(path: Path) -> bool:
+    """Whether this CPU has what the file's loops are made of."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    levels = {"loops_avx2.cpp": ("AVX2", "AVX512"), "loops_avx512.cpp": ("AVX512",)}
+    return path.name not in levels or capability in levels[path.name]
+
+
+def known() -> set[str]:
+    """The keys of the list of faults that nothing notices; lines that begin with # say why."""
+    return {line for line in KNOWN.read_text().splitlines() if line and not line.startswith("#")}
+
+
+def judged(faults: dict[int, Fault], device: str, cases: str, *, apart: bool) -> Iterator[tuple[Fault, str | None]]:
+    """The faults, and what noticed each. Those that no switch can plant, which want a build each, only if `apart`."""
+    if not faults:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Copy(Path(folder), device)
+        copy.plant(faults)
+        remaining = {n: fault for n, fault in faults.items() if n in copy.switched}
+        for files in STAGES[device]:
+            with copy.tests(files, cases) as tests:
+                if tests.failed:
+                    raise RuntimeError(f"with no fault tried {tests.failed} fails")
+                for number in remaining.keys() & tests.at_import:
+                    del remaining[number]
+                    copy.switched.remove(number)
+                for number, fault in list(remaining.items()):
+                    if by := tests.noticed(number, fault.file):
+                        yield remaining.pop(number), by
+        yield from ((fault, None) for fault in remaining.values())
+        for number in faults.keys() - copy.switched if apart else ():
+            if copy.plant_alone(faults[number]):
+                yield faults[number], next(filter(None, map(partial(copy.failed, cases=cases), STAGES[device])), None)
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", metavar="FILE", help="under csrc, or a folder: cuda/count.cu, cpu; by default all")
+    parser.add_argument("--cases", default="few", help="which cases run: few, pairs or all; see selection.py")
+    parser.add_argument("--count", type=int, help="how many are tried, but for those that want a build each; by default all")
+    parser.add_argument("--seed", default="0", help="of their order; such as a commit's name")
+    options = parser.parse_args(argv)
+    chosen = [CSRC / name for name in options.files or [""]]
+    files = sorted(path for name in chosen for path in [name, *name.rglob("*")] if path.suffix in SUFFIXES and is_run_here(path))
+    faults = list(enumerate(fault for path in files for fault in faults_of(path)))
+    random.Random(options.seed).shuffle(faults)
+    faults = faults[: options.count]
+
+    def judge(device: str) -> list[tuple[Fault, str | None]]:
+        tried = []
+        there = {n: f for n, f in faults if f.file.startswith("cuda/") is (device == EMULATED)}
+        for fault, by in judged(there, device, options.cases, apart=options.count is None):
+            print(f"{by or 'UNNOTICED'}  {fault}", flush=True)
+            tried.append((fault, by))
+        return tried
+
+    with ThreadPoolExecutor() as pool:
+        tried = [pair for pairs in pool.map(judge, (EMULATED, CPU)) for pair in pairs]
+    unnoticed = [fault for fault, by in tried if by is None]
+    print(f"{len(tried) - len(unnoticed)} of {len(tried)} faults noticed, {len(unnoticed)} not", flush=True)
+    passed_over = known()
+    for fault in unnoticed:
+        if fault.key not in passed_over:
+            print(f"nothing notices {fault}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
