@@ -13,6 +13,7 @@ from emulator import Schedule, missing_requirement
 from mutations import Mutation
 from torch import Tensor
 
+import alrp_cuda
 from alrp_cuda import native
 
 pytestmark = pytest.mark.skipif(bool(missing_requirement()), reason=f"emulated device: {missing_requirement()}")
@@ -25,6 +26,23 @@ TILED, SORTED = 0, 1
 ALRP, AP = 0, 2
 DELTA = 1.0
 FLAT = 0, 0, False, DELTA  # one label a logit
+
+
+# ---- kernels
+
+
+@pytest.mark.parametrize(("delta", "algorithm"), [(0.0, "tiled"), (1.0, "sorted")])
+def test_auto_chooses_by_delta_on_the_emulated_device(delta, algorithm):
+    """Bits do not tell: with delta = 0 counts are whole numbers in either form."""
+
+    def kernels(algorithm):
+        device = EmulatedDevice(schedule=SCHEDULE)
+        with device:
+            alrp_cuda.ap_loss(torch.randn(500), torch.arange(500) < 30, delta=delta, algorithm=algorithm)
+        return {name for session in device.sessions for name in session.kernel_counters}
+
+    assert kernels("auto") == kernels(algorithm)
+    assert kernels("tiled") != kernels("sorted")
 
 
 # ---- shapes

@@ -1,7 +1,9 @@
 """What the sorted form promises beyond the suite that both forms pass: many positives, many scores, little memory."""
 
+import functools
 import subprocess
 import sys
+from fractions import Fraction
 
 import pytest
 import torch
@@ -46,6 +48,25 @@ def test_a_hundred_million_scores(sorted_form):
     assert_as_the_truth(sorted_form, "alrp", torch.float32, 1.0, 100_000_000, 2000)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_steps_are_exact_far_from_where_a_chain_of_positives_begins(backend, seed):
+    """Positions in a chain of float64 scores are counted from its lowest one; that difference needs more than a double."""
+    generator = torch.Generator().manual_seed(seed)
+    uniform = functools.partial(torch.rand, dtype=torch.float64, generator=generator)
+    positives = 3.9 * (torch.arange(1000) - 500) + 0.05 * uniform(1000)  # 2 delta reach from one to the next, but for a little
+    highest = positives[-1:]
+    negative = highest + 2 * uniform(1) - 1
+    found = []
+
+    def error_fn(ranks):
+        found.extend(ranks.n_fp.tolist())
+        return alrp_cuda.Errors(ranks.n_fp / ranks.rank)
+
+    Fast(backend, "sorted").error_driven_loss(torch.cat([positives, negative]), torch.arange(1001) < 1000, error_fn, delta=1.0)
+    assert found[:-1] == [1.0] * 999
+    assert found[-1] == float((Fraction(negative.item()) - Fraction(highest.item())) / 2 + Fraction(1, 2))
+
+
 class Loop:
     """The per-positive loop of the benchmark behind the face of the other implementations."""
 
@@ -70,19 +91,27 @@ def test_errs_no_more_than_the_loop_in_float32(sorted_form, name, scale, delta):
         assert error <= of_loop + 2e-7, key
 
 
-def test_auto_chooses_by_the_number_of_positives():
-    for dtype, positives, delta, chosen in (
-        (torch.float32, 3, 1.0, "tiled"),
+@pytest.mark.parametrize(
+    ("dtype", "positives", "delta", "chosen"),
+    [
+        (torch.float32, 3, 1.0, "sorted"),
         (torch.float32, 30, 1.0, "sorted"),
-        (torch.float64, 30, 1.0, "tiled"),
-        (torch.float64, 300, 1.0, "sorted"),
-        (torch.float32, 30, 0.0, "tiled"),
-    ):
-        data = Case((2000, positives), Labels(torch.int8), dtype=dtype).build()
-        arguments = data.logits, data.targets, data.loc_errors
-        auto = alrp_cuda.alrp_loss(*arguments, delta=delta)
-        named = alrp_cuda.alrp_loss(*arguments, delta=delta, algorithm=chosen)
-        assert all(torch.equal(a, b) for a, b in zip(auto, named, strict=True)), (dtype, positives, delta)
+        (torch.float64, 160, 1.0, "tiled"),
+        (torch.float64, 161, 1.0, "sorted"),
+    ],
+    ids=str,
+)
+def test_auto_chooses_by_the_number_of_positives(dtype, positives, delta, chosen):
+    data = Case((2000, positives), Labels(torch.int8), dtype=dtype).build()
+
+    def gradient(algorithm):
+        logits = data.logits.clone().requires_grad_()
+        cls, loc = alrp_cuda.alrp_loss(logits, data.targets, data.loc_errors, delta=delta, algorithm=algorithm)[:2]
+        return torch.autograd.grad(cls + loc, logits)[0]
+
+    other = {"tiled": "sorted", "sorted": "tiled"}[chosen]
+    assert torch.equal(gradient("auto"), gradient(chosen))
+    assert not torch.equal(gradient(chosen), gradient(other)), "the gradient does not tell which it was"
 
 
 # Run in a process of its own: the peak of a process is never given back.
