@@ -253,7 +253,8 @@ def rank_sort_loss(
         num_positives: P, or with ``scope="image"`` a sequence of the positives of each image, if the caller knows: on a CUDA
             device the call then makes no host synchronisation.
         scope, image_index: as in :func:`alrp_cuda.alrp_loss`.
-        algorithm, group: as in :func:`alrp_cuda.alrp_loss`; the sorting takes O(P^2) time by either algorithm.
+        algorithm, group: as in :func:`alrp_cuda.alrp_loss`; by either algorithm the sorting takes O(P log P) time
+            on the CPU and O(P^2) on a CUDA device.
 
     Returns:
         RankSortOutput(rank, sort), scalars, float64 for float64 logits, else float32; rank in [0, 1], sort in [0, 1) for labels

@@ -13,7 +13,7 @@ void compute_terms(const Input& input, const Spec& spec, const Sums& sums, const
 // 1 / (p rank(i)), the weights of dL_loc/dE.
 std::vector<double> rank_weights(const Sums& sums, int64_t p);
 
-// Rank & Sort: output.loc, and tables.error_gradient unless it is null. Pairs of positives alone, O(p^2).
+// Rank & Sort: output.loc, and tables.error_gradient unless it is null. Of positives alone, O(p log p).
 void compute_sort_errors(const Input& input, const Spec& spec, const SortErrors& errors,
                          const Output& output);
 
