@@ -67,6 +67,29 @@ def test_steps_are_exact_far_from_where_a_chain_of_positives_begins(backend, see
     assert found[-1] == float((Fraction(negative.item()) - Fraction(highest.item())) / 2 + Fraction(1, 2))
 
 
+@pytest.mark.parametrize("scale", ["apart", "ties", "of any size", "infinite"])
+def test_a_jump_ranks_floats_as_doubles(backend, scale):
+    """With delta = 0 floats have a form of their own on the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(5000, generator=generator)
+    if scale == "ties":
+        scores = (4 * scores).round() / 4  # 0.0 and -0.0 among them
+    elif scale == "of any size":
+        scores = scores.sign() * 10 ** (20 * scores.abs() - 44)
+    elif scale == "infinite":
+        scores[::7] = scores[::7] * torch.inf
+    targets = torch.arange(5000) % 25 == 0
+    fast = Fast(backend, "sorted")
+
+    def loss_and_gradient(dtype):
+        logits = fast.put(scores.to(dtype)).requires_grad_()
+        loss = fast.ap_loss(logits, fast.put(targets), delta=0.0)
+        return loss.float(), torch.autograd.grad(loss, logits)[0].float()
+
+    for a, b in zip(loss_and_gradient(torch.float32), loss_and_gradient(torch.float64), strict=True):
+        assert torch.equal(a, b)
+
+
 class Loop:
     """The per-positive loop of the benchmark behind the face of the other implementations."""
 

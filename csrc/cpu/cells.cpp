@@ -5,6 +5,7 @@
 #include <cfloat>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 namespace alrp::cpu {
 namespace {
@@ -63,16 +64,21 @@ std::unique_ptr<T[]> make_table(const Ends& ends, const Cells& cells, const AtEn
 
 }  // namespace
 
-Ends::Ends(const Knots<int64_t>& knots, const Narrow& position)
-    : padded_(knots.at.size() + kStep, std::numeric_limits<float>::infinity()) {
+std::vector<float> ends_of(const Knots<int64_t>& knots, const Narrow& position) {
+  std::vector<float> ends(knots.at.size());
   const double unit = 1 / position.scale;  // a power of two
-  std::transform(knots.at.begin(), knots.at.end(), padded_.begin(), [&](int64_t knot) {
+  std::transform(knots.at.begin(), knots.at.end(), ends.begin(), [&](int64_t knot) {
     const double exact = (to_double(knot) - position.offset) * unit;
     const auto end = static_cast<float>(exact);
     const auto bits = std::bit_cast<int32_t>(end);
     const int32_t after = bits + (bits < 0 ? -1 : 1);
     return std::bit_cast<float>(end < exact ? after : bits);
   });
+  return ends;
+}
+
+Ends::Ends(std::vector<float> ends) : padded_(std::move(ends)) {
+  padded_.insert(padded_.end(), kStep, std::numeric_limits<float>::infinity());
 }
 
 int32_t Ends::search(int32_t known, float score) const {

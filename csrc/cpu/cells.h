@@ -19,9 +19,11 @@ constexpr int64_t kLanes = 16;
 
 // The ends of the segments as floats: the lowest float at or above each knot. `score >= ends[m]` compares a
 // float score with knot m, and the difference of a score to an end near it is one of near floats.
+std::vector<float> ends_of(const Knots<int64_t>& knots, const Narrow& position);
+
 class Ends {
  public:
-  Ends(const Knots<int64_t>& knots, const Narrow& position);
+  explicit Ends(std::vector<float> ends);
 
   int32_t size() const { return static_cast<int32_t>(padded_.size()) - kStep; }
   float operator[](int32_t m) const { return padded_[m]; }

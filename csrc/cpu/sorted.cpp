@@ -7,6 +7,7 @@
 
 #include "array.h"
 #include "bins.h"
+#include "jump_layout.h"
 #include "label_walk.h"
 #include "narrow_layout.h"
 #include "parallel.h"
@@ -165,6 +166,7 @@ class SortedFormOf final : public SortedForm {
 std::unique_ptr<SortedForm> SortedForm::make(const Input& input, const Tables& tables) {
   if (NarrowLayout::fits(input, tables.score))
     return std::make_unique<SortedFormOf<NarrowLayout>>(input, tables);
+  if (JumpLayout::fits(input, tables.score)) return std::make_unique<SortedFormOf<JumpLayout>>(input, tables);
   return std::make_unique<SortedFormOf<WideLayout>>(input, tables);
 }
 

@@ -27,7 +27,7 @@ int run_block(int level, const double* positives, const double* shares, int p, d
   std::vector<int64_t> at(p);
   std::transform(positives, positives + p, at.begin(), [&](double s) { return position.of(s); });
   const Knots<int64_t> knots(at, position.half);
-  const Ends ends(knots, position);
+  const Ends ends(ends_of(knots, position));
   const Cells cells(ends, size);
 
   static Selected selected;
