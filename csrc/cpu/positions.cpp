@@ -1,5 +1,7 @@
 #include "positions.h"
 
+#include <algorithm>
+#include <iterator>
 #include <limits>
 
 namespace alrp::cpu {
@@ -18,6 +20,11 @@ WidePositions::WidePositions(const double* score, int64_t p, double delta) : Wid
   }
   clusters = owned_.data();
   count = static_cast<int64_t>(owned_.size());
+}
+
+const Cluster& WidePositions::cluster_of(double score) const {
+  return *std::prev(std::upper_bound(owned_.begin() + 1, owned_.end(), score,
+                                     [](double s, const Cluster& cluster) { return s < cluster.from; }));
 }
 
 }  // namespace alrp::cpu

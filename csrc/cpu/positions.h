@@ -13,6 +13,8 @@ struct WidePositions : Wide {
   WidePositions(const double* score, int64_t p, double delta);
   WidePositions(WidePositions&&) = default;
 
+  const Cluster& cluster_of(double score) const;
+
  private:
   std::vector<Cluster> owned_;  // which stay where they are when this moves
 };

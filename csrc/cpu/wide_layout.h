@@ -8,6 +8,7 @@
 #include "layout.h"
 #include "positions.h"
 #include "ramp_sum.h"
+#include "wide_segments.h"
 
 namespace alrp::cpu {
 
@@ -16,15 +17,17 @@ class WideLayout : public Layout<WidePositions> {
   using Buffer = Block;
 
   WideLayout(const Input& input, const double* score)
-      : Layout(input, score, WidePositions(score, input.p, input.delta)) {}
+      : Layout(input, score, WidePositions(score, input.p, input.delta)),
+        segments_(knots, position, score, input.delta) {}
 
   void read(int64_t b, bool, Buffer* buffer) const { read_block(input, b, buffer); }
 
-  // Adds the negatives of a block to the bins of their segments.
+  // Adds the negatives of a block to the bins of their segments; their positions, where these count.
   auto counter() const {
     return [this](const Buffer& buffer, Bin<Sum>* bins) {
-      visit(buffer, [bins](int64_t, Int x, int64_t segment) {
-        bins[segment] = bins[segment] + Bin<Sum>{static_cast<Sum>(x), 1};
+      visit(buffer, [&](int64_t, double score, int32_t m) {
+        const Int x = segments_.is_sloped(m) ? segments_.position(m, score) : 0;
+        bins[m] = bins[m] + Bin<Sum>{static_cast<Sum>(x), 1};
       });
     };
   }
@@ -37,23 +40,22 @@ class WideLayout : public Layout<WidePositions> {
   auto writer(const RampSum<Int>& ramps, double scale) const {
     return [this, &ramps, scale]<typename T>(const Buffer& buffer, T* out) {
       std::fill(out, out + buffer.size, T(0));
-      visit(buffer, [&](int64_t column, Int x, int64_t segment) {
-        out[column] = rounded<T>(ramps(knots, x, segment) * scale);
+      visit(buffer, [&](int64_t column, double score, int32_t m) {
+        const double past = segments_.is_sloped(m) ? segments_.past_knot(m, score) : 0;
+        out[column] = rounded<T>((ramps.base[m] + ramps.slope[m] * past) * scale);
       });
     };
   }
 
  private:
-  // f(place in the block, position, segment) for the negatives from the lowest knot on.
+  // f(place in the block, score, segment) for the negatives from the lowest knot on.
   template <typename F>
   void visit(const Buffer& buffer, const F& f) const {
-    for (int64_t k = 0; k < buffer.negative_count; ++k) {
-      const double score = buffer.negatives[k];
-      if (score != score) continue;
-      const Int x = position.of(score);
-      if (x >= knots.at.front()) f(buffer.columns[k], x, knots.segment(x));
-    }
+    for (int64_t k = 0; k < buffer.negative_count; ++k)
+      if (const int32_t m = segments_(buffer.negatives[k])) f(buffer.columns[k], buffer.negatives[k], m);
   }
+
+  const WideSegments segments_;
 };
 
 }  // namespace alrp::cpu
