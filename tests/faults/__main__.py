@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -22,6 +23,13 @@ from .rules import CSRC, Fault, faults_of
 
 SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
 KNOWN = Path(__file__).parents[1] / "data" / "faults_unnoticed.txt"
+
+
+def devices_of(file: str) -> tuple[str, ...]:
+    """Whose tests run the file."""
+    if file.startswith("cuda/"):
+        return (EMULATED,)
+    return (CPU,) if file.endswith(".cpp") or file.startswith(("cpu/", "torch/")) else (EMULATED, CPU)
 
 
 def is_run_here(path: Path) -> bool:
@@ -74,17 +82,19 @@ def main(argv: list[str]) -> None:
     faults = faults[: options.count]
 
     def judge(device: str) -> list[tuple[Fault, str | None]]:
-        tried = []
-        there = {n: f for n, f in faults if f.file.startswith("cuda/") is (device == EMULATED)}
-        for fault, by in judged(there, device, options.cases, apart=options.count is None):
-            print(f"{by or 'UNNOTICED'}  {fault}", flush=True)
-            tried.append((fault, by))
-        return tried
+        found = []
+        there = {n: fault for n, fault in faults if device in devices_of(fault.file)}
+        for fault, test in judged(there, device, options.cases, apart=options.count is None):
+            print(f"{test or 'UNNOTICED'}  {fault}", flush=True)
+            found.append((fault, test))
+        return found
 
+    by: dict[Fault, str | None] = {}
     with ThreadPoolExecutor() as pool:
-        tried = [pair for pairs in pool.map(judge, (EMULATED, CPU)) for pair in pairs]
-    unnoticed = [fault for fault, by in tried if by is None]
-    print(f"{len(tried) - len(unnoticed)} of {len(tried)} faults noticed, {len(unnoticed)} not", flush=True)
+        for fault, test in chain.from_iterable(pool.map(judge, (EMULATED, CPU))):
+            by[fault] = by.get(fault) or test
+    unnoticed = [fault for fault, test in by.items() if test is None]
+    print(f"{len(by) - len(unnoticed)} of {len(by)} faults noticed, {len(unnoticed)} not", flush=True)
     passed_over = known()
     for fault in unnoticed:
         if fault.key not in passed_over:
