@@ -41,7 +41,7 @@ test-full: $(VENV)/built $(VENV)/mmdet
 
 # Faults planted at random lines of csrc, and which of them no test notices: make faults FILES=cuda/terms.cu COUNT=60 SEED=7
 FILES ?= cpu torch
-COUNT ?= 30
+COUNT ?= 15
 SEED ?= 0
 faults: $(VENV)/built
 	python -m tests.faults $(FILES) --seed $(SEED) --count $(COUNT)
