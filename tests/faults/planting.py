@@ -9,7 +9,7 @@ from .rules import Fault
 
 OPENS, CLOSES = "([{", ")]}"
 # What ends an expression where no bracket does: an assignment leaves what it assigns to outside.
-SEPARATOR = re.compile(r"[,;?]|(?<!:):(?!:)|(?<![=!<>])=(?!=)|\b(?:return|else|case|throw|do)\b|&&(?=\s*\w+\s*=\s)")
+SEPARATOR = re.compile(r"[,;?]|(?<!:):(?!:)|(?<![=!<>])=(?!=)|\b(?:return|else|case|throw|do)\b")
 UNSWITCHED = re.compile(
     r"\b(constexpr|static_assert|using|enum|case|alignas|virtual|__global__|__launch_bounds__|template|typename)\b|^\s*#|\boperator\b"
 )
