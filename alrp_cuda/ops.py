@@ -163,7 +163,7 @@ def _ranking_loss(
         return cls, loc, ranks
     # The same operator, without a look at the arguments by its schema: in a training step, whose activations have driven
     # all else out of the caches, that takes some 45 us more (docs/cpu.md), of 1700 for a million logits.
-    result: tuple[Tensor, Tensor, Tensor] = native._C.ranking_loss(logits, targets, *arguments)
+    result: tuple[Tensor, Tensor, Tensor] = native._C.ranking_loss([logits], targets, *arguments)
     return result
 
 

@@ -41,7 +41,7 @@ def _ranking_loss(call: Any) -> tuple[Tensor, ...]:
 
 def _ranking_gradients(call: Any) -> tuple[list[Tensor], Tensor]:
     errors = call.num_positives if call.grad_loc is not None and not call.continuous else 0
-    grad_logits = [] if call.grad_cls is None else [call.scores.new_empty(call.scores.shape)]
+    grad_logits = [] if call.grad_cls is None else [torch.empty_like(each) for each in call.logits]  # in memory alike
     return grad_logits, call.scores.new_empty(errors, dtype=call.errors_dtype)
 
 
@@ -68,7 +68,7 @@ _FAKES = (_ranking_loss, _ranking_gradients, _ranking_sums, _drive_errors, _erro
 
 
 def _by_name(operator: str, fake: Callable[[Any], Any]) -> Callable[..., Any]:
-    """``fake`` of the arguments by the names of the schema (csrc/torch/operators.cpp), and the only logits as ``scores``."""
+    """``fake`` of the arguments by the names of the schema (csrc/torch/operators.cpp), and the first of the logits as ``scores``."""
     schema = torch._C._get_schema(operator, "").arguments
 
     def called(*args: Any, **kwargs: Any) -> Any:
@@ -85,32 +85,32 @@ def _by_name(operator: str, fake: Callable[[Any], Any]) -> Callable[..., Any]:
 
 
 def _keep_error_driven(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    [logits], value, [targets], *ctx.numbers, state, ctx.others = inputs
-    ctx.save_for_backward(logits, targets, state)
+    logits, value, [targets], *ctx.numbers, state, ctx.others = inputs
+    ctx.save_for_backward(targets, state, *logits)
     ctx.value_dtype = value.dtype
 
 
 def _error_driven_backward(operators: Any, ctx: Any, incoming: Tensor) -> tuple[Any, ...]:
-    logits, targets, state = ctx.saved_tensors
+    targets, state, *logits = ctx.saved_tensors
     classes, background, delta, algorithm, skew, positives = ctx.numbers
-    grad_logits = None
-    if ctx.needs_input_grad[0][0]:
-        problem: Any = [logits], [targets], classes, background, False, delta, algorithm, skew, [], [], positives, state
-        [grad_logits], _ = operators.ranking_gradients.default(*problem, False, incoming, None, torch.float32, ctx.others)
-    return [grad_logits], incoming.to(ctx.value_dtype), [None], *[None] * 8
+    grad_logits: list[Tensor | None] = [None] * len(logits)
+    if any(ctx.needs_input_grad[0]):
+        problem: Any = logits, [targets], classes, background, False, delta, algorithm, skew, [], [], positives, state
+        grad_logits, _ = operators.ranking_gradients.default(*problem, False, incoming, None, torch.float32, ctx.others)
+    return grad_logits, incoming.to(ctx.value_dtype), [None], *[None] * 8
 
 
 def _keep_pair_product(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    [logits], [targets], *ctx.numbers, state, place, _, ctx.transposed, ctx.others = inputs
-    ctx.save_for_backward(logits, targets, state, place)
+    logits, [targets], *ctx.numbers, state, place, _, ctx.transposed, ctx.others = inputs
+    ctx.save_for_backward(targets, state, place, *logits)
 
 
 def _pair_product_backward(operators: Any, ctx: Any, incoming: Tensor) -> tuple[Any, ...]:
     """Linear in the weights; the ranks are constants."""
-    logits, targets, state, place = ctx.saved_tensors
+    targets, state, place, *logits = ctx.saved_tensors
     rest = state, place, incoming, not ctx.transposed, ctx.others
-    grad = operators.pair_product.default([logits], [targets], *ctx.numbers, *rest)
-    return [None], [None], *[None] * 6, grad, None, None
+    grad = operators.pair_product.default(logits, [targets], *ctx.numbers, *rest)
+    return [None] * len(logits), [None], *[None] * 6, grad, None, None
 
 
 _GRADIENTS = {

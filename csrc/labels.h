@@ -66,6 +66,13 @@ ALRP_HD Mark row_mark(int64_t row, int64_t column) {
   return row == kIgnoredRow ? Mark::kIgnored : (row == kInvalidRow ? Mark::kInvalid : Mark::kNegative);
 }
 
+// The labels from the i-th logit on, where each has its own.
+ALRP_HD Labels labels_from(const Labels& labels, int64_t i) {
+  Labels rest = labels;
+  rest.data = static_cast<const char*>(labels.data) + i * labels.bytes;
+  return rest;
+}
+
 // Number of labels of n logits.
 ALRP_HD int64_t label_count(const Labels& labels, int64_t n) {
   return labels.classes ? n / labels.classes : n;

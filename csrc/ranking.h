@@ -11,11 +11,10 @@
 
 #include "arena.h"
 #include "labels.h"
+#include "maps.h"
 #include "step.h"
 
 namespace alrp {
-
-enum class Dtype : int32_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
 
 enum class Loss : int32_t {
   kALRP,      // Eq. 9-14
@@ -40,8 +39,8 @@ struct Array {
 
 // What both passes read. All pointers are the backend's own memory: host or device.
 struct Input {
-  Array logits;
-  int64_t n;  // logits
+  Logits logits;
+  int64_t n;  // of them
   Labels labels;
   int64_t p;  // positives, as the caller gave them or as count_positives found
   double delta;
@@ -126,8 +125,8 @@ struct Drive {
 
 // Gradients asked of backward, scaled by the incoming ones, which stay in the backend's memory.
 struct Gradients {
-  Array logits;           // (n), written everywhere; null data if not wanted
-  const void* grad_cls;   // scalar of type `incoming`
+  const void*
+      grad_cls;  // scalar of type `incoming`; null if those of the logits are not wanted, else written everywhere
   Array loc_errors;       // (p); null data if not wanted
   const void* grad_loc;   // scalar of type `incoming`
   const void* grad_sort;  // likewise; null but for Rank & Sort, where it goes to the logits
@@ -141,6 +140,9 @@ class Backend {
   virtual ~Backend() = default;
 
   virtual size_t scratch_bytes(const Input& input) const = 0;
+
+  // Writes maps to the backend's own memory, from that of the host.
+  virtual void place_maps(const Map* maps, int64_t count, Map* to) = 0;
 
   // Bytes of tables.device, a function of the input's sizes, dtypes and delta.
   virtual size_t table_bytes(const Input&) const { return 0; }

@@ -1,6 +1,7 @@
 // Which form a stage runs.
 #include "backend.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "positives.h"
@@ -17,6 +18,8 @@ bool is_sorted_form(const Input& input) { return input.algorithm == Algorithm::k
 size_t CpuBackend::scratch_bytes(const Input& input) const {
   return is_sorted_form(input) ? 0 : tiled::scratch_bytes(input);
 }
+
+void CpuBackend::place_maps(const Map* maps, int64_t count, Map* to) { std::copy_n(maps, count, to); }
 
 void CpuBackend::count_positives(const Input& input, Status* status, void*) {
   cpu::count_positives(input, status);
@@ -64,9 +67,9 @@ void CpuBackend::finish(const Input& input, const Spec& spec, const Sums& sums, 
 
 void CpuBackend::spread(const Input& input, const Status* status, const Tables& tables,
                         const Gradients& gradients) {
-  if (gradients.logits.data && is_sorted_form(input))
+  if (gradients.grad_cls && is_sorted_form(input))
     SortedForm::make(input, tables)->spread(*status, gradients);
-  else if (gradients.logits.data)
+  else if (gradients.grad_cls)
     tiled::spread(input, tables, gradients);
   write_positives(input, tables, gradients);
 }

@@ -11,6 +11,7 @@ namespace alrp::cpu {
 class CpuBackend final : public Backend {
  public:
   size_t scratch_bytes(const Input& input) const override;
+  void place_maps(const Map* maps, int64_t count, Map* to) override;
   void count_positives(const Input& input, Status* status, void* scratch) override;
   void find(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch) override;
   void count(const Input& input, const Spec& spec, const Tables& tables, const Sums& sums, Status* status,

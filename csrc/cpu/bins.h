@@ -27,7 +27,7 @@ auto fill_bins(const Layout& layout, const Tables& tables, Status* status,
   const auto run_meanwhile = [&] {
     if (!begun.test_and_set(std::memory_order_relaxed)) meanwhile();
   };
-  on_each_thread(block_count(layout.input.n), kPartBlocks, [&](const auto& take) {
+  on_each_thread(layout.blocks(), kPartBlocks, [&](const auto& take) {
     run_meanwhile();
     typename Layout::Buffer buffer;
     Bins bins(total.size());

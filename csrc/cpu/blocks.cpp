@@ -5,6 +5,7 @@
 #include "array.h"
 #include "clones.h"
 #include "halves.h"
+#include "maps.h"
 
 namespace alrp::cpu {
 namespace {
@@ -70,9 +71,9 @@ void read_block(const Input& input, int64_t b, Block* block) {
   block->size = std::min(kBlockLogits, input.n - block->begin);
   read_marks(input.labels, block->begin, block->size, block->marks);
   with_dtype(input.logits.dtype, [&](auto* type) {
+    std::remove_pointer_t<decltype(type)> own[kBlockLogits];
     float floats[kBlockLogits];
-    const auto* scores =
-        without_halves(static_cast<decltype(type)>(input.logits.data) + block->begin, block->size, floats);
+    const auto* scores = without_halves(read_run(input, block->begin, block->size, own), block->size, floats);
     int64_t m = 0;
     bool nan = false;
     for (int64_t k = 0; k < block->size; ++k) {  // without branches: the count advances or it does not

@@ -26,7 +26,7 @@ inline int64_t block_count(int64_t n) { return (n + kBlockLogits - 1) / kBlockLo
 // Marks of logits [begin, begin + size).
 void read_marks(const Labels& labels, int64_t begin, int64_t size, Mark* marks);
 
-// The b-th block with its negatives.
+// The b-th block by flat index, with its negatives.
 void read_block(const Input& input, int64_t b, Block* block);
 
 }  // namespace alrp::cpu

@@ -10,12 +10,12 @@
 #include <vector>
 
 #include "array.h"
-#include "blocks.h"
 #include "cells.h"
 #include "halves.h"
 #include "label_walk.h"
 #include "layout.h"
 #include "loops.h"
+#include "maps.h"
 
 namespace alrp::cpu {
 
@@ -29,7 +29,7 @@ class FloatLayout : public Layout<Position> {
   using Layout<Position>::position;
 
   struct Buffer {
-    int64_t begin, size;
+    MemoryBlocks::Range block;
     int64_t nan = 0;  // scores of all blocks that it has held
     float scores[kBlockLogits];
     Selected selected;
@@ -41,19 +41,22 @@ class FloatLayout : public Layout<Position> {
       : Layout<Position>(input, score, own),
         addends_(addends),
         ends_(ends_of(knots, position)),
-        cells_(ends_, counted(input)) {}  // not input.n: what is written depends on the cells
+        cells_(ends_, counted(input)),  // not input.n: what is written depends on the cells
+        blocks_(input) {}
 
-  // `ignored`: whether labels may say so. Where each logit has its own, what is ignored is put below all knots.
+  int64_t blocks() const { return blocks_.count(); }
+
+  // `ignored`: whether labels may say so. Where blocks know their labels, what is ignored is put below all knots.
   void read(int64_t b, bool ignored, Buffer* buffer) const {
-    buffer->begin = b * kBlockLogits;
-    buffer->size = std::min(kBlockLogits, input.n - buffer->begin);
-    with_dtype(input.logits.dtype, [&](auto* type) {
+    buffer->block = blocks_[b];
+    const auto& [map, begin, size] = buffer->block;
+    with_dtype(input.logits.dtype, [&, &map = map, begin = begin, size = size](auto* type) {
       using T = std::remove_pointer_t<decltype(type)>;
-      const T* from = static_cast<const T*>(this->input.logits.data) + buffer->begin;
       if constexpr (!std::is_same_v<T, double>) {  // which have wide positions
-        const float* scores = without_halves(from, buffer->size, buffer->scores);
-        if (ignored && !this->input.labels.classes) scores = without_ignored(scores, buffer);
-        select(scores, buffer);
+        const T* from = static_cast<const T*>(map.logits) + begin;
+        const float* scores = without_halves(from, size, buffer->scores);
+        if (ignored && has_labels(map, this->input.labels)) scores = without_ignored(scores, buffer);
+        select(scores, size, buffer);
       }
     });
   }
@@ -66,28 +69,24 @@ class FloatLayout : public Layout<Position> {
     };
   }
 
-  // Takes out of the bins, and of status.nan, what is no negative: the positives among these logits, and rows
-  // that are ignored. Integers cancel.
+  // Takes out of the bins, and of status.nan, what is no negative: the positives among these logits, and what is
+  // ignored but for that which read() has put below all knots. Integers cancel.
   template <typename Counter>
   void take_out_others(const Tables& tables, const Counter& counter, Status* status,
                        std::vector<Bin<Sum>>* bins) const {
     std::mutex mutex;
     const auto take_out = [&](const auto& each) {
       Buffer buffer;
-      buffer.size = 0;
+      int64_t size = 0;
       std::vector<Bin<Sum>> own(bins->size());
       const auto count = [&] {
-        select(buffer.scores, &buffer);
+        select(buffer.scores, size, &buffer);
         counter(buffer, own.data());
-        buffer.size = 0;
+        size = 0;
       };
-      each([&](const auto* scores, int64_t size) {
-        while (size) {
-          const int64_t some = std::min(size, kBlockLogits - buffer.size);
-          std::copy_n(scores, some, buffer.scores + buffer.size);  // floats as exact as they were
-          scores += some, size -= some, buffer.size += some;
-          if (buffer.size == kBlockLogits) count();
-        }
+      each([&](auto score) {
+        buffer.scores[size++] = static_cast<float>(score);  // as exact as it was
+        if (size == kBlockLogits) count();
       });
       count();
       const std::lock_guard lock(mutex);
@@ -96,16 +95,20 @@ class FloatLayout : public Layout<Position> {
     };
     take_out([&](const auto& f) {
       for (int64_t r = 0; r < input.p; ++r)
-        if (tables.index[r] >= 0) f(tables.score + r, 1);
+        if (tables.index[r] >= 0) f(tables.score[r]);
     });
-    if (!status->ignored || !input.labels.classes) return;
+    if (!status->ignored || all_have_labels(input)) return;
     with_dtype(input.logits.dtype, [&](auto* type) {
-      const auto* logits = static_cast<decltype(type)>(input.logits.data);
       on_each_thread(chunk_count(input.labels, input.n), 1, [&](const auto& take) {
         take_out([&](const auto& f) {
           take([&](int64_t c) {
             walk_chunk(input.labels, input.n, c, [&](Mark mark, int64_t first, int64_t size) {
-              if (mark == Mark::kIgnored) f(logits + first, size);
+              if (mark != Mark::kIgnored) return;
+              each_run(input, first, size, [&](const Map& map, int64_t offset, int64_t stride, int64_t run) {
+                if (has_labels(map, input.labels)) return;
+                const auto* from = static_cast<decltype(type)>(map.logits) + offset;
+                for (int64_t k = 0; k < run; ++k) f(from[k * stride]);
+              });
             });
           });
         });
@@ -113,46 +116,64 @@ class FloatLayout : public Layout<Position> {
     });
   }
 
-  // Writes what buffer.value has for the scores of a block.
-  template <typename T>
-  void write(Buffer& buffer, T* out) const {
-    // Gradients of this size do not fit a core's own cache: written past it, they leave it to the tables.
-    constexpr int64_t kStreamBytes = int64_t{1} << 21;
-    if constexpr (std::is_same_v<T, float>) {
-      const bool stream =
-          input.n * int64_t{sizeof(float)} >= kStreamBytes && reinterpret_cast<uintptr_t>(out) % 64 == 0;
-      loops().write_values(buffer.selected, buffer.value, buffer.size, stream, out);
-    } else if constexpr (sizeof(T) == 2) {
-      loops().write_values(buffer.selected, buffer.value, buffer.size, false, buffer.scores);
-      from_floats(buffer.scores, buffer.size, out);
-    }
+  // `value` as the gradient of all logits of a block.
+  void fill(const Buffer& buffer, double value) const {
+    on_gradients(buffer, [&](auto* out) {
+      std::fill_n(out, buffer.block.size, rounded<std::remove_pointer_t<decltype(out)>>(value));
+    });
   }
 
  protected:
   const Ends& ends() const { return ends_; }
   const Cells& cells() const { return cells_; }
 
+  // Writes what buffer.value has for the scores of a block.
+  void write(Buffer& buffer) const {
+    // Gradients of this size do not fit a core's own cache: written past it, they leave it to the tables.
+    constexpr int64_t kStreamBytes = int64_t{1} << 21;
+    const int64_t size = buffer.block.size;
+    on_gradients(buffer, [&]<typename T>(T* out) {
+      if constexpr (std::is_same_v<T, float>) {
+        const bool stream =
+            this->input.n * int64_t{sizeof(float)} >= kStreamBytes && reinterpret_cast<uintptr_t>(out) % 64 == 0;
+        loops().write_values(buffer.selected, buffer.value, size, stream, out);
+      } else if constexpr (sizeof(T) == 2) {
+        loops().write_values(buffer.selected, buffer.value, size, false, buffer.scores);
+        from_floats(buffer.scores, size, out);
+      }
+    });
+  }
+
  private:
+  // f(the gradients of a block)
+  template <typename F>
+  void on_gradients(const Buffer& buffer, const F& f) const {
+    with_dtype(input.logits.dtype, [&](auto* type) {
+      f(static_cast<decltype(type)>(buffer.block.map.gradient) + buffer.block.begin);
+    });
+  }
+
   const float* without_ignored(const float* scores, Buffer* buffer) const {
+    const auto& [map, begin, size] = buffer->block;
     Mark marks[kBlockLogits];
-    read_marks(input.labels, buffer->begin, buffer->size, marks);
-    for (int64_t k = 0; k < buffer->size; ++k)
+    read_marks(input.labels, map.begin + begin, size, marks);
+    for (int64_t k = 0; k < size; ++k)
       buffer->scores[k] = marks[k] == Mark::kIgnored ? -std::numeric_limits<float>::infinity() : scores[k];
     return buffer->scores;
   }
 
-  // Of `buffer->size` scores.
-  void select(const float* scores, Buffer* buffer) const {
+  void select(const float* scores, int64_t size, Buffer* buffer) const {
     Selected& selected = buffer->selected;
     // The last block's kind is likely to be this one's; results are the same either way.
     selected.in_place = selected.matter > kBlockLogits / 2;
     const Range range{cells_.below, ends_.lowest(), ends_.highest()};
-    buffer->nan += loops().select(scores, buffer->size, range, &selected);
+    buffer->nan += loops().select(scores, size, range, &selected);
   }
 
   const Narrow addends_;
   const Ends ends_;
   const Cells cells_;
+  const MemoryBlocks blocks_;
 };
 
 }  // namespace alrp::cpu

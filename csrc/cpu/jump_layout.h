@@ -50,10 +50,10 @@ struct JumpLayout : FloatLayout<Jumps> {
     std::vector<float> values(ramps.base.size());
     std::transform(ramps.base.begin(), ramps.base.end(), values.begin(),
                    [&](double base) { return static_cast<float>(base * scale); });
-    return [this, values, table = SegmentTable(ends(), cells())](Buffer& buffer, auto* out) {
+    return [this, values, table = SegmentTable(ends(), cells())](Buffer& buffer) {
       loops().look_up_segments(table, buffer.selected, buffer.segment);
       for (int64_t k = 0; k < buffer.selected.size; ++k) buffer.value[k] = values[buffer.segment[k]];
-      write(buffer, out);
+      write(buffer);
     };
   }
 };

@@ -17,10 +17,9 @@ struct NarrowLayout : FloatLayout<Narrow> {
 
   // Writes the gradients of a block: `scale` times the sum of the ramps, whatever the labels.
   auto writer(const RampSum<Int>& ramps, double scale) const {
-    return [this, table = ValueTable(ends(), cells(), knots, position, ramps, scale)](Buffer& buffer,
-                                                                                      auto* out) {
+    return [this, table = ValueTable(ends(), cells(), knots, position, ramps, scale)](Buffer& buffer) {
       loops().look_up_values(table, buffer.selected, buffer.value);
-      write(buffer, out);
+      write(buffer);
     };
   }
 

@@ -7,6 +7,7 @@
 #include "../keys.h"
 #include "array.h"
 #include "label_walk.h"
+#include "maps.h"
 #include "parallel.h"
 #include "sort.h"
 
@@ -33,7 +34,7 @@ std::vector<Chunk> find(const Input& input, bool scores) {
       });
       if (!scores) return;
       chunk.score.reserve(chunk.index.size());
-      for (const int64_t i : chunk.index) chunk.score.push_back(load(input.logits, i));
+      for (const int64_t i : chunk.index) chunk.score.push_back(load(input, i));
     });
   });
   return chunks;

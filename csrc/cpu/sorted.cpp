@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <type_traits>
 #include <vector>
 
-#include "array.h"
 #include "bins.h"
 #include "jump_layout.h"
 #include "label_walk.h"
+#include "maps.h"
 #include "narrow_layout.h"
 #include "parallel.h"
 #include "ramp_sum.h"
@@ -66,25 +65,22 @@ class SortedFormOf final : public SortedForm {
     const RampSum ramps(layout_.knots, tables_.share);
     const auto write = layout_.writer(ramps, scale);
     const double rest = *tables_.poison * scale;  // of what lies below all knots: 0, or NaN as of all others
-    with_dtype(gradients.logits.dtype, [&](auto* type) {
-      using T = std::remove_pointer_t<decltype(type)>;
-      on_each_thread(block_count(input_.n), kPartBlocks, [&](const auto& take) {
-        typename Layout::Buffer buffer;
-        take([&](int64_t b) {
-          layout_.read(b, status.ignored != 0, &buffer);
-          T* const out = static_cast<T*>(gradients.logits.data) + buffer.begin;
-          if (rest == 0) return write(buffer, out);
-          std::fill(out, out + buffer.size, rounded<T>(rest));
-        });
-        loops().fence();
+    on_each_thread(layout_.blocks(), kPartBlocks, [&](const auto& take) {
+      typename Layout::Buffer buffer;
+      take([&](int64_t b) {
+        layout_.read(b, status.ignored != 0, &buffer);
+        if (rest == 0)
+          write(buffer);
+        else
+          layout_.fill(buffer, rest);
       });
-      if (!status.ignored || (rest == 0 && !input_.labels.classes)) return;
-      on_each_thread(chunk_count(input_.labels, input_.n), 1, [&](const auto& take) {
-        take([&](int64_t c) {
-          walk_chunk(input_.labels, input_.n, c, [&](Mark mark, int64_t first, int64_t logits) {
-            if (mark == Mark::kIgnored)
-              std::fill_n(static_cast<T*>(gradients.logits.data) + first, logits, T(0));
-          });
+      loops().fence();
+    });
+    if (!status.ignored || (rest == 0 && all_have_labels(input_))) return;
+    on_each_thread(chunk_count(input_.labels, input_.n), 1, [&](const auto& take) {
+      take([&](int64_t c) {
+        walk_chunk(input_.labels, input_.n, c, [&](Mark mark, int64_t first, int64_t logits) {
+          if (mark == Mark::kIgnored) fill_gradients(input_, first, logits, 0);
         });
       });
     });

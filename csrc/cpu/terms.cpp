@@ -6,6 +6,7 @@
 
 #include "../losses.h"
 #include "array.h"
+#include "maps.h"
 
 namespace alrp::cpu {
 namespace {
@@ -97,14 +98,14 @@ void take_errors(const Input& input, const Drive& drive, const Tables& tables) {
 }
 
 void write_positives(const Input& input, const Tables& tables, const Gradients& gradients) {
-  if (gradients.logits.data) {
+  if (gradients.grad_cls) {
     const double scale = load_scalar(gradients.grad_cls, gradients.incoming);
     const double sort = gradients.grad_sort ? load_scalar(gradients.grad_sort, gradients.incoming) : 0;
     for (int64_t r = 0; r < input.p; ++r) {
       if (tables.index[r] < 0) continue;
       double gradient = tables.gradient[r] * scale;
       if (gradients.grad_sort) gradient += tables.error_gradient[r] * sort;
-      store(gradients.logits, tables.index[r], gradient);
+      store_gradient(input, tables.index[r], gradient);
     }
   }
   if (gradients.loc_errors.data) {

@@ -7,6 +7,7 @@
 
 #include "array.h"
 #include "blocks.h"
+#include "maps.h"
 #include "pairs.h"
 #include "parallel.h"
 #include "terms.h"
@@ -159,13 +160,7 @@ void spread(const Input& input, const Tables& tables, const Gradients& gradients
       std::fill(sums, sums + block.negative_count, 0.0);
       sum_columns(block.negatives, block.negative_count, tables.score, tables.share, input.p, h, input.skew,
                   sums);
-      with_dtype(gradients.logits.dtype, [&](auto* type) {
-        using T = std::remove_pointer_t<decltype(type)>;
-        T* out = static_cast<T*>(gradients.logits.data) + block.begin;
-        std::fill(out, out + block.size, T(0));
-        for (int64_t m = 0; m < block.negative_count; ++m)
-          out[block.columns[m]] = rounded<T>((sums[m] + poison) * scale);
-      });
+      write_negatives(input, block, [&](int64_t m) { return (sums[m] + poison) * scale; });
     }
   });
 }

@@ -42,6 +42,21 @@ __device__ __forceinline__ double load_scalar(const void* data, Dtype dtype) {
   return load({const_cast<void*>(data), dtype}, 0);
 }
 
+// The logit with flat index i.
+__device__ __forceinline__ double load(const Input& input, int64_t i) {
+  const Logits& logits = input.logits;
+  if (!logits.maps) return load({logits.data, logits.dtype}, i);
+  const Map& map = logits.maps[map_of(logits, i)];
+  return load({map.logits, logits.dtype}, offset_of(map, i));
+}
+
+__device__ __forceinline__ void store_gradient(const Input& input, int64_t i, double value) {
+  const Logits& logits = input.logits;
+  if (!logits.maps) return store({logits.gradient, logits.dtype}, i, value);
+  const Map& map = logits.maps[map_of(logits, i)];
+  store({map.gradient, logits.dtype}, offset_of(map, i), value);
+}
+
 __device__ __forceinline__ double quiet_nan() { return __longlong_as_double(0x7ff8000000000000LL); }
 
 // Sets a field of Status, which any thread may.

@@ -20,6 +20,10 @@ size_t CudaBackend::table_bytes(const Input& input) const {
   return is_sorted_form(input) ? sorted::table_bytes(input) : 0;
 }
 
+void CudaBackend::place_maps(const Map* maps, int64_t count, Map* to) {
+  cuda::place_maps(maps, count, to, stream_);
+}
+
 void CudaBackend::count_positives(const Input& input, Status* status, void* scratch) {
   cuda::count_positives(input, status, scratch, stream_);
 }
@@ -73,7 +77,7 @@ void CudaBackend::finish(const Input& input, const Spec& spec, const Sums& sums,
 void CudaBackend::spread(const Input& input, const Status* status, const Tables& tables,
                          const Gradients& gradients) {
   const bool is_sorted = is_sorted_form(input);
-  if (gradients.logits.data && input.n > 0) {
+  if (gradients.grad_cls && input.n > 0) {
     if (is_sorted)
       sorted::spread(input, status, tables, gradients, stream_);
     else

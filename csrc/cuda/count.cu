@@ -14,7 +14,7 @@ __device__ __forceinline__ void count_wide(const Input& input, const SortedTable
   bool nan = false;
   sweep_grid<kStreamThreads>(0, input.n, [&](int64_t i) {
     if (mark_of(input.labels, i) != Mark::kNegative) return;
-    const double s = load(input.logits, i);
+    const double s = load(input, i);
     nan |= s != s;
     if (s != s) return;
     const int128 x = wide.of(s);
@@ -115,51 +115,55 @@ __device__ __forceinline__ void count_narrow(const Input& input, const Plan& glo
   };
   const auto position = [&](float s) { return shifted_position(plan.narrow, s); };
   const uint32_t one = fixed(1);
-  const bool labels = reads_labels(input.labels, status);
-  const int64_t vectors = tiled_vectors<T>(input, labels, nullptr);
-  const int64_t first = int64_t{blockIdx.x} * kTile + threadIdx.x;
   const int64_t stride = fixed(gridDim.x * kTile);  // fits: where positions are narrow, n is below 2^40
   int nan = 0;
-  Held<Bins> held;
-  if (first < vectors)  // any score will do: it tells where to look for the crowd
-    held.pick(static_cast<float>(load(input.logits, 4 * first)), plan.low, plan.high, bins, search);
-  for (int64_t v = first; v < vectors; v += stride) {
-    Vectors s;
-    load_vectors<T>(input.logits, v, s);
-    if (labels) drop_ignored(input.labels, v, s);
-#pragma unroll
-    for (int u = 0; u < kVectors; ++u) {
-      const float most = greatest(s[u]);
-      if (most < plan.low) continue;
-      if (!(most <= plan.high)) {
-#pragma unroll
-        for (int k = 0; k < 4; ++k) nan += s[u][k] != s[u][k];
-        limit(plan.high, s[u]);
-      }
-      if (most < held.end && least(s[u]) >= held.begin) {
-        held.count += 4;
-#pragma unroll
-        for (int k = 0; k < 4; ++k) held.sum += position(s[u][k]);
-        continue;
-      }
-#pragma unroll
-      for (int k = 0; k < 4; ++k)
-        if (s[u][k] >= plan.low) bins.add(search(s[u][k]), one, position(s[u][k]));
-    }
-  }
-  held.release(bins);
-  const auto add = [&](int64_t i, bool taken_out) {
-    const auto logit = static_cast<float>(load(input.logits, i));
+  const auto add = [&](float logit, bool taken_out) {
     if (logit != logit) nan += taken_out ? -1 : 1;
     if (!(logit >= plan.low)) return;
     const float s = fminf(logit, plan.high);
     bins.add(search(s), taken_out ? -one : one, taken_out ? -position(s) : position(s));
   };
-  sweep_grid<kStreamThreads>(4 * vectors, input.n, [&](int64_t i) {
-    if (!labels || mark_of(input.labels, i) != Mark::kIgnored) add(i, false);
-  });
-  if (input.labels.classes && status->ignored)
-    walk_ignored_rows<kStreamThreads>(input.labels, input.n, [&](int64_t i) { add(i, true); });
+  int64_t v = int64_t{blockIdx.x} * kTile + threadIdx.x;  // tiles are dealt out over all maps
+#pragma unroll 1
+  for (int map = 0; map < input.logits.count; ++map) {
+    const Stretch<T> own(input, map, status);
+    Held<Bins> held;
+    if (v < own.vectors)  // any score will do: it tells where to look for the crowd
+      held.pick(own.logit(4 * v), plan.low, plan.high, bins, search);
+    for (; v < own.vectors; v += stride) {
+      Vectors s;
+      load_vectors<T>(own.logits, v, s);
+      if (own.reads_labels) drop_ignored(own.labels, v, s);
+#pragma unroll
+      for (int u = 0; u < kVectors; ++u) {
+        const float most = greatest(s[u]);
+        if (most < plan.low) continue;
+        if (!(most <= plan.high)) {
+#pragma unroll
+          for (int k = 0; k < 4; ++k) nan += s[u][k] != s[u][k];
+          limit(plan.high, s[u]);
+        }
+        if (most < held.end && least(s[u]) >= held.begin) {
+          held.count += 4;
+#pragma unroll
+          for (int k = 0; k < 4; ++k) held.sum += position(s[u][k]);
+          continue;
+        }
+#pragma unroll
+        for (int k = 0; k < 4; ++k)
+          if (s[u][k] >= plan.low) bins.add(search(s[u][k]), one, position(s[u][k]));
+      }
+    }
+    v -= own.vectors;
+    held.release(bins);
+    sweep_grid<kStreamThreads>(4 * own.vectors, own.size, [&](int64_t i) {
+      if (!own.is_ignored(i)) add(own.logit(i), false);
+    });
+  }
+  if (status->ignored && is_walked(input))
+    walk_ignored<kStreamThreads>(input, [&](const Memory& memory, int64_t offset) {
+      add(float_of(static_cast<const T*>(memory.logits)[offset]), true);
+    });
   if (nan)
     atomicAdd(reinterpret_cast<unsigned long long*>(&status->nan),
               static_cast<unsigned long long>(int64_t{nan}));
@@ -167,7 +171,8 @@ __device__ __forceinline__ void count_narrow(const Input& input, const Plan& glo
 
 // count: bins[m] += (1, position) for every logit in segment m that is not below all knots, but what is ignored;
 // build_tables has taken out the positives. Wide: for every negative.
-//   logits  n; read once, four logits a load where pointers are aligned; rows that are ignored are read again
+//   logits  n; read once, four logits a load where pointers are aligned; what is ignored is read again, but for maps in
+//           the order of their own labels
 //   labels  read where some may be ignored
 //   t       after build_tables
 //   status  nan: 1 for each negative or positive that is NaN is added. Wide: raised

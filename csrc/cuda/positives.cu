@@ -155,7 +155,7 @@ __global__ void make_keys(Input input, CubScratch work, Status* status) {
     work.keys[r] = ~uint64_t{0};
     return;
   }
-  const double score = load(input.logits, work.flat[place]);
+  const double score = load(input, work.flat[place]);
   const bool nan = score != score;
   if (nan) raise(&status->nan);
   work.keys[r] = key_of(nan ? 0.0 : score);

@@ -48,7 +48,7 @@ __device__ bool sort_in_block(const Input& input, const BlockScratch& work, int 
   bool any_nan = false;
 #pragma unroll 1
   for (int i = threadIdx.x; i < size; i += blockDim.x) {
-    const double score = i < listed ? load(input.logits, list[i]) : 0.0;
+    const double score = i < listed ? load(input, list[i]) : 0.0;
     const bool nan = score != score;
     any_nan |= nan;
     const uint64_t key = i < listed ? key_of(nan ? 0.0 : score) : ~uint64_t{0};

@@ -8,7 +8,7 @@ namespace {
 // Where scores are wide, or weights do not go through prefix sums, or every gradient is NaN: one logit at a
 // time, tables in global memory.
 __device__ __forceinline__ void spread_rare(const Input& input, const SortedTables& t, const Tables& tables,
-                                            double scale, const Array& gradient) {
+                                            double scale) {
   const bool prefix_sums = t.plan->spreads && is_finite(scale);
   const double poison = *tables.poison;
   const Wide wide = t.wide(input.delta);
@@ -19,7 +19,7 @@ __device__ __forceinline__ void spread_rare(const Input& input, const SortedTabl
     if (poison != 0) {
       if (mark != Mark::kIgnored) value = poison;
     } else if (mark == Mark::kNegative) {
-      const double s = load(input.logits, i);
+      const double s = load(input, i);
       if (prefix_sums) {
         const int128 x = wide.of(s);
         if (const int m = segment_of(t, x)) {
@@ -31,7 +31,7 @@ __device__ __forceinline__ void spread_rare(const Input& input, const SortedTabl
         value *= scale;
       }
     }
-    store(gradient, i, value);
+    store_gradient(input, i, value);
   });
 }
 
@@ -81,7 +81,7 @@ struct GlobalSegments {
 template <typename T, typename Index, typename Segments>
 __device__ __forceinline__ void spread_narrow(const Input& input, const Plan& global_plan,
                                               const Index* starts, const Segments& segments,
-                                              const Status* status, const Array& gradient) {
+                                              const Status* status) {
   const Plan plan = global_plan;
   const auto value_at = [&](float s) {  // s from low to high
     const auto in = [s](const float4& segment) { return fmaf(segment.w, s - segment.y, segment.z); };
@@ -92,41 +92,44 @@ __device__ __forceinline__ void spread_narrow(const Input& input, const Plan& gl
       return in(segments.at(next_segment(segments, starts, cell, m, s)));
     return in(segment);
   };
-  const bool labels = reads_labels(input.labels, status);
-  const int64_t vectors = tiled_vectors<T>(input, labels, gradient.data);
-  const int64_t first = int64_t{blockIdx.x} * kTile + threadIdx.x;
-  const int64_t stride = fixed(gridDim.x * kTile);  // fits: where positions are narrow, n is below 2^40
-  for (int64_t v = first; v < vectors; v += stride) {
-    Vectors s;
-    load_vectors<T>(input.logits, v, s);
-    if (labels) drop_ignored(input.labels, v, s);
-    auto* out = static_cast<Packed<T>*>(gradient.data) + v;
-    asm("" : "+l"(out));  // kept: it would be computed again for every store
+  const int64_t stride = fixed(gridDim.x * kTile);        // fits: where positions are narrow, n is below 2^40
+  int64_t v = int64_t{blockIdx.x} * kTile + threadIdx.x;  // tiles are dealt out over all maps
+#pragma unroll 1
+  for (int map = 0; map < input.logits.count; ++map) {
+    const Stretch<T> own(input, map, status);
+    for (; v < own.vectors; v += stride) {
+      Vectors s;
+      load_vectors<T>(own.logits, v, s);
+      if (own.reads_labels) drop_ignored(own.labels, v, s);
+      auto* out = static_cast<Packed<T>*>(own.gradient) + v;
+      asm("" : "+l"(out));  // kept: it would be computed again for every store
 #pragma unroll
-    for (int u = 0; u < kVectors; ++u) {
-      const float most = greatest(s[u]);
-      Packed<T> packed{0, 0};
-      if (!(most < plan.low)) {
-        if (!(most <= plan.high)) limit(plan.high, s[u]);  // NaN where it is ignored
-        float value[4]{};
+      for (int u = 0; u < kVectors; ++u) {
+        const float most = greatest(s[u]);
+        Packed<T> packed{0, 0};
+        if (!(most < plan.low)) {
+          if (!(most <= plan.high)) limit(plan.high, s[u]);  // NaN where it is ignored
+          float value[4]{};
 #pragma unroll
-        for (int k = 0; k < 4; ++k)
-          if (s[u][k] >= plan.low) value[k] = value_at(s[u][k]);
-        packed = packed_of<T>(value);
+          for (int k = 0; k < 4; ++k)
+            if (s[u][k] >= plan.low) value[k] = value_at(s[u][k]);
+          packed = packed_of<T>(value);
+        }
+        out[u * kStreamThreads] = packed;  // one store for all lanes: neighbours share a sector
       }
-      out[u * kStreamThreads] = packed;  // one store for all lanes: neighbours share a sector
     }
+    v -= own.vectors;
+    sweep_grid<kStreamThreads>(4 * own.vectors, own.size, [&](int64_t i) {
+      const float logit = own.logit(i);
+      const bool matters = !own.is_ignored(i) && logit >= plan.low;
+      store({own.gradient, input.logits.dtype}, i, matters ? value_at(fminf(logit, plan.high)) : 0.f);
+    });
   }
-  sweep_grid<kStreamThreads>(4 * vectors, input.n, [&](int64_t i) {
-    const auto logit = static_cast<float>(load(input.logits, i));
-    const bool dropped = labels && mark_of(input.labels, i) == Mark::kIgnored;
-    store(gradient, i, !dropped && logit >= plan.low ? value_at(fminf(logit, plan.high)) : 0.f);
-  });
 }
 
 // spread: gradient[j] = grad_cls * sum over i of share[i] H(s_j - score[i]) for negatives j, and what
 // scatter_gradients overwrites for all others.
-//   logits     n, read once; labels where reads_labels(); gradients.logits written once, everywhere
+//   logits     n, read once, and labels where a Stretch reads them; gradients written once, everywhere
 //   t, tables  after compute_losses or drive_spread
 //   launch     any grid, kStreamThreads threads; kShared: t.shared_bytes() of shared memory for the starts and
 //              the segments
@@ -134,17 +137,15 @@ template <typename T, bool kShared>
 __global__ void __launch_bounds__(kStreamThreads, 2)
     spread_sorted(Input input, SortedTables t, const Status* status, Tables tables, Gradients gradients) {
   const Plan& plan = *t.plan;
-  const Array& gradient = gradients.logits;
   const double scale = load_scalar(gradients.grad_cls, gradients.incoming);
   // With shares below 1e15, and delta as sort_positives bounds it, slopes fit float.
   constexpr double kMost = 1e15;
   if (plan.kind != PositionKind::kNarrow || *tables.poison != 0 || !plan.spreads || !(fabs(scale) < kMost))
-    return spread_rare(input, t, tables, scale, gradient);
+    return spread_rare(input, t, tables, scale);
   if constexpr (std::is_same_v<T, double>) {  // which is always wide
     return;
   } else if constexpr (!kShared) {
-    spread_narrow<T>(input, plan, static_cast<const uint32_t*>(t.starts), GlobalSegments{t, scale}, status,
-                     gradient);
+    spread_narrow<T>(input, plan, static_cast<const uint32_t*>(t.starts), GlobalSegments{t, scale}, status);
   } else {
     extern __shared__ __align__(16) char shared[];
     const int segments = static_cast<int>(2 * t.p + 1);
@@ -153,7 +154,7 @@ __global__ void __launch_bounds__(kStreamThreads, 2)
     for (int m = threadIdx.x; m < segments; m += kStreamThreads) records[m] = record_of(t, m, scale);
     copy_starts(t, plan.cells, starts);
     __syncthreads();
-    spread_narrow<T>(input, plan, starts, SharedSegments{records}, status, gradient);
+    spread_narrow<T>(input, plan, starts, SharedSegments{records}, status);
   }
 }
 

@@ -7,6 +7,9 @@
 
 namespace alrp::cuda {
 
+// maps.cu
+void place_maps(const Map* maps, int64_t count, Map* to, cudaStream_t stream);
+
 // positives.cu: finding them and sorting them by CUB, as many as there are.
 size_t positives_scratch_bytes(const Input& input, cudaStream_t stream);
 void count_positives(const Input& input, Status* status, void* scratch, cudaStream_t stream);

@@ -1,7 +1,7 @@
 // What the two streaming kernels of the sorted form share: tiles of logits, the search for a segment, and
-// launches. They take every logit for a negative: positives are taken out of the bins (build_tables) and written
-// over (scatter_gradients), and so are rows that are ignored; logits that are ignored one by one are put below
-// all knots.
+// launches. They go map by map as memory lies, and take every logit for a negative: positives are taken out of the bins
+// (build_tables) and written over (scatter_gradients), and so is what is ignored (walk_ignored); but where logits lie in
+// the order of their own labels, those that are ignored are put below all knots.
 #pragma once
 
 #include <algorithm>
@@ -28,6 +28,10 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 template <typename T>
 using Four = std::conditional_t<sizeof(T) == 4, float4, unsigned long long>;
 
+__device__ __forceinline__ float float_of(float value) { return value; }
+__device__ __forceinline__ float float_of(__half value) { return __half2float(value); }
+__device__ __forceinline__ float float_of(__nv_bfloat16 value) { return __bfloat162float(value); }
+
 template <typename T>
 __device__ __forceinline__ float4 floats_of(const Four<T>& raw) {
   if constexpr (std::is_same_v<T, float>) {
@@ -39,9 +43,9 @@ __device__ __forceinline__ float4 floats_of(const Four<T>& raw) {
         : "l"(raw));
     const auto number = [](unsigned short half) {
       if constexpr (std::is_same_v<T, __half>)
-        return __half2float(__ushort_as_half(half));
+        return float_of(__ushort_as_half(half));
       else
-        return __bfloat162float(__ushort_as_bfloat16(half));
+        return float_of(__ushort_as_bfloat16(half));
     };
     return {number(bits[0]), number(bits[1]), number(bits[2]), number(bits[3])};
   }
@@ -49,8 +53,8 @@ __device__ __forceinline__ float4 floats_of(const Four<T>& raw) {
 
 // A thread's vectors of a tile; v is the first.
 template <typename T>
-__device__ __forceinline__ void load_vectors(const Array& array, int64_t v, Vectors& s) {
-  const Four<T>* own = static_cast<const Four<T>*>(array.data) + v;
+__device__ __forceinline__ void load_vectors(const void* logits, int64_t v, Vectors& s) {
+  const Four<T>* own = static_cast<const Four<T>*>(logits) + v;
 #pragma unroll
   for (int u = 0; u < kVectors; ++u) {
     const float4 four = floats_of<T>(own[u * kStreamThreads]);
@@ -58,11 +62,37 @@ __device__ __forceinline__ void load_vectors(const Array& array, int64_t v, Vect
   }
 }
 
-// Whether a stream reads labels: where some may say that theirs is ignored, and each logit has its own. Class
-// indices are not read: rows that are ignored are taken out again (walk_ignored_rows).
-__device__ __forceinline__ bool reads_labels(const Labels& labels, const Status* status) {
-  return labels.classes == 0 && status->ignored;
-}
+// A map as streams see it.
+template <typename T>
+struct Stretch {
+  void *logits, *gradient;
+  int64_t size;
+  Labels labels;      // its own, where they are read
+  bool reads_labels;  // some may say that theirs is ignored
+  int64_t
+      vectors;  // of whole tiles that may be read and written as such: none where a pointer is not aligned
+
+  __device__ __forceinline__ Stretch(const Input& input, int k, const Status* status) {
+    const Map map = map_at(input.logits, input.n, k);
+    logits = map.logits, gradient = map.gradient, size = map.end - map.begin;
+    labels = labels_from(input.labels, map.begin);
+    reads_labels = has_labels(map, labels) && status->ignored;
+    constexpr unsigned bytes = sizeof(Four<T>);
+    const unsigned label_bytes = reads_labels ? min(16, 4 * labels.bytes) : 1;
+    const bool aligned = reinterpret_cast<uintptr_t>(logits) % bytes == 0 &&
+                         reinterpret_cast<uintptr_t>(gradient) % bytes == 0 &&
+                         reinterpret_cast<uintptr_t>(labels.data) % label_bytes == 0;
+    vectors = aligned ? size / (4 * kTile) * kTile : 0;
+  }
+
+  // One by one.
+  __device__ __forceinline__ float logit(int64_t i) const {
+    return float_of(static_cast<const T*>(logits)[i]);
+  }
+  __device__ __forceinline__ bool is_ignored(int64_t i) const {
+    return reads_labels && mark_of(labels, i) == Mark::kIgnored;
+  }
+};
 
 // Four labels: bit k says that the k-th is ignored.
 __device__ __forceinline__ unsigned ignored_of(const Labels& labels, int64_t v) {
@@ -98,17 +128,6 @@ __device__ __forceinline__ void drop_ignored(const Labels& labels, int64_t v, Ve
     for (int k = 0; k < 4; ++k)
       if (ignored >> k & 1) s[u][k] = -kInfinity;
   }
-}
-
-// Vectors of whole tiles that may be read and written as such: none where a pointer is not aligned.
-template <typename T>
-__device__ __forceinline__ int64_t tiled_vectors(const Input& input, bool reads_labels, const void* out) {
-  constexpr unsigned bytes = sizeof(Four<T>);
-  const unsigned label_bytes = reads_labels ? min(16, 4 * input.labels.bytes) : 1;
-  const bool aligned = reinterpret_cast<uintptr_t>(input.logits.data) % bytes == 0 &&
-                       reinterpret_cast<uintptr_t>(out) % bytes == 0 &&
-                       reinterpret_cast<uintptr_t>(input.labels.data) % label_bytes == 0;
-  return aligned ? input.n / (4 * kTile) * kTile : 0;
 }
 
 // The greater one; NaN if either is.

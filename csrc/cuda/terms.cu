@@ -23,20 +23,22 @@ __global__ void drive_errors(Drive drive, Tables tables, int64_t p) {
   tables.gradient[r] = positive_gradient(error, n_fp, drive.eps, z) + *tables.poison;
 }
 
-// Over what spread wrote: the gradients of the positives' scores, and with a status 0 for rows that are ignored; and
+// Over what spread wrote: the gradients of the positives' scores, and with a status 0 for what is ignored and walked; and
 // the gradients of loc_errors.
 //   launch  at least p threads
 __global__ void __launch_bounds__(kThreads)
     scatter_gradients(Input input, const Status* status, Tables tables, Gradients gradients) {
   if (status && status->ignored)
-    walk_ignored_rows<kThreads>(input.labels, input.n, [&](int64_t i) { store(gradients.logits, i, 0); });
+    walk_ignored<kThreads>(input, [&](const Memory& memory, int64_t offset) {
+      store({memory.gradient, input.logits.dtype}, offset, 0);
+    });
   const int64_t r = own_item();
   if (r >= input.p) return;
-  if (gradients.logits.data && tables.index[r] >= 0) {
+  if (gradients.grad_cls && tables.index[r] >= 0) {
     double gradient = tables.gradient[r] * load_scalar(gradients.grad_cls, gradients.incoming);
     if (gradients.grad_sort)
       gradient += tables.error_gradient[r] * load_scalar(gradients.grad_sort, gradients.incoming);
-    store(gradients.logits, tables.index[r], gradient);
+    store_gradient(input, tables.index[r], gradient);
   }
   if (gradients.loc_errors.data)
     store(gradients.loc_errors, r,
@@ -58,7 +60,7 @@ void write_others(const Input& input, const Status* status, const Tables& tables
                   cudaStream_t stream) {
   Shape shape = per_item(input.p);
   constexpr int64_t kRows = 8;  // a thread, for most calls ignore nothing
-  if (!gradients.logits.data || !input.labels.classes) status = nullptr;
+  if (!gradients.grad_cls || !is_walked(input)) status = nullptr;
   if (status)
     shape.blocks.x = std::max(shape.blocks.x, walking_blocks(label_count(input.labels, input.n) / kRows));
   launch("scatter_gradients", scatter_gradients, shape, stream, input, status, tables, gradients);

@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(kThreads)
   double sum = 0;
   const auto read = [&](int64_t j) {
     if (mark_of(input.labels, j) != Mark::kNegative) return quiet_nan();
-    const double s_j = load(input.logits, j);
+    const double s_j = load(input, j);
     if (s_j != s_j) raise(&status->nan);
     return s_j;
   };
@@ -145,15 +145,16 @@ __global__ void __launch_bounds__(kThreads)
     spread_tiled(Input input, Positives positives, Tables tables, Gradients gradients) {
   const int64_t j = own_item();
   const bool negative = j < input.n && mark_of(input.labels, j) == Mark::kNegative;
-  const double s_j = negative ? load(input.logits, j) : quiet_nan();
+  const double s_j = negative ? load(input, j) : quiet_nan();
   double sum = 0;
   const auto share = [&](int64_t i) { return tables.share[i]; };
   sweep_positives(positives, share, [&](double s_i, double weight, int64_t) {
     sum += weighted(weight_of<kSkewed>(step(positives.h, s_j, s_i), input.skew), weight);
   });
   if (j >= input.n) return;
-  store(gradients.logits, j,
-        negative ? (sum + *tables.poison) * load_scalar(gradients.grad_cls, gradients.incoming) : 0.0);
+  store_gradient(
+      input, j,
+      negative ? (sum + *tables.poison) * load_scalar(gradients.grad_cls, gradients.incoming) : 0.0);
 }
 
 }  // namespace

@@ -4,6 +4,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <algorithm>
+
 #include "operators.h"
 
 namespace alrp {
@@ -50,25 +52,27 @@ Call saved_call(AutogradContext* ctx) {
   return call;
 }
 
-GradientsResult gradients(const Call& c, const at::Tensor& logits, const at::Tensor& targets,
+GradientsResult gradients(const Call& c, at::TensorList logits, const at::Tensor& targets,
                           const at::Tensor& state, const OptionalTensor& grad_cls,
                           const OptionalTensor& grad_loc, at::ScalarType errors_dtype) {
   return op<ranking_gradients>("ranking_gradients")
-      .call({logits}, {targets}, c.classes, c.background, c.continuous, c.delta, c.algorithm, c.skew, c.sizes,
+      .call(logits, {targets}, c.classes, c.background, c.continuous, c.delta, c.algorithm, c.skew, c.sizes,
             c.counts, c.positives, state, c.wants_error_gradient, grad_cls, grad_loc, errors_dtype, c.others);
 }
 
 class RankingLoss : public Function<RankingLoss> {
  public:
-  static variable_list forward(AutogradContext* ctx, const at::Tensor& logits,
-                               const OptionalTensor& loc_errors, const at::Tensor& targets, Call c,
-                               int64_t loss, double eps, const std::optional<c10::SymInt>& num_positives) {
+  static variable_list forward(AutogradContext* ctx, at::TensorList logits, const OptionalTensor& loc_errors,
+                               const at::Tensor& targets, Call c, int64_t loss, double eps,
+                               const std::optional<c10::SymInt>& num_positives) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     auto [cls, loc, ranks, state] =
         op<ranking_loss>("ranking_loss")
-            .call({logits}, {targets}, loc_errors, c.classes, c.background, c.continuous, c.delta,
-                  c.algorithm, loss, eps, num_positives, c.sizes, c.counts, c.wants_error_gradient);
-    ctx->save_for_backward({logits, targets, state});
+            .call(logits, {targets}, loc_errors, c.classes, c.background, c.continuous, c.delta, c.algorithm,
+                  loss, eps, num_positives, c.sizes, c.counts, c.wants_error_gradient);
+    variable_list kept{targets, state};
+    kept.insert(kept.end(), logits.begin(), logits.end());
+    ctx->save_for_backward(std::move(kept));
     c.positives = ranks.sym_size(1);
     save(ctx, c);
     if (loc_errors) ctx->saved_data["errors_dtype"] = static_cast<int64_t>(loc_errors->scalar_type());
@@ -80,14 +84,17 @@ class RankingLoss : public Function<RankingLoss> {
   // An output that took no part in the loss sends a zero gradient, never none: parameters stay connected.
   static variable_list backward(AutogradContext* ctx, variable_list incoming) {
     const variable_list saved = ctx->get_saved_variables();
-    const at::Tensor &logits = saved[0], &targets = saved[1], &state = saved[2];
+    const at::Tensor &targets = saved[0], &state = saved[1];
+    const at::TensorList logits = at::TensorList(saved).slice(2);
     const Call call = saved_call(ctx);
     const auto dtype = ctx->saved_data.find("errors_dtype");
     const bool has_errors = dtype != ctx->saved_data.end();
     const auto errors_dtype =
         has_errors ? static_cast<at::ScalarType>(dtype->second.toInt()) : at::ScalarType::Float;
-    const bool needs_logits = ctx->needs_input_grad(0);
-    const bool needs_errors = has_errors && ctx->needs_input_grad(1);
+    const size_t many = logits.size();  // inputs, and then loc_errors
+    bool needs_logits = false;
+    for (size_t k = 0; k < many; ++k) needs_logits |= ctx->needs_input_grad(k);
+    const bool needs_errors = has_errors && ctx->needs_input_grad(many);
 
     at::Tensor grad_cls = incoming[0], grad_loc = incoming[1];
     if (call.continuous && (grad_cls.defined() || grad_loc.defined())) {  // both go to the logits
@@ -97,18 +104,20 @@ class RankingLoss : public Function<RankingLoss> {
     if (!needs_logits) grad_cls.reset();
     if (!(call.continuous ? needs_logits : needs_errors)) grad_loc.reset();
 
-    at::Tensor grad_logits, grad_errors;
-    if (grad_cls.defined() || grad_loc.defined()) {
-      auto [of_logits, of_errors] =
+    variable_list results;
+    at::Tensor grad_errors;
+    if (grad_cls.defined() || grad_loc.defined())
+      std::tie(results, grad_errors) =
           gradients(call, logits, targets, state, optional(grad_cls), optional(grad_loc), errors_dtype);
-      if (grad_cls.defined()) grad_logits = of_logits[0];
-      grad_errors = of_errors;
-    }
-    if (!grad_cls.defined() && needs_logits) grad_logits = at::zeros_like(logits);
+    if (!grad_cls.defined())
+      for (const at::Tensor& each : logits)
+        results.push_back(needs_logits ? at::zeros_like(each) : at::Tensor());
     if (!grad_loc.defined() || call.continuous)
-      grad_errors = needs_errors ? at::zeros_symint({call.positives}, logits.options().dtype(errors_dtype))
+      grad_errors = needs_errors ? at::zeros_symint({call.positives}, logits[0].options().dtype(errors_dtype))
                                  : at::Tensor();
-    return {grad_logits, grad_errors, {}, {}, {}, {}, {}};
+    results.push_back(grad_errors);
+    results.resize(many + 6);  // nothing for the other arguments
+    return results;
   }
 };
 
@@ -117,13 +126,14 @@ LossResult ranking_loss_autograd(at::TensorList logits, at::TensorList targets,
                                  bool continuous, double delta, int64_t algorithm, int64_t loss, double eps,
                                  std::optional<c10::SymInt> num_positives, at::SymIntArrayRef sizes,
                                  at::SymIntArrayRef counts, bool want_error_gradient) {
-  const at::Tensor& scores = only("logits", logits);
-  const bool wanted = c10::GradMode::is_enabled() &&
-                      (continuous ? scores.requires_grad() : loc_errors && loc_errors->requires_grad());
+  const auto requires_grad = [](const at::Tensor& tensor) { return tensor.requires_grad(); };
+  const bool wanted =
+      c10::GradMode::is_enabled() && (continuous ? std::any_of(logits.begin(), logits.end(), requires_grad)
+                                                 : loc_errors && loc_errors->requires_grad());
   const Call call{classes, background,  continuous,   delta, algorithm,
                   1,       sizes.vec(), counts.vec(), 0,     want_error_gradient || wanted};
   const variable_list results =
-      RankingLoss::apply(scores, loc_errors, only("targets", targets), call, loss, eps, num_positives);
+      RankingLoss::apply(logits, loc_errors, only(targets), call, loss, eps, num_positives);
   return {results[0], results[1], results[2], results[3]};
 }
 
@@ -131,7 +141,7 @@ LossResult ranking_loss_autograd(at::TensorList logits, at::TensorList targets,
 // taken by: a penalty on the gradient (create_graph=True) must not train as if it were not there.
 class FirstOrderOnly : public Function<FirstOrderOnly> {
  public:
-  static variable_list forward(AutogradContext*, const at::Tensor& logits, const at::Tensor& targets,
+  static variable_list forward(AutogradContext*, at::TensorList logits, const at::Tensor& targets,
                                const Call& call, const at::Tensor& state, const OptionalTensor& grad_cls,
                                const OptionalTensor& grad_loc, at::ScalarType errors_dtype) {
     const at::AutoDispatchBelowADInplaceOrView guard;
@@ -157,13 +167,12 @@ GradientsResult ranking_gradients_autograd(at::TensorList logits, at::TensorList
                                            at::ScalarType errors_dtype, c10::SymInt others) {
   const Call call{classes,      background, continuous,         delta,        algorithm, skew, sizes.vec(),
                   counts.vec(), others,     has_error_gradient, num_positives};
-  const at::Tensor &scores = only("logits", logits), &labels = only("targets", targets);
   if (!c10::GradMode::is_enabled()) {
     const at::AutoDispatchBelowADInplaceOrView guard;
-    return gradients(call, scores, labels, state, grad_cls, grad_loc, errors_dtype);
+    return gradients(call, logits, only(targets), state, grad_cls, grad_loc, errors_dtype);
   }
   const variable_list results =
-      FirstOrderOnly::apply(scores, labels, call, state, grad_cls, grad_loc, errors_dtype);
+      FirstOrderOnly::apply(logits, only(targets), call, state, grad_cls, grad_loc, errors_dtype);
   return {{results.begin() + 1, results.end()}, results[0]};
 }
 
@@ -175,13 +184,13 @@ ALRP_LIBRARY_IMPL(ALRP_LIBRARY, Autograd, m) {
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> call_ranking_loss(
-    const at::Tensor& logits, const at::Tensor& targets, const OptionalTensor& loc_errors, int64_t classes,
-    int64_t background, bool continuous, double delta, int64_t algorithm, int64_t loss, double eps,
-    const std::optional<c10::SymInt>& num_positives, const std::vector<c10::SymInt>& sizes,
+    const std::vector<at::Tensor>& logits, const at::Tensor& targets, const OptionalTensor& loc_errors,
+    int64_t classes, int64_t background, bool continuous, double delta, int64_t algorithm, int64_t loss,
+    double eps, const std::optional<c10::SymInt>& num_positives, const std::vector<c10::SymInt>& sizes,
     const std::vector<c10::SymInt>& counts) {
   auto [cls, loc, ranks, state] =
       op<ranking_loss>("ranking_loss")
-          .call({logits}, {targets}, loc_errors, classes, background, continuous, delta, algorithm, loss, eps,
+          .call(logits, {targets}, loc_errors, classes, background, continuous, delta, algorithm, loss, eps,
                 num_positives, sizes, counts, /*want_error_gradient=*/false);
   return {std::move(cls), std::move(loc), std::move(ranks)};
 }

@@ -29,10 +29,11 @@ struct Call {
 
 inline int64_t number(const c10::SymInt& symbol) { return symbol.guard_int(__FILE__, __LINE__); }
 
-// The one tensor of a list. Lists are what schemas take, and hold one tensor as yet.
-inline const at::Tensor& only(const char* name, at::TensorList list) {
-  TORCH_CHECK_VALUE(list.size() == 1, name, " must be a list of one tensor, got ", list.size());
-  return list[0];
+// The labels of all logits, in the order of the flat index; with slices, those of the first slice come first. A list in
+// schemas, and one tensor: labels are few beside logits.
+inline const at::Tensor& only(at::TensorList targets) {
+  TORCH_CHECK_VALUE(targets.size() == 1, "targets must be a list of one tensor, got ", targets.size());
+  return targets[0];
 }
 
 // The torch.library that operators are in. The tests compile these files under another name beside the extension.

@@ -16,27 +16,24 @@ OptionalTensor contiguous(const OptionalTensor& tensor) {
   return tensor->contiguous();
 }
 
-// The contiguous logits and targets of a call.
+// The logits and targets of a call.
 struct Problem {
-  at::Tensor logits, targets;
+  Views logits;
+  at::Tensor targets;
   Call call;
 
   Problem(at::TensorList all_logits, at::TensorList all_targets, Call of)
-      : logits(only("logits", all_logits).contiguous()),
-        targets(only("targets", all_targets).contiguous()),
-        call(std::move(of)) {}
+      : logits(all_logits), targets(only(all_targets).contiguous()), call(std::move(of)) {}
 
-  Input input(const DeviceScope& device, int64_t p) const {
-    return input_of(device, logits, targets, call, p);
-  }
+  Input input(const DeviceScope& device, int64_t p) { return input_of(device, logits, targets, call, p); }
 
-  std::vector<Slice> slices(const DeviceScope& device, int64_t p) const {
-    return slices_of(input(device, p), call, logits.scalar_type());
+  std::vector<Slice> slices(const DeviceScope& device, int64_t p) {
+    return slices_of(device, logits, targets, call, p);
   }
 
   // P by a look at the labels that the host waits for.
-  int64_t count() const {
-    const DeviceScope device(logits, "count_positives");
+  int64_t count() {
+    const DeviceScope device(logits.first(), "count_positives");
     const Input input = this->input(device, 0);
     const auto [memory, status] = allocated(device, "status", [](Arena& a) { return a.take<Status>(1); });
     const auto [workspace, work] = workspace_of(device, input, Loss::kGiven);
@@ -51,9 +48,9 @@ LossResult ranking_loss(at::TensorList logits, at::TensorList targets, const Opt
                         int64_t classes, int64_t background, bool continuous, double delta, int64_t algorithm,
                         int64_t loss, double eps, std::optional<c10::SymInt> num_positives,
                         at::SymIntArrayRef sizes, at::SymIntArrayRef counts, bool want_error_gradient) {
-  const Problem problem(logits, targets,
-                        {classes, background, continuous, delta, algorithm, 1, sizes.vec(), counts.vec(), 0,
-                         want_error_gradient});
+  Problem problem(logits, targets,
+                  {classes, background, continuous, delta, algorithm, 1, sizes.vec(), counts.vec(), 0,
+                   want_error_gradient});
   TORCH_CHECK_VALUE((loss == static_cast<int64_t>(Loss::kRankSort)) == continuous,
                     "continuous labels are those of Rank & Sort");
   const OptionalTensor errors = contiguous(loc_errors);
@@ -65,7 +62,7 @@ LossResult ranking_loss(at::TensorList logits, at::TensorList targets, const Opt
   else
     p = num_positives ? number(*num_positives) : problem.count();
 
-  const DeviceScope device(problem.logits, "forward");
+  const DeviceScope device(problem.logits.first(), "forward");
   Backend& backend = device.backend();
   const Array labels = continuous ? array_of(device, "targets", problem.targets) : Array{};
   const Array given = errors ? array_of(device, "loc_errors", *errors) : labels;
@@ -74,15 +71,15 @@ LossResult ranking_loss(at::TensorList logits, at::TensorList targets, const Opt
                     "loc_errors must have one error per positive: counts add up to ",
                     slices.back().positive + slices.back().input.p, ", got ", p, " errors");
   const std::vector<int64_t> scalars(sizes.empty() ? 0 : 1, static_cast<int64_t>(sizes.size()));
-  const Results results(device, scalars, p, values_dtype(problem.logits.scalar_type()));
+  const Results results(device, scalars, p, values_dtype(problem.logits.first().scalar_type()));
   const auto [state, states] =
       allocated(device, "state", [&](Arena& memory) { return take_states(memory, backend, slices); });
   for (size_t s = 0; s < slices.size(); ++s) {
-    const auto& [input, logit, positive] = slices[s];
+    const auto& [input, label, positive] = slices[s];
     const State& own = states[s];
     auto [workspace, work] = workspace_of(device, input, static_cast<Loss>(loss));
     work.sort.label_at = own.tables.index;
-    const Spec spec = spec_of(loss, eps, input, advanced(given, errors ? positive : logit));
+    const Spec spec = spec_of(loss, eps, input, advanced(given, errors ? positive : label));
     backend.find(input, own.tables, work.sums.place, own.status, work.scratch);
     backend.count(input, spec, own.tables, work.sums, own.status, work.scratch);
     backend.finish(input, spec, work.sums, work.sort,
@@ -99,9 +96,9 @@ GradientsResult ranking_gradients(at::TensorList logits, at::TensorList targets,
                                   c10::SymInt num_positives, const at::Tensor& state, bool has_error_gradient,
                                   const OptionalTensor& grad_cls, const OptionalTensor& grad_loc,
                                   at::ScalarType errors_dtype, c10::SymInt others) {
-  const Problem problem(logits, targets,
-                        {classes, background, continuous, delta, algorithm, skew, sizes.vec(), counts.vec(),
-                         std::move(others), has_error_gradient});
+  Problem problem(logits, targets,
+                  {classes, background, continuous, delta, algorithm, skew, sizes.vec(), counts.vec(),
+                   std::move(others), has_error_gradient});
   TORCH_CHECK_VALUE(!grad_loc || has_error_gradient,
                     "forward was not asked for the gradient of its second part");
   TORCH_CHECK_TYPE(!grad_cls || !grad_loc || grad_cls->scalar_type() == grad_loc->scalar_type(),
@@ -109,7 +106,9 @@ GradientsResult ranking_gradients(at::TensorList logits, at::TensorList targets,
                    grad_loc->scalar_type());
   const OptionalTensor cls = contiguous(grad_cls), loc = contiguous(grad_loc);
   const int64_t p = number(num_positives);
-  const DeviceScope device(problem.logits, "backward");
+  const DeviceScope device(problem.logits.first(), "backward");
+  std::vector<at::Tensor> grad_logits;
+  if (cls) grad_logits = problem.logits.allocate_gradients(device);
   const std::vector<Slice> slices = problem.slices(device, p);
   const std::vector<State> states = states_of(device, slices, state);
 
@@ -117,23 +116,17 @@ GradientsResult ranking_gradients(at::TensorList logits, at::TensorList targets,
     return grad ? array_of(device, name, *grad) : Array{};
   };
   const Array from_cls = grad_of("grad_cls", cls), from_loc = grad_of("grad_loc", loc);
-  std::vector<at::Tensor> grad_logits;
-  Array to_logits{}, to_errors{};
-  if (cls) {
-    grad_logits.push_back(
-        device.allocate("grad of logits", problem.logits.sizes(), problem.logits.scalar_type()));
-    to_logits = {grad_logits[0].mutable_data_ptr(), dtype_of(problem.logits.scalar_type())};
-  }
+  Array to_errors{};
   const bool wants_errors = loc && !continuous;
   const at::Tensor grad_errors = device.allocate("grad of loc_errors", {wants_errors ? p : 0}, errors_dtype);
   if (wants_errors) to_errors = {grad_errors.mutable_data_ptr(), dtype_of(errors_dtype)};
   for (size_t s = 0; s < slices.size(); ++s) {
-    const auto& [input, logit, positive] = slices[s];
+    const auto& [input, label, positive] = slices[s];
     const void* second = advanced(from_loc, static_cast<int64_t>(s)).data;
     device.backend().spread(input, states[s].status, states[s].tables,
-                            {advanced(to_logits, logit), advanced(from_cls, static_cast<int64_t>(s)).data,
-                             advanced(to_errors, positive), continuous ? nullptr : second,
-                             continuous ? second : nullptr, cls ? from_cls.dtype : from_loc.dtype});
+                            {advanced(from_cls, static_cast<int64_t>(s)).data, advanced(to_errors, positive),
+                             continuous ? nullptr : second, continuous ? second : nullptr,
+                             cls ? from_cls.dtype : from_loc.dtype});
   }
   return {std::move(grad_logits), grad_errors};
 }
@@ -145,9 +138,9 @@ namespace {
 std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> ranking_sums(
     at::TensorList logits, at::TensorList targets, int64_t classes, int64_t background, double delta,
     int64_t algorithm, double skew, std::optional<c10::SymInt> num_positives, std::string argument) {
-  const Problem problem(logits, targets, {classes, background, false, delta, algorithm, skew});
+  Problem problem(logits, targets, {classes, background, false, delta, algorithm, skew});
   const int64_t p = num_positives ? number(*num_positives) : problem.count();
-  const DeviceScope device(problem.logits, "sums");
+  const DeviceScope device(problem.logits.first(), "sums");
   Backend& backend = device.backend();
   const Input input = problem.input(device, p);
   const at::Tensor place = device.allocate("place", {p}, at::kLong);
@@ -173,9 +166,9 @@ void drive_errors(at::TensorList logits, at::TensorList targets, int64_t classes
                   double delta, int64_t algorithm, double skew, const at::Tensor& state,
                   const at::Tensor& place, const at::Tensor& sums, const at::Tensor& errors,
                   const at::Tensor& z, double eps) {
-  const Problem problem(logits, targets, {classes, background, false, delta, algorithm, skew});
+  Problem problem(logits, targets, {classes, background, false, delta, algorithm, skew});
   const int64_t p = place.numel();
-  const DeviceScope device(problem.logits, "drive");
+  const DeviceScope device(problem.logits.first(), "drive");
   const Input input = problem.input(device, p);
   const at::Tensor n_fp = sums[2], norm = sums[3], each = errors.contiguous();
   const Drive drive{places(device, place, p),         doubles(device, "n_fp", n_fp, p),
@@ -188,16 +181,16 @@ void drive_errors(at::TensorList logits, at::TensorList targets, int64_t classes
 
 at::Tensor error_driven(at::TensorList logits, const at::Tensor& value, at::TensorList, int64_t, int64_t,
                         double, int64_t, double, c10::SymInt, const at::Tensor&, c10::SymInt) {
-  return value.to(values_dtype(only("logits", logits).scalar_type()), /*non_blocking=*/false, /*copy=*/true);
+  return value.to(values_dtype(logits[0].scalar_type()), /*non_blocking=*/false, /*copy=*/true);
 }
 
 at::Tensor pair_product(at::TensorList logits, at::TensorList targets, int64_t classes, int64_t background,
                         double delta, int64_t algorithm, const at::Tensor& state, const at::Tensor& place,
                         const at::Tensor& weights, bool transposed, c10::SymInt others) {
-  const Problem problem(logits, targets,
-                        {classes, background, false, delta, algorithm, 1, {}, {}, std::move(others)});
+  Problem problem(logits, targets,
+                  {classes, background, false, delta, algorithm, 1, {}, {}, std::move(others)});
   const int64_t p = place.numel();
-  const DeviceScope device(problem.logits, "pair_product");
+  const DeviceScope device(problem.logits.first(), "pair_product");
   const Input input = problem.input(device, p);
   const State own = state_of(device, input, state);
   const int64_t* order = places(device, place, p);

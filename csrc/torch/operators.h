@@ -23,9 +23,9 @@ LossResult ranking_loss(at::TensorList logits, at::TensorList targets, const Opt
 
 // The operator for Python (autograd.cpp): (cls, loc, ranks).
 std::tuple<at::Tensor, at::Tensor, at::Tensor> call_ranking_loss(
-    const at::Tensor& logits, const at::Tensor& targets, const OptionalTensor& loc_errors, int64_t classes,
-    int64_t background, bool continuous, double delta, int64_t algorithm, int64_t loss, double eps,
-    const std::optional<c10::SymInt>& num_positives, const std::vector<c10::SymInt>& sizes,
+    const std::vector<at::Tensor>& logits, const at::Tensor& targets, const OptionalTensor& loc_errors,
+    int64_t classes, int64_t background, bool continuous, double delta, int64_t algorithm, int64_t loss,
+    double eps, const std::optional<c10::SymInt>& num_positives, const std::vector<c10::SymInt>& sizes,
     const std::vector<c10::SymInt>& counts);
 
 // (gradients of logits, gradient of loc_errors), nothing and an empty one without the incoming gradient. With continuous

@@ -17,11 +17,11 @@ const void* sum_of(const DeviceScope& device, const at::Tensor& sum, const Input
 
 }  // namespace
 
-std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> find_positives(const at::Tensor& logits,
-                                                                          const at::Tensor& targets,
-                                                                          const Call& call, int64_t p) {
-  const DeviceScope device(logits, "find_positives");
-  Input input = input_of(device, logits, targets, call, p);
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> find_positives(
+    const std::vector<at::Tensor>& logits, const at::Tensor& targets, const Call& call, int64_t p) {
+  Views views(logits);
+  const DeviceScope device(views.first(), "find_positives");
+  Input input = input_of(device, views, targets, call, p);
   input.algorithm = Algorithm::kTiled;  // finds and sorts, and makes no tables
   const at::Tensor place = device.allocate("place", {p}, at::kLong),
                    index = device.allocate("index", {p}, at::kLong),
@@ -36,13 +36,15 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor> find_positives(const 
   return {place, score, index, status};
 }
 
-std::tuple<at::Tensor, at::Tensor> count_part(const at::Tensor& logits, const at::Tensor& targets,
-                                              const Call& call, const at::Tensor& index,
-                                              const at::Tensor& score, const at::Tensor& status) {
+std::tuple<at::Tensor, at::Tensor> count_part(const std::vector<at::Tensor>& logits,
+                                              const at::Tensor& targets, const Call& call,
+                                              const at::Tensor& index, const at::Tensor& score,
+                                              const at::Tensor& status) {
   const int64_t p = index.numel();
-  const DeviceScope device(logits, "count_part");
+  Views views(logits);
+  const DeviceScope device(views.first(), "count_part");
   Backend& backend = device.backend();
-  const Input input = input_of(device, logits, targets, call, p);
+  const Input input = input_of(device, views, targets, call, p);
   const auto [state, own] =
       allocated(device, "state", [&](Arena& memory) { return take_state(memory, backend, input); });
   const auto [workspace, work] = workspace_of(device, input, Loss::kGiven);
@@ -55,15 +57,16 @@ std::tuple<at::Tensor, at::Tensor> count_part(const at::Tensor& logits, const at
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> loss_from_parts(
-    const at::Tensor& logits, const at::Tensor& targets, const Call& call, int64_t loss, double eps,
-    const std::optional<at::Tensor>& values, const at::Tensor& place, const at::Tensor& state,
+    const std::vector<at::Tensor>& logits, const at::Tensor& targets, const Call& call, int64_t loss,
+    double eps, const std::optional<at::Tensor>& values, const at::Tensor& place, const at::Tensor& state,
     const at::Tensor& sum) {
   const int64_t p = place.numel();
-  const DeviceScope device(logits, "loss_from_parts");
+  Views views(logits);
+  const DeviceScope device(views.first(), "loss_from_parts");
   Backend& backend = device.backend();
-  const Input input = input_of(device, logits, targets, call, p);
+  const Input input = input_of(device, views, targets, call, p);
   TORCH_CHECK_VALUE(!values || values->numel() == p, "values must be one per positive");
-  const Results results(device, {}, p, values_dtype(logits.scalar_type()));
+  const Results results(device, {}, p, values_dtype(views.first().scalar_type()));
   auto [workspace, work] = workspace_of(device, input, static_cast<Loss>(loss));
   work.sums.place = places(device, place, p);
   work.sort.label_at = work.sums.place;
@@ -74,12 +77,14 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> loss_from_parts(
   return {results.cls, results.loc, results.ranks};
 }
 
-std::tuple<at::Tensor, at::Tensor> sums_from_parts(const at::Tensor& logits, const at::Tensor& targets,
-                                                   const Call& call, const at::Tensor& place,
-                                                   const at::Tensor& state, const at::Tensor& sum) {
+std::tuple<at::Tensor, at::Tensor> sums_from_parts(const std::vector<at::Tensor>& logits,
+                                                   const at::Tensor& targets, const Call& call,
+                                                   const at::Tensor& place, const at::Tensor& state,
+                                                   const at::Tensor& sum) {
   const int64_t p = place.numel();
-  const DeviceScope device(logits, "sums_from_parts");
-  const Input input = input_of(device, logits, targets, call, p);
+  Views views(logits);
+  const DeviceScope device(views.first(), "sums_from_parts");
+  const Input input = input_of(device, views, targets, call, p);
   const State own = state_of(device, input, state);
   const GivenSums given(device, input, places(device, place, p), own);
   device.backend().count_from_parts(input, kGivenErrors, own.tables, sum_of(device, sum, input), given.rows,

@@ -88,44 +88,51 @@ Array advanced(Array array, int64_t elements) {
   return array;
 }
 
-Input input_of(const DeviceScope& device, const at::Tensor& logits, const at::Tensor& targets,
-               const Call& call, int64_t p) {
+Input input_of(const DeviceScope& device, Views& logits, const at::Tensor& targets, const Call& call,
+               int64_t p) {
+  Call whole = call;
+  whole.sizes.clear();
+  return slices_of(device, logits, targets, whole, p)[0].input;
+}
+
+std::vector<Slice> slices_of(const DeviceScope& device, Views& logits, const at::Tensor& targets,
+                             const Call& call, int64_t p) {
   TORCH_CHECK_VALUE(p >= 0, "the number of positives must be >= 0, got ", p);
   TORCH_CHECK_VALUE(call.algorithm >= -1 && call.algorithm <= 1, "algorithm must be -1, 0 or 1, got ",
                     call.algorithm);
-  TORCH_CHECK_VALUE(
-      logits.numel() == 0 || targets.numel() * std::max<int64_t>(1, call.classes) == logits.numel(),
-      "targets do not fit logits");
-  return {array_of(device, "logits", logits),
-          logits.numel(),
-          labels_of(device, targets, call),
-          p,
-          call.delta,
-          static_cast<Algorithm>(chosen(call.algorithm, logits.scalar_type(), call.delta, p)),
-          call.skew,
-          number(call.others),
-          call.wants_error_gradient};
-}
-
-std::vector<Slice> slices_of(const Input& whole, const Call& call, at::ScalarType logits) {
-  if (call.sizes.empty()) return {{whole, 0, 0}};
-  const int64_t classes = std::max<int64_t>(1, call.classes);
+  const int64_t n = logits.numel(), classes = std::max<int64_t>(1, call.classes);
+  TORCH_CHECK_VALUE(n == 0 || targets.numel() * classes == n, "targets do not fit logits");
+  const at::ScalarType dtype = logits.first().scalar_type();
+  Input input{{},
+              n,
+              labels_of(device, targets, call),
+              p,
+              call.delta,
+              static_cast<Algorithm>(chosen(call.algorithm, dtype, call.delta, p)),
+              call.skew,
+              number(call.others),
+              call.wants_error_gradient};
+  if (call.sizes.empty()) {
+    input.logits = logits.slices(device, {n})[0];
+    return {{input, 0, 0}};
+  }
+  std::vector<int64_t> sizes;
+  for (const c10::SymInt& size : call.sizes) sizes.push_back(number(size));
+  const std::vector<Logits> parts = logits.slices(device, sizes);
   std::vector<Slice> slices;
   int64_t logit = 0, positive = 0;
-  for (size_t s = 0; s < call.sizes.size(); ++s) {
-    const int64_t size = number(call.sizes[s]), p = call.counts.empty() ? 0 : number(call.counts.at(s));
-    TORCH_CHECK_VALUE(size >= 0 && size % classes == 0, "a slice must hold whole rows, got ", size);
-    TORCH_CHECK_VALUE(p >= 0 && logit + size <= whole.n, "sizes must add up to the ", whole.n, " logits");
-    Input own = whole;
-    own.logits = advanced(whole.logits, logit);
-    own.labels.data = static_cast<const char*>(whole.labels.data) + logit / classes * whole.labels.bytes;
-    own.n = size;
-    own.p = p;
-    own.algorithm = static_cast<Algorithm>(chosen(call.algorithm, logits, call.delta, p));
-    slices.push_back({own, logit, positive});
-    logit += size, positive += p;
+  const auto* const labels = static_cast<const char*>(input.labels.data);
+  for (size_t s = 0; s < sizes.size(); ++s) {
+    TORCH_CHECK_VALUE(sizes[s] % classes == 0, "a slice must hold whole rows, got ", sizes[s]);
+    input.logits = parts[s];
+    input.n = sizes[s];
+    input.p = call.counts.empty() ? 0 : number(call.counts.at(s));
+    TORCH_CHECK_VALUE(input.p >= 0, "counts must be >= 0, got ", input.p);
+    input.algorithm = static_cast<Algorithm>(chosen(call.algorithm, dtype, call.delta, input.p));
+    input.labels.data = labels + logit / classes * input.labels.bytes;
+    slices.push_back({input, logit, positive});
+    logit += input.n, positive += input.p;
   }
-  TORCH_CHECK_VALUE(logit == whole.n, "sizes must add up to the ", whole.n, " logits, got ", logit);
   return slices;
 }
 

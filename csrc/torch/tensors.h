@@ -3,6 +3,7 @@
 
 #include "call.h"
 #include "device.h"
+#include "views.h"
 
 namespace alrp {
 
@@ -16,16 +17,16 @@ int64_t chosen(int64_t algorithm, at::ScalarType dtype, double delta, int64_t p)
 
 Array array_of(const DeviceScope& device, const char* name, const at::Tensor& tensor);
 
-Input input_of(const DeviceScope& device, const at::Tensor& logits, const at::Tensor& targets,
-               const Call& call, int64_t p);
-
 // A ranking of its own among the logits: all of them, or one of the call's slices.
 struct Slice {
   Input input;
-  int64_t logit, positive;  // its first ones
+  int64_t label, positive;  // its first ones
 };
 
-std::vector<Slice> slices_of(const Input& whole, const Call& call, at::ScalarType logits);
+Input input_of(const DeviceScope& device, Views& logits, const at::Tensor& targets, const Call& call,
+               int64_t p);
+std::vector<Slice> slices_of(const DeviceScope& device, Views& logits, const at::Tensor& targets,
+                             const Call& call, int64_t p);
 
 // `elements` further on; null stays null.
 Array advanced(Array array, int64_t elements);

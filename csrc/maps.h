@@ -1,0 +1,69 @@
+// Logits where a head leaves them: one tensor, or maps that are ranked together, each a permuted view of dense memory.
+// Their gradients lie in memory alike.
+//
+// The flat index of a logit is its place in all maps one after the other, each in the order of its view. Streams go by
+// memory and need none; what is a positive or ignored is known by flat index.
+#pragma once
+
+#include <cstdint>
+
+#include "labels.h"
+#include "step.h"
+
+namespace alrp {
+
+enum class Dtype : int32_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
+
+constexpr int kMapDims = 5;  // images, height, width, anchors and classes, in any order
+
+struct Map {
+  void* logits;
+  void* gradient;      // null where none is wanted
+  int64_t begin, end;  // flat indices
+  int32_t dims;        // 1: memory is in the order of the flat index
+  int64_t size[kMapDims],
+      stride[kMapDims];  // of the view; what memory has one after the other is one dimension
+};
+
+struct Logits {
+  Dtype dtype;
+  int32_t count;    // of maps
+  void* data;       // without maps: all logits, in the order of the flat index
+  void* gradient;   // likewise; null where none is wanted
+  const Map* maps;  // ascending; null where there are none, and count is 1
+};
+
+// Map k of n logits.
+ALRP_HD Map map_at(const Logits& logits, int64_t n, int32_t k) {
+  if (logits.maps) return logits.maps[k];
+  return {logits.data, logits.gradient, 0, n, 1, {n}, {1}};
+}
+
+// Which map has flat index i: the last one that begins at or before it.
+ALRP_HD int32_t map_of(const Logits& logits, int64_t i) {
+  int32_t low = 0, high = logits.count - 1;
+  while (low < high) {
+    const int32_t middle = (low + high + 1) / 2;
+    if (logits.maps[middle].begin <= i)
+      low = middle;
+    else
+      high = middle - 1;
+  }
+  return low;
+}
+
+// Where in memory the logit with flat index i is, in elements.
+ALRP_HD int64_t offset_of(const Map& map, int64_t i) {
+  int64_t rest = i - map.begin, offset = 0;
+  for (int32_t d = map.dims - 1; d > 0; --d) {
+    const int64_t outer = rest / map.size[d];
+    offset += (rest - outer * map.size[d]) * map.stride[d];
+    rest = outer;
+  }
+  return offset + rest * map.stride[0];
+}
+
+// Whether the logits of a map lie in memory as their labels do, each with its own: who goes by memory knows these.
+ALRP_HD bool has_labels(const Map& map, const Labels& labels) { return labels.classes == 0 && map.dims == 1; }
+
+}  // namespace alrp

@@ -1,0 +1,116 @@
+#include "views.h"
+
+#include <ATen/ops/as_strided.h>
+
+#include <algorithm>
+#include <numeric>
+#include <tuple>
+
+#include "tensors.h"
+
+namespace alrp {
+namespace {
+
+// The memory of a dense tensor.
+at::Tensor flat(const at::Tensor& dense) {
+  return dense.is_contiguous() ? dense : dense.as_strided({dense.numel()}, {1});
+}
+
+// A dense view as a map without memory, whose logits have flat indices from `begin` on.
+Map map_of(const at::Tensor& dense, int64_t begin) {
+  Map map{nullptr, nullptr, begin, begin + dense.numel(), 0, {}, {}};
+  for (int64_t d = 0; d < dense.dim(); ++d) {
+    const int64_t size = dense.size(d), stride = dense.stride(d);
+    if (size == 1) continue;
+    const int32_t last = map.dims - 1;
+    if (last >= 0 && map.stride[last] == size * stride) {
+      map.size[last] *= size;
+      map.stride[last] = stride;
+      continue;
+    }
+    TORCH_CHECK_VALUE(map.dims < kMapDims, "logits must have at most ", kMapDims,
+                      " dimensions in another order than memory, got strides ", dense.strides());
+    map.size[map.dims] = size;
+    map.stride[map.dims++] = stride;
+  }
+  if (map.dims == 0) map.size[0] = map.stride[0] = map.dims = 1;  // a single logit
+  return map;
+}
+
+}  // namespace
+
+Views::Views(at::TensorList logits) {
+  TORCH_CHECK_VALUE(!logits.empty(), "logits must hold at least one tensor");
+  for (const at::Tensor& view : logits) {
+    TORCH_CHECK_TYPE(view.scalar_type() == logits[0].scalar_type(), "logits must have one dtype, got ",
+                     logits[0].scalar_type(), " and ", view.scalar_type());
+    tensors_.push_back(view.is_non_overlapping_and_dense() ? view : view.clone());
+    numel_ += view.numel();
+  }
+}
+
+std::vector<at::Tensor> Views::allocate_gradients(const DeviceScope& device) {
+  std::vector<at::Tensor> gradients;
+  for (const at::Tensor& view : tensors_) {
+    const at::Tensor memory = device.allocate("grad of logits", {view.numel()}, view.scalar_type());
+    gradients_.push_back(static_cast<char*>(memory.mutable_data_ptr()));
+    gradients.push_back(memory.as_strided(view.sizes(), view.strides()));
+  }
+  return gradients;
+}
+
+std::vector<Logits> Views::slices(const DeviceScope& device, const std::vector<int64_t>& sizes) {
+  TORCH_CHECK_VALUE(std::all_of(sizes.begin(), sizes.end(), [](int64_t size) { return size >= 0; }) &&
+                        std::accumulate(sizes.begin(), sizes.end(), int64_t{0}) == numel_,
+                    "sizes must add up to the ", numel_, " logits, got ", at::IntArrayRef(sizes));
+  const Dtype dtype = dtype_of(first().scalar_type());
+  const auto count = static_cast<int64_t>(sizes.size()), each = static_cast<int64_t>(tensors_.size());
+  const auto data_of = [&](int64_t k) {
+    return static_cast<char*>(const_cast<void*>(device.read("logits", flat(tensors_[k]))));
+  };
+  const auto bytes = static_cast<int64_t>(first().element_size());
+  std::vector<Logits> slices;
+  if (each == 1 && first().is_contiguous()) {
+    char *data = data_of(0), *gradient = gradients_.empty() ? nullptr : gradients_[0];
+    for (const int64_t size : sizes) {
+      slices.push_back({dtype, 1, data, gradient, nullptr});
+      data += size * bytes;
+      if (gradient) gradient += size * bytes;
+    }
+    return slices;
+  }
+  std::vector<Map> maps(count * each);  // slice by slice
+  for (int64_t k = 0; k < each; ++k) {
+    const at::Tensor& view = tensors_[k];
+    char* const data = data_of(k);
+    for (int64_t s = 0; s < count; ++s) {
+      at::Tensor own = view;
+      if (count > 1) {
+        TORCH_CHECK_VALUE(view.dim() && view.size(0) % count == 0, "logits must have ", count,
+                          " slices, got shape ", view.sizes());
+        const int64_t share = view.size(0) / count;
+        own = view.narrow(0, s * share, share);
+        TORCH_CHECK_VALUE(own.is_non_overlapping_and_dense(), "slices of logits must be dense, got strides ",
+                          view.strides());
+      }
+      const int64_t offset = (own.storage_offset() - view.storage_offset()) * bytes;
+      Map& map = maps[s * each + k];
+      map = map_of(own, k ? maps[s * each + k - 1].end : 0);
+      map.logits = data + offset;
+      if (!gradients_.empty()) map.gradient = gradients_[k] + offset;
+    }
+  }
+  const auto total = static_cast<int64_t>(maps.size());
+  Map* table;
+  std::tie(table_, table) = allocated(device, "maps", [&](Arena& arena) { return arena.take<Map>(total); });
+  device.backend().place_maps(maps.data(), total, table);
+  for (int64_t s = 0; s < count; ++s) {
+    const Logits own{dtype, static_cast<int32_t>(each), nullptr, nullptr, table + s * each};
+    TORCH_CHECK_VALUE(maps[(s + 1) * each - 1].end == sizes[s],
+                      "slices of several tensors must be alike, got sizes ", at::IntArrayRef(sizes));
+    slices.push_back(own);
+  }
+  return slices;
+}
+
+}  // namespace alrp
