@@ -25,6 +25,7 @@ from .inputs import (
     check_scope,
     choose_algorithm,
 )
+from .levels import moved, transposed
 
 registration.register(native._C.library)
 
@@ -87,18 +88,7 @@ def _find_images(index: Tensor, logits: Tensor, targets: Tensor, layout: Layout)
     if rows is None or is_sorted:
         return _Images(sizes, counts)
     begin = of_rows.cumsum(0) - of_rows
-    return _Images(sizes, counts, rows, _moved(of_rows[rows], begin[rows], sum(counts)))
-
-
-def _moved(counts: Tensor, begin: Tensor, many: int) -> Tensor:
-    """The order of positives that puts groups of them in another order, where these have ``counts`` and begin at ``begin`` now.
-
-    Within bounds whatever the counts are: the caller may have told ``many`` wrongly to a device that is not waited for.
-    """
-    ends = counts.cumsum(0)
-    new = torch.arange(many, device=counts.device)
-    group = torch.searchsorted(ends, new, right=True).clamp_(max=len(counts) - 1)
-    return (new + (begin - ends + counts)[group]).clamp_(0, max(0, many - 1))
+    return _Images(sizes, counts, rows, moved(of_rows[rows], begin[rows], sum(counts)))
 
 
 def _told_images(index: Tensor, logits: Tensor, counts: list[int]) -> _Images:
@@ -158,9 +148,7 @@ def _shared_images(given: Labelled, num_positives: int | list[int] | None) -> _I
     sizes = [given.size // n] * n
     if len(given.logits) == 1:
         return _Images(sizes, counts)
-    # The positives come tensor by tensor, and go image by image.
-    begin = (found.flatten().cumsum(0) - found.flatten()).reshape(found.shape)
-    return _Images(sizes, counts, positives=_moved(found.t().flatten(), begin.t().flatten(), sum(counts)))
+    return _Images(sizes, counts, positives=transposed(found, sum(counts)))  # from tensor by tensor to image by image
 
 
 def _reordered(tensor: Tensor, rows: Tensor | None) -> Tensor:
