@@ -41,7 +41,9 @@ def _split(name: str, joined: Tensor | Sequence[Tensor], maps: Sequence[Tensor],
                 raise TypeError(f"{name}[{n}] must be a torch.Tensor, got {type(tensor).__name__}")
             if tensor.dim() == 0 or tensor.shape != joined[0].shape:
                 raise ValueError(f"{name}[{n}] must have shape (anchors,) = ({sum(counts)},), got {tuple(tensor.shape)}")
-        joined = torch.stack(list(joined)) if joined else torch.empty(0, sum(counts))
+        if not joined:
+            raise ValueError(f"{name} must have one tensor an image, got an empty list")
+        joined = torch.stack(list(joined))
     if not isinstance(joined, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor or a list of them, got {type(joined).__name__}")
     if joined.dim() < 2 or tuple(joined.shape[:2]) != (images, sum(counts)):
