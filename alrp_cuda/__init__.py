@@ -13,6 +13,7 @@ from . import metrics, reference
 from .balance import SelfBalance
 from .framework import Errors, Ranks, error_driven_loss
 from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
+from .levels import head_views, order_by_level, split_targets
 from .losses import ALRPLoss, APLoss, NDCGLoss, RankSortLoss
 from .native import backends, set_debug
 from .outputs import ALRPOutput, RankSortOutput
@@ -33,9 +34,12 @@ __all__ = [
     "ap_loss",
     "backends",
     "error_driven_loss",
+    "head_views",
     "metrics",
     "ndcg_loss",
+    "order_by_level",
     "rank_sort_loss",
     "reference",
     "set_debug",
+    "split_targets",
 ]

@@ -13,15 +13,17 @@ from .distributed.union import union_sums
 from .inputs import (
     ALGORITHMS,
     FLOATING,
+    Tensors,
     check_choice,
     check_count,
     check_device,
+    check_labelled,
     check_number,
-    check_targets,
     check_tensor,
     choose_algorithm,
     is_finite,
 )
+from .ops import _joined
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -155,8 +157,8 @@ def ask(error_fn: ErrorFunction, ranks: Ranks) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def error_driven_loss(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Tensors,
+    targets: Tensors,
     error_fn: ErrorFunction,
     *,
     delta: float = 1.0,
@@ -213,8 +215,9 @@ def error_driven_loss(
         >>> round(float(loss.detach()), 4), logits.grad.tolist()[1:]
         (0.1667, [0.1666666716337204, -0.1666666716337204])
     """
-    layout = check_targets(logits, targets, background)
-    check_extras(logits, extras)
+    labelled = check_labelled(logits, targets, background)
+    first = labelled.logits[0]
+    check_extras(first, extras)
     check_count("num_positives", num_positives)
     delta, eps, skew = check_number("delta", delta), check_number("eps", eps), check_skew(skew)
     check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
@@ -222,12 +225,13 @@ def error_driven_loss(
         if algorithm == "sorted":
             raise ValueError(f"skew must be 1 for algorithm 'sorted', got {skew}; algorithm 'tiled' takes any")
         algorithm = "tiled"
-    check_device(logits)
+    check_device(first)
     channel = connect(group)
     operators = native.operators
     given = given_positives(extras, num_positives)
-    classes, background_class, _ = layout
-    scores, labels = [logits.detach()], [targets]
+    classes, background_class, _ = labelled.layout
+    joined = _joined(labelled.logits)
+    scores, labels = [joined.detach()], [labelled.targets]
     call = classes, background_class, delta, choose_algorithm(algorithm)
     others = 0
     if channel is None:
@@ -236,9 +240,9 @@ def error_driven_loss(
     else:
         ranking, extras, others = uncompiled(union_sums)(
             channel,
-            logits.detach(),
-            targets,
-            layout,
+            *scores,
+            *labels,
+            labelled.layout,
             extras,
             algorithm=algorithm,
             delta=delta,
@@ -261,5 +265,5 @@ def error_driven_loss(
         asked, errors, z = ask(error_fn, Ranks(n_fp, rank_pos, rank_pos + n_fp, own, above, each))
         operators.drive_errors.default(scores, labels, *call, skew, state, place, sums, errors, z, eps)
         value = torch.where(torch.full_like(poison, positives) == 0, value, asked + poison)
-    loss: Tensor = operators.error_driven.default([logits], value, labels, *call, skew, positives, state, others)
+    loss: Tensor = operators.error_driven.default([joined], value, labels, *call, skew, positives, state, others)
     return loss

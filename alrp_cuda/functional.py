@@ -7,14 +7,15 @@ from torch import Tensor
 
 from .inputs import (
     ORDERS,
+    Tensors,
     check_choice,
-    check_continuous_targets,
+    check_continuously_labelled,
     check_flag,
+    check_labelled,
     check_loc_errors,
     check_num_positives,
     check_number,
     check_positives,
-    check_targets,
 )
 from .ops import scoped_loss
 from .outputs import ALRPOutput, RankSortOutput
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 
 def alrp_loss(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Tensors,
+    targets: Tensors,
     loc_errors: Tensor,
     *,
     delta: float = 1.0,
@@ -95,8 +96,8 @@ def alrp_loss(
         >>> [round(v.item(), 4) for v in (out.cls, out.loc)]
         [0.2333, 0.2967]
     """
-    layout = check_targets(logits, targets, background)
-    check_loc_errors(logits, loc_errors)
+    given = check_labelled(logits, targets, background)
+    check_loc_errors(given.logits[0], loc_errors)
     check_choice("order", order, ORDERS)
     counts = check_num_positives(num_positives, scope)
     if isinstance(counts, int):
@@ -104,10 +105,8 @@ def alrp_loss(
     cls, loc, ranks = scoped_loss(
         scope,
         image_index,
-        logits,
+        given,
         loc_errors,
-        targets,
-        layout,
         algorithm=algorithm,
         loss="alrp" if order == "smooth" else "alrp_hard",
         delta=check_number("delta", delta),
@@ -119,8 +118,8 @@ def alrp_loss(
 
 
 def ap_loss(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Tensors,
+    targets: Tensors,
     *,
     delta: float = 1.0,
     interpolate: bool = False,
@@ -154,15 +153,13 @@ def ap_loss(
         >>> round(float(loss.detach()), 4), logits.grad.tolist()[1:]
         (0.1667, [0.1666666716337204, -0.1666666716337204])
     """
-    layout = check_targets(logits, targets, background)
+    given = check_labelled(logits, targets, background)
     check_flag("interpolate", interpolate)
     return scoped_loss(
         scope,
         image_index,
-        logits,
+        given,
         None,
-        targets,
-        layout,
         algorithm=algorithm,
         loss="ap_interpolated" if interpolate else "ap",
         delta=check_number("delta", delta),
@@ -173,8 +170,8 @@ def ap_loss(
 
 
 def ndcg_loss(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Tensors,
+    targets: Tensors,
     *,
     delta: float = 1.0,
     eps: float = 1e-5,
@@ -208,14 +205,12 @@ def ndcg_loss(
         >>> round(float(loss.detach()), 4), [round(g, 4) for g in logits.grad.tolist()]
         (0.0803, [0.0, 0.0803, -0.0803])
     """
-    layout = check_targets(logits, targets, background)
+    given = check_labelled(logits, targets, background)
     return scoped_loss(
         scope,
         image_index,
-        logits,
+        given,
         None,
-        targets,
-        layout,
         algorithm=algorithm,
         loss="ndcg",
         delta=check_number("delta", delta),
@@ -226,8 +221,8 @@ def ndcg_loss(
 
 
 def rank_sort_loss(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Tensors,
+    targets: Tensors,
     *,
     delta: float = 0.5,
     eps: float = 1e-10,
@@ -274,15 +269,13 @@ def rank_sort_loss(
         >>> [round(v.item(), 4) for v in out], [round(g, 4) for g in logits.grad.tolist()]
         ([0.2, 0.1667], [0.1667, 0.2, -0.3667])
     """
-    layout = check_continuous_targets(logits, targets)
+    given = check_continuously_labelled(logits, targets)
     return RankSortOutput(
         *scoped_loss(
             scope,
             image_index,
-            logits,
+            given,
             None,
-            targets,
-            layout,
             algorithm=algorithm,
             loss="rank_sort",
             delta=check_number("delta", delta),

@@ -6,7 +6,8 @@ positives) is checked where the labels are read: by the backends, and by the ref
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -40,6 +41,34 @@ class Layout(NamedTuple):
 
 FLAT = Layout(0, 0)  # one label a logit
 
+Tensors = Tensor | list[Tensor] | tuple[Tensor, ...]  # as a caller passes logits and targets
+
+
+class Labelled(NamedTuple):
+    """Logits and their labels, checked. Positives are ordered by the flat index of the tensors' concatenation.
+
+    Attributes:
+        logits: one tensor or more, as they lie in memory.
+        targets: those of one tensor as they came; of several, one flat tensor: labels are few beside logits.
+        layout: how they label.
+        is_list: whether the caller gave a list, of one tensor or more.
+    """
+
+    logits: tuple[Tensor, ...]
+    targets: Tensor
+    layout: Layout
+    is_list: bool
+
+    @property
+    def size(self) -> int:
+        """The number of logits."""
+        return sum(v.numel() for v in self.logits)
+
+    @property
+    def rows(self) -> list[int]:
+        """The number of labels of each tensor that has logits."""
+        return [v.numel() // max(1, self.layout.classes) for v in self.logits]
+
 
 def _names(dtypes: tuple[torch.dtype, ...]) -> str:
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
@@ -65,20 +94,17 @@ def check_background(background: object) -> None:
         raise ValueError(f"background must be a class index >= 0 (negative targets are ignored anchors), got {background}")
 
 
-def check_targets(logits: Tensor, targets: Tensor, background: int | None) -> Layout:
+def check_targets(logits: Tensor, targets: Tensor, background: int | None, entry: str = "") -> Layout:
     """Check logits against targets and return which of the two forms the targets have.
 
     Flat targets have the logits' shape; class-index targets lack its last dimension, C. ``background`` belongs to the
-    second form only and defaults to C.
+    second form only and defaults to C. ``entry``: "[2]" where the tensors are the third of a list.
 
     Raises:
         TypeError: not tensors, or a dtype that cannot label.
         ValueError: shapes that do not fit, other devices, a background below 0 or given with flat targets.
     """
-    check_tensor("logits", logits, FLOATING)
-    check_tensor("targets", targets, LABELS)
-    if targets.device != logits.device:
-        raise ValueError(f"targets must be on the device of logits, {logits.device}, got {targets.device}")
+    _check_pair(logits, targets, LABELS, entry)
     check_background(background)
     if targets.shape == logits.shape:
         if background is not None:
@@ -89,29 +115,84 @@ def check_targets(logits: Tensor, targets: Tensor, background: int | None) -> La
         return FLAT
     if logits.dim() == 0 or targets.shape != logits.shape[:-1]:
         raise ValueError(
-            f"targets must have the logits' shape {tuple(logits.shape)}, or that shape without its last dimension for class "
-            f"indices, got {tuple(targets.shape)}"
+            f"targets{entry} must have the logits' shape {tuple(logits.shape)}, or that shape without its last dimension for "
+            f"class indices, got {tuple(targets.shape)}"
         )
     if targets.dtype not in INTEGER:
-        raise TypeError(f"targets that are class indices must have one of the dtypes {_names(INTEGER)}, got {targets.dtype}")
+        raise TypeError(
+            f"targets{entry} that are class indices must have one of the dtypes {_names(INTEGER)}, got {targets.dtype}"
+        )
     classes = logits.shape[-1]
     return Layout(classes, classes if background is None else int(background))
 
 
-def check_continuous_targets(logits: Tensor, targets: Tensor) -> Layout:
+def check_continuous_targets(logits: Tensor, targets: Tensor, entry: str = "") -> Layout:
     """Check logits against targets of the same shape that hold continuous labels.
 
     Raises:
         TypeError: not tensors, or a dtype that is not floating.
         ValueError: another shape or device.
     """
-    check_tensor("logits", logits, FLOATING)
-    check_tensor("targets", targets, FLOATING)
-    if targets.device != logits.device:
-        raise ValueError(f"targets must be on the device of logits, {logits.device}, got {targets.device}")
+    _check_pair(logits, targets, FLOATING, entry)
     if targets.shape != logits.shape:
-        raise ValueError(f"targets must have the logits' shape {tuple(logits.shape)}, got {tuple(targets.shape)}")
+        raise ValueError(f"targets{entry} must have the logits' shape {tuple(logits.shape)}, got {tuple(targets.shape)}")
     return Layout(0, 0, continuous=True)
+
+
+def _check_pair(logits: Tensor, targets: Tensor, labels: tuple[torch.dtype, ...], entry: str) -> None:
+    check_tensor("logits" + entry, logits, FLOATING)
+    check_tensor("targets" + entry, targets, labels)
+    if targets.device != logits.device:
+        raise ValueError(f"targets{entry} must be on the device of logits{entry}, {logits.device}, got {targets.device}")
+
+
+def check_labelled(logits: Tensors, targets: Tensors, background: int | None) -> Labelled:
+    """:func:`check_targets` of one tensor, or of lists of tensors that are ranked together.
+
+    Raises:
+        TypeError, ValueError: as there, naming the entry; one list without the other, another length, none in it; entries of
+            several dtypes, devices, forms of targets or numbers of classes.
+    """
+    return _labelled(logits, targets, partial(check_targets, background=background))
+
+
+def check_continuously_labelled(logits: Tensors, targets: Tensors) -> Labelled:
+    """:func:`check_continuous_targets` of one tensor, or of lists of tensors that are ranked together; raises as
+    :func:`check_labelled`."""
+    return _labelled(logits, targets, check_continuous_targets)
+
+
+def _labelled(logits: Tensors, targets: Tensors, check: Callable[..., Layout]) -> Labelled:
+    if not isinstance(logits, (list, tuple)):
+        return Labelled((logits,), targets, check(logits, targets), False)  # type: ignore[arg-type]
+    if not isinstance(targets, (list, tuple)):
+        raise TypeError(f"targets must be a list of tensors, as logits is, got {type(targets).__name__}")
+    if not logits:
+        raise ValueError("logits must be a tensor or a list of at least one, got an empty list")
+    if len(targets) != len(logits):
+        raise ValueError(f"targets must be a list of {len(logits)} tensors, as logits is, got {len(targets)}")
+    layouts = [check(v, t, entry=f"[{k}]") for k, (v, t) in enumerate(zip(logits, targets, strict=True))]
+    for k in range(1, len(logits)):
+        _check_alike(logits, targets, k)
+    # Labels are few beside logits: one tensor of them, while the logits stay where they are.
+    labels = targets[0] if len(targets) == 1 else torch.cat([t.reshape(-1) for t in targets])
+    return Labelled(tuple(logits), labels, layouts[0], True)
+
+
+def _check_alike(logits: Sequence[Tensor], targets: Sequence[Tensor], k: int) -> None:
+    """Raise unless the k-th logits and targets of a list are of the kind of the first."""
+    for name, tensors in (("logits", logits), ("targets", targets)):
+        if tensors[k].dtype != tensors[0].dtype:
+            raise TypeError(f"{name}[{k}] must have the dtype of {name}[0], {tensors[0].dtype}, got {tensors[k].dtype}")
+    if logits[k].device != logits[0].device:
+        raise ValueError(f"logits[{k}] must be on the device of logits[0], {logits[0].device}, got {logits[k].device}")
+    form, first = ("one label a logit" if targets[i].shape == logits[i].shape else "class indices" for i in (k, 0))
+    if form != first:
+        raise ValueError(f"targets[{k}] must be {first}, as targets[0], got {form}: shape {tuple(targets[k].shape)}")
+    if form == "class indices" and logits[k].shape[-1] != logits[0].shape[-1]:
+        raise ValueError(
+            f"logits[{k}] must have as many classes as logits[0], {logits[0].shape[-1]}, got shape {tuple(logits[k].shape)}"
+        )
 
 
 def check_loc_errors(logits: Tensor, loc_errors: Tensor) -> None:
@@ -123,17 +204,19 @@ def check_loc_errors(logits: Tensor, loc_errors: Tensor) -> None:
         raise ValueError(f"loc_errors must have shape (P,), one error per positive, got shape {tuple(loc_errors.shape)}")
 
 
-def check_scope(
-    scope: str, image_index: Tensor | None, logits: Tensor, targets: Tensor, layout: Layout, num_positives: object = None
-) -> None:
+def check_scope(scope: str, image_index: Tensor | None, given: Labelled, num_positives: object = None) -> None:
     """Check ``scope`` and that ``image_index`` goes with it: one integer an anchor or, with flat targets, a logit; on the
-    logits' device or, where ``num_positives`` is a list, the CPU.
+    logits' device or, where ``num_positives`` is a list, the CPU. Of lists, the first dimension is the image.
     """
     check_choice("scope", scope, SCOPES)
     if scope == "batch":
         if image_index is not None:
             raise ValueError("image_index must be None for scope 'batch', got a tensor")
         return
+    if given.is_list:
+        _check_first_dimension(image_index, given, num_positives)
+        return
+    [logits], targets, layout, _ = given
     if image_index is None:
         raise ValueError("image_index must be given for scope 'image', got None")
     check_tensor("image_index", image_index, INTEGER)
@@ -144,6 +227,20 @@ def check_scope(
         shapes.append(tuple(logits.shape[:-1]))
     if shape not in shapes:
         raise ValueError(f"image_index must have shape {' or '.join(map(str, shapes))}, one index per anchor, got {shape}")
+
+
+def _check_first_dimension(image_index: object, given: Labelled, num_positives: object) -> None:
+    if image_index is not None:
+        raise ValueError("image_index must be None for lists, where the first dimension of every tensor is the image")
+    logits = given.logits
+    for k, v in enumerate(logits):
+        if v.dim() <= (given.layout.classes > 0) or v.shape[0] != logits[0].shape[0]:
+            raise ValueError(
+                f"logits[{k}] must have the images as first dimension for scope 'image', as many as logits[0], "
+                f"got shapes {tuple(v.shape)} and {tuple(logits[0].shape)}"
+            )
+    if isinstance(num_positives, list):
+        check_images(num_positives, len(logits[0]), ascend=True)
 
 
 def is_finite(number: float) -> bool:

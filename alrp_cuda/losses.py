@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from .balance import SelfBalance
 from .distributed.channel import check_group
 from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
-from .inputs import ALGORITHMS, ORDERS, SCOPES, check_background, check_choice, check_flag, check_number
+from .inputs import ALGORITHMS, ORDERS, SCOPES, Tensors, check_background, check_choice, check_flag, check_number
 from .outputs import ALRPOutput, RankSortOutput
 from .scale import scale_gradient
 
@@ -105,8 +105,8 @@ class ALRPLoss(_RankingLoss):
 
     def forward(
         self,
-        logits: Tensor,
-        targets: Tensor,
+        logits: Tensors,
+        targets: Tensors,
         loc_errors: Tensor,
         *,
         num_positives: int | Sequence[int] | None = None,
@@ -151,8 +151,8 @@ class APLoss(_RankingLoss):
 
     def forward(
         self,
-        logits: Tensor,
-        targets: Tensor,
+        logits: Tensors,
+        targets: Tensors,
         *,
         num_positives: int | Sequence[int] | None = None,
         image_index: Tensor | None = None,
@@ -191,8 +191,8 @@ class NDCGLoss(_RankingLoss):
 
     def forward(
         self,
-        logits: Tensor,
-        targets: Tensor,
+        logits: Tensors,
+        targets: Tensors,
         *,
         num_positives: int | Sequence[int] | None = None,
         image_index: Tensor | None = None,
@@ -227,8 +227,8 @@ class RankSortLoss(_RankingLoss):
 
     def forward(
         self,
-        logits: Tensor,
-        targets: Tensor,
+        logits: Tensors,
+        targets: Tensors,
         *,
         num_positives: int | Sequence[int] | None = None,
         image_index: Tensor | None = None,

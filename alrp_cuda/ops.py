@@ -15,6 +15,7 @@ from .distributed.images import means
 from .distributed.union import union_loss
 from .inputs import (
     LOSSES,
+    Labelled,
     Layout,
     bad_label,
     check_device,
@@ -24,6 +25,7 @@ from .inputs import (
     check_scope,
     choose_algorithm,
 )
+from .levels import moved, transposed
 
 registration.register(native._C.library)
 
@@ -36,7 +38,7 @@ class _Images(NamedTuple):
 
     sizes: list[int]  # logits of each
     counts: list[int]  # positives of each
-    rows: Tensor | None = None  # the order of rows that puts them so; None if they are
+    rows: Tensor | None = None  # the order of rows that puts them so; None if they are, or are shares of a list's tensors
     positives: Tensor | None = None  # and that of the positives
     poison: Tensor | None = None  # NaN where the caller told otherwise than it is, else 1; None if that would have raised
 
@@ -85,11 +87,8 @@ def _find_images(index: Tensor, logits: Tensor, targets: Tensor, layout: Layout)
     sizes = [logits.numel() // index.numel() * length for length in lengths]
     if rows is None or is_sorted:
         return _Images(sizes, counts)
-    # Where the positives of each row begin in the given order, and in that of images.
-    moved, many = of_rows[rows], sum(counts)
-    begin, new_begin = (of_rows.cumsum(0) - of_rows)[rows], moved.cumsum(0) - moved
-    positives = torch.arange(many, device=index.device) + (begin - new_begin).repeat_interleave(moved, output_size=many)
-    return _Images(sizes, counts, rows, positives)
+    begin = of_rows.cumsum(0) - of_rows
+    return _Images(sizes, counts, rows, moved(of_rows[rows], begin[rows], sum(counts)))
 
 
 def _told_images(index: Tensor, logits: Tensor, counts: list[int]) -> _Images:
@@ -113,20 +112,43 @@ def _told_images(index: Tensor, logits: Tensor, counts: list[int]) -> _Images:
     return _Images([logits.numel() // len(counts)] * len(counts), counts, poison=torch.where(as_told, 1.0, math.nan))
 
 
-def _images_of(
-    image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout, num_positives: int | list[int] | None
-) -> _Images:
+def _images_of(image_index: Tensor | None, given: Labelled, num_positives: int | list[int] | None) -> _Images:
     """The images of a batch. ValueError for another number of positives, unless each was told and the host would have to wait."""
-    if logits.numel() == 0:
+    if given.size == 0:
         told = sum(num_positives) if isinstance(num_positives, list) else num_positives
         check_positives("num_positives", told, 0)
         return _Images([], [])
+    if image_index is None:
+        return _shared_images(given, num_positives)
+    [logits], targets, layout, _ = given
     index = image_index.reshape(-1).to(torch.int64)
     if isinstance(num_positives, list) and _is_awaited(logits):
         return _told_images(index, logits, num_positives)
     images = _find_images(index, logits, targets, layout)
     check_positives_of_images(num_positives, images.counts, ascend=images.rows is None)
     return images
+
+
+def _shared_images(given: Labelled, num_positives: int | list[int] | None) -> _Images:
+    """The images of lists, each a share of every tensor along the first dimension; a device is waited for as above."""
+    n = len(given.logits[0])
+    positive, invalid = _kinds_of_labels(given.targets, given.layout)
+    shares = [
+        tensor.reshape(n, rows // n).sum(1)
+        for tensor, rows in zip(positive.split_with_sizes(given.rows), given.rows, strict=True)
+    ]
+    found = torch.stack(shares)  # (tensors, n)
+    if isinstance(num_positives, list) and _is_awaited(given.targets):
+        counts = num_positives
+    else:
+        is_invalid, *counts = torch.cat([invalid.any()[None], found.sum(0)]).tolist()
+        if is_invalid:
+            raise bad_label(given.layout)
+        check_positives_of_images(num_positives, counts, ascend=True)
+    sizes = [given.size // n] * n
+    if len(given.logits) == 1:
+        return _Images(sizes, counts)
+    return _Images(sizes, counts, positives=transposed(found, sum(counts)))  # from tensor by tensor to image by image
 
 
 def _reordered(tensor: Tensor, rows: Tensor | None) -> Tensor:
@@ -139,11 +161,22 @@ def _reordered(tensor: Tensor, rows: Tensor | None) -> Tensor:
     return tensor.reshape(rows.numel(), -1)[rows]
 
 
+def _joined(logits: tuple[Tensor, ...]) -> Tensor:
+    """The logits of all tensors in one."""
+    return logits[0] if len(logits) == 1 else torch.cat([v.reshape(-1) for v in logits])
+
+
+def _joined_by_image(given: Labelled, n: int) -> tuple[Tensor, Tensor]:
+    """The logits and the labels of all tensors, image by image."""
+    labels = given.targets.split_with_sizes(given.rows)
+    joined = (torch.cat([t.reshape(n, t.numel() // n) for t in tensors], dim=1) for tensors in (given.logits, labels))
+    logits, targets = joined
+    return logits, targets
+
+
 def _ranking_loss(
-    logits: Tensor,
+    given: Labelled,
     loc_errors: Tensor | None,
-    targets: Tensor,
-    layout: Layout,
     *,
     algorithm: str,
     loss: str,
@@ -155,8 +188,14 @@ def _ranking_loss(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(cls, loc, ranks) of one of LOSSES, (rank part, sort part, ...) of Rank & Sort. ``ranks`` (2, P): rank and precision.
 
-    ``sizes`` and ``counts``: the logits and the positives of slices that are ranked each by itself, with a cls and a loc each.
+    ``sizes`` and ``counts``: the logits and the positives of slices that are ranked each by itself, with a cls and a loc each:
+    one after the other in a single tensor, and shares along the first dimension of several.
     """
+    layout, targets = given.layout, given.targets
+    if sizes and len(given.logits) > 1:
+        logits, targets = _joined_by_image(given, len(sizes))
+    else:
+        logits = _joined(given.logits)
     arguments = loc_errors, *layout, delta, choose_algorithm(algorithm), LOSSES.index(loss), eps, num_positives, sizes, counts
     if torch.compiler.is_compiling() or has_torch_function((logits, targets, loc_errors)):
         cls, loc, ranks, _ = native.operators.ranking_loss.default([logits], [targets], *arguments)
@@ -170,10 +209,8 @@ def _ranking_loss(
 def scoped_loss(
     scope: str,
     image_index: Tensor | None,
-    logits: Tensor,
+    given: Labelled,
     loc_errors: Tensor | None,
-    targets: Tensor,
-    layout: Layout,
     *,
     algorithm: str,
     loss: str,
@@ -187,39 +224,44 @@ def scoped_loss(
     "image": cls and loc are the means over the images that hold a positive. What depends on values is raised on every
     device, for the host has to look at the labels anyway, unless ``num_positives`` tells it of each image.
     """
-    check_scope(scope, image_index, logits, targets, layout, num_positives)
+    check_scope(scope, image_index, given, num_positives)
     channel = connect(group)
-    check_device(logits)
+    first = given.logits[0]
+    check_device(first)
     options: dict[str, Any] = {"algorithm": algorithm, "loss": loss, "delta": delta, "eps": eps}
-    if image_index is None and not isinstance(num_positives, list):
+    if scope == "batch":
+        told = cast(int | None, num_positives)
         if channel is None:
-            return _ranking_loss(logits, loc_errors, targets, layout, num_positives=num_positives, **options)
-        given = None if num_positives is None else ("num_positives", num_positives)
+            return _ranking_loss(given, loc_errors, num_positives=told, **options)
+        argument = None if told is None else ("num_positives", told)
         if loc_errors is not None:
-            given = "loc_errors", loc_errors.numel()
-        return uncompiled(union_loss)(channel, logits, loc_errors, targets, layout, given=given, **options)
+            argument = "loc_errors", loc_errors.numel()
+        union = uncompiled(union_loss)
+        return union(channel, _joined(given.logits), loc_errors, given.targets, given.layout, given=argument, **options)
     choose_algorithm(algorithm)  # raises before ranks wait for one another
     failure = None
     images = _Images([], [])
     try:
-        images = _images_of(cast(Tensor, image_index), logits.detach(), targets, layout, num_positives)
+        images = _images_of(image_index, given, num_positives)
         if loc_errors is not None:
             check_positives("loc_errors", loc_errors.numel(), sum(images.counts))
     except ValueError as error:
         failure = error
     with_positives = sum(count > 0 for count in images.counts)
     if channel is not None:
-        arguments = Arguments(loss, scope, logits.dtype, logits.device.type, algorithm, delta, eps)
-        with_positives = sum(n for n, *_ in uncompiled(exchange)(channel, arguments, (with_positives,), failure, logits.device))
+        arguments = Arguments(loss, scope, first.dtype, first.device.type, algorithm, delta, eps)
+        with_positives = sum(n for n, *_ in uncompiled(exchange)(channel, arguments, (with_positives,), failure, first.device))
     elif failure is not None:
         raise failure
     if images.positives is not None and loc_errors is not None:
         loc_errors = loc_errors[images.positives]
-    logits, targets = _reordered(logits, images.rows), _reordered(targets, images.rows)
+    if not given.is_list:
+        ordered = _reordered(first, images.rows), _reordered(given.targets, images.rows)
+        given = given._replace(logits=ordered[:1], targets=ordered[1])
     slices: dict[str, Any] = {"sizes": images.sizes, "counts": images.counts}
-    cls, loc, ranks = _ranking_loss(logits, loc_errors, targets, layout, num_positives=None, **slices, **options)
+    cls, loc, ranks = _ranking_loss(given, loc_errors, num_positives=None, **slices, **options)
     if images.positives is not None:
-        ranks = torch.empty_like(ranks).index_copy_(1, images.positives, ranks)
+        ranks = torch.full_like(ranks, math.nan).index_copy_(1, images.positives, ranks)
     if images.poison is not None:
         cls, loc, ranks = (x * images.poison for x in (cls, loc, ranks))
     if channel is not None:

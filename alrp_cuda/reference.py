@@ -25,19 +25,21 @@ from torch import Tensor
 from .framework import ErrorFunction, Ranks, ask, check_extras, check_skew, given_positives
 from .inputs import (
     ORDERS,
+    Labelled,
     Layout,
+    Tensors,
     bad_label,
     check_choice,
-    check_continuous_targets,
+    check_continuously_labelled,
     check_count,
     check_flag,
+    check_labelled,
     check_loc_errors,
     check_num_positives,
     check_number,
     check_positives,
     check_positives_of_images,
     check_scope,
-    check_targets,
 )
 from .outputs import ALRPOutput, RankSortOutput
 
@@ -208,20 +210,31 @@ class Image(NamedTuple):
     positives: Tensor
 
 
-def images_of(
-    image_index: Tensor, logits: Tensor, targets: Tensor, layout: Layout, num_positives: int | list[int] | None
-) -> Iterator[Image]:
-    """The images, ascending by index, for ``scope="image"``."""
-    index, _ = split(targets, layout, logits.numel())
+def joined(given: Labelled) -> tuple[Tensor, Tensor]:
+    """The logits in one tensor, those of a list in the order of its tensors, and their targets."""
+    if not given.is_list:
+        return given.logits[0], given.targets
+    form = (-1, given.layout.classes) if given.layout.classes else (-1,)
+    return torch.cat([v.reshape(form) for v in given.logits]), given.targets.reshape(-1)
+
+
+def images_of(image_index: Tensor | None, given: Labelled, num_positives: int | list[int] | None) -> Iterator[Image]:
+    """The images, ascending by index, for ``scope="image"``; those of a list by the first dimension of its tensors."""
+    logits, targets = joined(given)
+    index, _ = split(targets, given.layout, given.size)
+    if image_index is None:
+        n = len(given.logits[0])
+        image_index = torch.cat([torch.arange(n).repeat_interleave(rows // max(1, n)) for rows in given.rows]).to(logits.device)
     image_index = image_index.reshape(-1).to(torch.int64)
     count = max(1, image_index.numel())
-    image_of_positive = image_index[index // max(1, logits.numel() // count)]
-    images = torch.unique(image_index) if logits.numel() else image_index[:0]
+    image_of_positive = image_index[index // max(1, given.size // count)]
+    images = torch.unique(image_index) if given.size else image_index[:0]
     found = [int((image_of_positive == image).sum()) for image in images]
-    if logits.numel() == 0 and isinstance(num_positives, list):
+    if given.size == 0 and isinstance(num_positives, list):
         found = [0] * len(num_positives)
-    check_positives_of_images(num_positives, found, ascend=bool((image_index.diff() >= 0).all()))
-    form = (count,) if layout.classes else (count, -1)
+    ascend = given.is_list or bool((image_index.diff() >= 0).all())
+    check_positives_of_images(num_positives, found, ascend=ascend)
+    form = (count,) if given.layout.classes else (count, -1)
     for image in images:
         rows = image_index == image
         yield Image(logits.reshape(count, -1)[rows], targets.reshape(form)[rows], image_of_positive == image)
@@ -235,8 +248,8 @@ def mean_over_images(losses: list[Tensor], images: list[Image], logits: Tensor) 
 
 
 def alrp_loss(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Tensors,
+    targets: Tensors,
     loc_errors: Tensor,
     *,
     delta: float = 1.0,
@@ -255,21 +268,22 @@ def alrp_loss(
         >>> [round(v.item(), 4) for v in (out.cls, out.loc)]
         [0.1667, 0.2]
     """
-    layout = check_targets(logits, targets, background)
-    check_loc_errors(logits, loc_errors)
+    given = check_labelled(logits, targets, background)
+    check_loc_errors(given.logits[0], loc_errors)
     check_choice("order", order, ORDERS)
     counts = check_num_positives(num_positives, scope)
     if isinstance(counts, int):
         check_positives("num_positives", counts, loc_errors.numel())
-    check_scope(scope, image_index, logits, targets, layout, counts)
+    check_scope(scope, image_index, given, counts)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
-    given = ("loc_errors", loc_errors.numel())
-    if image_index is not None:
-        images = list(images_of(image_index, logits, targets, layout, counts))
-        check_positives(*given, sum(int(image.positives.sum()) for image in images))
+    expected = ("loc_errors", loc_errors.numel())
+    whole, labels = joined(given)
+    if scope == "image":
+        images = list(images_of(image_index, given, counts))
+        check_positives(*expected, sum(int(image.positives.sum()) for image in images))
         options: dict[str, Any] = {"delta": delta, "order": order, "eps": eps, "background": background}
         each = [alrp_loss(image.logits, image.targets, loc_errors[image.positives], **options) for image in images]
-        cls, loc = (mean_over_images([out[k] for out in each], images, logits) for k in (0, 1))
+        cls, loc = (mean_over_images([out[k] for out in each], images, whole) for k in (0, 1))
         rank, precision = torch.zeros_like(loc_errors, dtype=cls.dtype), torch.zeros_like(loc_errors, dtype=cls.dtype)
         for image, out in zip(images, each, strict=True):
             rank[image.positives], precision[image.positives] = out.rank, out.precision
@@ -290,12 +304,12 @@ def alrp_loss(
         # l(i) = (N_FP + E_i + S_i)/rank, l*(i) = E_i/rank (Eq. 12-13), so e(i) = (N_FP + S_i)/rank
         return Terms(n_fp / rank, l_loc, (n_fp + s) / rank, grad_loc)
 
-    return ALRPOutput(*RankingLoss.apply(logits, loc_errors, targets, layout, delta, eps, given, errors))
+    return ALRPOutput(*RankingLoss.apply(whole, loc_errors, labels, given.layout, delta, eps, expected, errors))
 
 
 def ap_loss(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Tensors,
+    targets: Tensors,
     *,
     delta: float = 1.0,
     interpolate: bool = False,
@@ -312,16 +326,17 @@ def ap_loss(
         >>> round(float(ap_loss(torch.tensor([2.0, 1.0, 0.0]), torch.tensor([1, 0, 1]), delta=0.0)), 4)
         0.1667
     """
-    layout = check_targets(logits, targets, background)
+    given = check_labelled(logits, targets, background)
     check_flag("interpolate", interpolate)
     counts = check_num_positives(num_positives, scope)
-    check_scope(scope, image_index, logits, targets, layout, counts)
+    check_scope(scope, image_index, given, counts)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
-    given = None if counts is None else ("num_positives", counts)
-    if image_index is not None:
-        images = list(images_of(image_index, logits, targets, layout, counts))
+    expected = None if counts is None else ("num_positives", counts)
+    whole, labels = joined(given)
+    if scope == "image":
+        images = list(images_of(image_index, given, counts))
         options: dict[str, Any] = {"delta": delta, "interpolate": interpolate, "eps": eps, "background": background}
-        return mean_over_images([ap_loss(image.logits, image.targets, **options) for image in images], images, logits)
+        return mean_over_images([ap_loss(image.logits, image.targets, **options) for image in images], images, whole)
 
     def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
         rank = rank_pos + n_fp
@@ -333,8 +348,8 @@ def ap_loss(
                 loss[ascending] = 1 - (rank_pos / rank)[ascending].cummax(0).values
         return Terms(loss, torch.zeros_like(loss), loss, e)
 
-    nothing = logits.new_empty(0)
-    loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, given, errors)[0]
+    nothing = whole.new_empty(0)
+    loss: Tensor = RankingLoss.apply(whole, nothing, labels, given.layout, delta, eps, expected, errors)[0]
     return loss
 
 
@@ -344,8 +359,8 @@ def gain(rank: Tensor) -> Tensor:
 
 
 def ndcg_loss(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Tensors,
+    targets: Tensors,
     *,
     delta: float = 1.0,
     eps: float = 1e-5,
@@ -361,23 +376,24 @@ def ndcg_loss(
         >>> round(float(ndcg_loss(torch.tensor([2.0, 1.0, 0.0]), torch.tensor([1, 0, 1]), delta=0.0)), 4)
         0.0803
     """
-    layout = check_targets(logits, targets, background)
+    given = check_labelled(logits, targets, background)
     counts = check_num_positives(num_positives, scope)
-    check_scope(scope, image_index, logits, targets, layout, counts)
+    check_scope(scope, image_index, given, counts)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
-    given = None if counts is None else ("num_positives", counts)
-    if image_index is not None:
-        images = list(images_of(image_index, logits, targets, layout, counts))
+    expected = None if counts is None else ("num_positives", counts)
+    whole, labels = joined(given)
+    if scope == "image":
+        images = list(images_of(image_index, given, counts))
         options: dict[str, Any] = {"delta": delta, "eps": eps, "background": background}
-        return mean_over_images([ndcg_loss(image.logits, image.targets, **options) for image in images], images, logits)
+        return mean_over_images([ndcg_loss(image.logits, image.targets, **options) for image in images], images, whole)
 
     def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
         loss = gain(rank_pos) - gain(rank_pos + n_fp)  # l(i); l*(i) = 0
         first = torch.arange(1, len(scores) + 1, dtype=torch.float64, device=scores.device)  # the ranks of the best order
         return Terms(loss, torch.zeros_like(loss), loss, e, float(gain(first).sum()))
 
-    nothing = logits.new_empty(0)
-    loss: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, given, errors)[0]
+    nothing = whole.new_empty(0)
+    loss: Tensor = RankingLoss.apply(whole, nothing, labels, given.layout, delta, eps, expected, errors)[0]
     return loss
 
 
@@ -424,8 +440,8 @@ class SortLoss(torch.autograd.Function):
 
 
 def rank_sort_loss(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Tensors,
+    targets: Tensors,
     *,
     delta: float = 0.5,
     eps: float = 1e-10,
@@ -441,26 +457,27 @@ def rank_sort_loss(
         >>> [round(v.item(), 4) for v in out]
         [0.2, 0.1667]
     """
-    layout = check_continuous_targets(logits, targets)
+    given = check_continuously_labelled(logits, targets)
     counts = check_num_positives(num_positives, scope)
-    check_scope(scope, image_index, logits, targets, layout, counts)
+    check_scope(scope, image_index, given, counts)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
-    given = None if counts is None else ("num_positives", counts)
-    if image_index is not None:
-        images = list(images_of(image_index, logits, targets, layout, counts))
+    expected = None if counts is None else ("num_positives", counts)
+    whole, labels = joined(given)
+    if scope == "image":
+        images = list(images_of(image_index, given, counts))
         each = [rank_sort_loss(image.logits, image.targets, delta=delta, eps=eps) for image in images]
-        return RankSortOutput(*(mean_over_images([out[k] for out in each], images, logits) for k in (0, 1)))
-    if logits.dtype != torch.float64:
-        logits = logits.float()  # the sum of the two gradients is rounded once
+        return RankSortOutput(*(mean_over_images([out[k] for out in each], images, whole) for k in (0, 1)))
+    if whole.dtype != torch.float64:
+        whole = whole.float()  # the sum of the two gradients is rounded once
 
     def errors(scores: Tensor, n_fp: Tensor, rank_pos: Tensor, e: Tensor) -> Terms:
         tie = step(scores.new_zeros(()), delta)  # rank+ counts i itself by H(0)
         loss = n_fp / (rank_pos - 1 + tie + n_fp)
         return Terms(loss, torch.zeros_like(loss), loss, e)
 
-    nothing = logits.new_empty(0)
-    rank: Tensor = RankingLoss.apply(logits, nothing, targets, layout, delta, eps, given, errors)[0]
-    sort: Tensor = SortLoss.apply(logits, targets, layout, delta, eps)
+    nothing = whole.new_empty(0)
+    rank: Tensor = RankingLoss.apply(whole, nothing, labels, given.layout, delta, eps, expected, errors)[0]
+    sort: Tensor = SortLoss.apply(whole, labels, given.layout, delta, eps)
     return RankSortOutput(rank, sort)
 
 
@@ -481,8 +498,8 @@ class _GivenGradient(torch.autograd.Function):
 
 
 def error_driven_loss(
-    logits: Tensor,
-    targets: Tensor,
+    logits: Tensors,
+    targets: Tensors,
     error_fn: ErrorFunction,
     *,
     delta: float = 1.0,
@@ -500,15 +517,16 @@ def error_driven_loss(
         >>> round(float(error_driven_loss(torch.tensor([2.0, 1.0, 0.0]), torch.tensor([1, 0, 1]), ap, delta=0.0)), 4)
         0.1667
     """
-    layout = check_targets(logits, targets, background)
-    check_extras(logits, extras)
+    given = check_labelled(logits, targets, background)
+    check_extras(given.logits[0], extras)
     check_count("num_positives", num_positives)
     delta, eps, skew = check_number("delta", delta), check_number("eps", eps), check_skew(skew)
-    given = given_positives(extras, num_positives)
-    flat = logits.detach().reshape(-1).double()
-    index, negative = split(targets, layout, flat.numel())
-    if given is not None:
-        check_positives(given[0], given[1], index.numel())
+    expected = given_positives(extras, num_positives)
+    whole, labels = joined(given)
+    flat = whole.detach().reshape(-1).double()
+    index, negative = split(labels, given.layout, flat.numel())
+    if expected is not None:
+        check_positives(expected[0], expected[1], index.numel())
     scores, negatives = flat[index], flat[negative]
     poison = torch.where(torch.cat((scores, negatives)).isnan().any(), torch.nan, 0.0).to(flat)
 
@@ -536,8 +554,8 @@ def error_driven_loss(
         grad[negative] = shared
     grad[index] += poison
     grad[negative] += poison
-    dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
-    result: Tensor = _GivenGradient.apply(logits, value, grad.reshape(logits.shape), dtype)
+    dtype = torch.float64 if whole.dtype == torch.float64 else torch.float32
+    result: Tensor = _GivenGradient.apply(whole, value, grad.reshape(whole.shape), dtype)
     return result
 
 

@@ -65,7 +65,7 @@ NUMBERS = [
 ]
 
 MISUSES = [
-    (TypeError, {"logits": [0.0, 1.0]}, r"logits must be a torch\.Tensor, got list"),
+    (TypeError, {"logits": [0.0, 1.0]}, r"targets must be a list of tensors, as logits is, got Tensor"),
     (
         TypeError,
         {"logits": torch.zeros(2, 3, dtype=torch.int64)},
@@ -110,7 +110,7 @@ ALRP_MISUSES = [
 ]
 
 RANK_SORT_MISUSES = [
-    (TypeError, {"logits": [0.0, 1.0]}, r"logits must be a torch\.Tensor, got list"),
+    (TypeError, {"logits": [0.0, 1.0]}, r"targets must be a list of tensors, as logits is, got Tensor"),
     (TypeError, {"logits": FLAT}, r"logits must have one of the dtypes float32, .*, got torch\.int64"),
     (TypeError, {"targets": FLAT}, r"targets must have one of the dtypes float32, .*, got torch\.int64"),
     (TypeError, {"targets": FLAT == 1}, r"targets must have one of the dtypes float32, .*, got torch\.bool"),
