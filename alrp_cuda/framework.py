@@ -23,7 +23,6 @@ from .inputs import (
     choose_algorithm,
     is_finite,
 )
-from .ops import _joined
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -230,8 +229,7 @@ def error_driven_loss(
     operators = native.operators
     given = given_positives(extras, num_positives)
     classes, background_class, _ = labelled.layout
-    joined = _joined(labelled.logits)
-    scores, labels = [joined.detach()], [labelled.targets]
+    scores, labels = tuple(v.detach() for v in labelled.logits), [labelled.targets]
     call = classes, background_class, delta, choose_algorithm(algorithm)
     others = 0
     if channel is None:
@@ -240,15 +238,13 @@ def error_driven_loss(
     else:
         ranking, extras, others = uncompiled(union_sums)(
             channel,
-            *scores,
-            *labels,
-            labelled.layout,
+            labelled._replace(logits=scores),
             extras,
             algorithm=algorithm,
             delta=delta,
             eps=eps,
             skew=skew,
-            given=given,
+            told=given,
         )
     sums, place, state, poison = ranking
     positives = place.shape[0]
@@ -265,5 +261,5 @@ def error_driven_loss(
         asked, errors, z = ask(error_fn, Ranks(n_fp, rank_pos, rank_pos + n_fp, own, above, each))
         operators.drive_errors.default(scores, labels, *call, skew, state, place, sums, errors, z, eps)
         value = torch.where(torch.full_like(poison, positives) == 0, value, asked + poison)
-    loss: Tensor = operators.error_driven.default([joined], value, labels, *call, skew, positives, state, others)
+    loss: Tensor = operators.error_driven.default(labelled.logits, value, labels, *call, skew, positives, state, others)
     return loss

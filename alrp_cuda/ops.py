@@ -161,17 +161,12 @@ def _reordered(tensor: Tensor, rows: Tensor | None) -> Tensor:
     return tensor.reshape(rows.numel(), -1)[rows]
 
 
-def _joined(logits: tuple[Tensor, ...]) -> Tensor:
-    """The logits of all tensors in one."""
-    return logits[0] if len(logits) == 1 else torch.cat([v.reshape(-1) for v in logits])
-
-
-def _joined_by_image(given: Labelled, n: int) -> tuple[Tensor, Tensor]:
-    """The logits and the labels of all tensors, image by image."""
-    labels = given.targets.split_with_sizes(given.rows)
-    joined = (torch.cat([t.reshape(n, t.numel() // n) for t in tensors], dim=1) for tensors in (given.logits, labels))
-    logits, targets = joined
-    return logits, targets
+def _by_image(given: Labelled) -> Labelled:
+    """Tensors whose images can be taken out of memory, which most have one after the other, and the labels image by image."""
+    n = len(given.logits[0])
+    logits = tuple(v if n == 1 or v.stride(0) * n == v.numel() else v.contiguous() for v in given.logits)
+    labels = [t.reshape(n, rows // n) for t, rows in zip(given.targets.split_with_sizes(given.rows), given.rows, strict=True)]
+    return given._replace(logits=logits, targets=torch.cat(labels, dim=1))
 
 
 def _ranking_loss(
@@ -191,18 +186,14 @@ def _ranking_loss(
     ``sizes`` and ``counts``: the logits and the positives of slices that are ranked each by itself, with a cls and a loc each:
     one after the other in a single tensor, and shares along the first dimension of several.
     """
-    layout, targets = given.layout, given.targets
-    if sizes and len(given.logits) > 1:
-        logits, targets = _joined_by_image(given, len(sizes))
-    else:
-        logits = _joined(given.logits)
+    logits, targets, layout, _ = given
     arguments = loc_errors, *layout, delta, choose_algorithm(algorithm), LOSSES.index(loss), eps, num_positives, sizes, counts
-    if torch.compiler.is_compiling() or has_torch_function((logits, targets, loc_errors)):
-        cls, loc, ranks, _ = native.operators.ranking_loss.default([logits], [targets], *arguments)
+    if torch.compiler.is_compiling() or has_torch_function((*logits, targets, loc_errors)):
+        cls, loc, ranks, _ = native.operators.ranking_loss.default(logits, [targets], *arguments)
         return cls, loc, ranks
     # The same operator, without a look at the arguments by its schema: in a training step, whose activations have driven
     # all else out of the caches, that takes some 45 us more (docs/cpu.md), of 1700 for a million logits.
-    result: tuple[Tensor, Tensor, Tensor] = native._C.ranking_loss([logits], targets, *arguments)
+    result: tuple[Tensor, Tensor, Tensor] = native._C.ranking_loss(logits, targets, *arguments)
     return result
 
 
@@ -237,7 +228,7 @@ def scoped_loss(
         if loc_errors is not None:
             argument = "loc_errors", loc_errors.numel()
         union = uncompiled(union_loss)
-        return union(channel, _joined(given.logits), loc_errors, given.targets, given.layout, given=argument, **options)
+        return union(channel, given, loc_errors, told=argument, **options)
     choose_algorithm(algorithm)  # raises before ranks wait for one another
     failure = None
     images = _Images([], [])
@@ -255,7 +246,9 @@ def scoped_loss(
         raise failure
     if images.positives is not None and loc_errors is not None:
         loc_errors = loc_errors[images.positives]
-    if not given.is_list:
+    if len(given.logits) > 1 and images.sizes:
+        given = _by_image(given)
+    elif not given.is_list:
         ordered = _reordered(first, images.rows), _reordered(given.targets, images.rows)
         given = given._replace(logits=ordered[:1], targets=ordered[1])
     slices: dict[str, Any] = {"sizes": images.sizes, "counts": images.counts}

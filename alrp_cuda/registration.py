@@ -68,7 +68,7 @@ _FAKES = (_ranking_loss, _ranking_gradients, _ranking_sums, _drive_errors, _erro
 
 
 def _by_name(operator: str, fake: Callable[[Any], Any]) -> Callable[..., Any]:
-    """``fake`` of the arguments by the names of the schema (csrc/torch/operators.cpp), and the first of the logits as ``scores``."""
+    """``fake`` of the arguments by the names of the schema (csrc/torch/operators.cpp), and the first logits as ``scores``."""
     schema = torch._C._get_schema(operator, "").arguments
 
     def called(*args: Any, **kwargs: Any) -> Any:

@@ -7,18 +7,18 @@ import torch
 from torch import Tensor
 
 from .. import native
-from ..inputs import LOSSES, Layout, bad_label, check_positives, choose_algorithm
+from ..inputs import LOSSES, Labelled, Layout, bad_label, check_positives, choose_algorithm
 from .agreement import Arguments, exchange
 from .channel import Channel
 
 
-def _failure(status: list[int], layout: Layout, given: tuple[str, int] | None) -> ValueError | None:
+def _failure(status: list[int], layout: Layout, told: tuple[str, int] | None) -> ValueError | None:
     """What is wrong with the labels of this rank, if anything."""
     found, invalid, *_ = status
     if invalid:
         return bad_label(layout)
     try:
-        check_positives("", None, found) if given is None else check_positives(*given, found)
+        check_positives("", None, found) if told is None else check_positives(*told, found)
     except ValueError as error:
         return error
     return None
@@ -41,22 +41,22 @@ class Positives:
         cls,
         channel: Channel,
         arguments: Arguments,
-        logits: Tensor,
-        targets: Tensor,
-        layout: Layout,
-        given: tuple[str, int] | None,
+        given: Labelled,
+        told: tuple[str, int] | None,
         rows: Tensor | None,
     ) -> "Positives":
         """Find this rank's positives and exchange them; ``rows`` (K, P) belong to them, None: their continuous labels, if any.
 
         The host waits for the device: it has to know how many there are. So what is wrong with labels raises on every device.
         """
+        logits, targets, layout, _ = given
+        device = logits[0].device
         problem = logits, targets, native._C.Call(*layout, arguments.delta)
-        count = given[1] if given else int(native._C.find_positives(*problem, 0)[-1][0])
+        count = told[1] if told else int(native._C.find_positives(*problem, 0)[-1][0])
         place, score, index, status = native._C.find_positives(*problem, count)
         found = status.tolist()
-        failure = _failure(found, layout, given)
-        numbers = exchange(channel, arguments, (count, logits.numel()), failure, logits.device)
+        failure = _failure(found, layout, told)
+        numbers = exchange(channel, arguments, (count, given.size), failure, device)
         counts = [p for p, _ in numbers]
 
         score, index = (torch.empty_like(x).scatter_(0, place, x) for x in (score, index))  # in flat order
@@ -71,7 +71,7 @@ class Positives:
             whole = sent
         total, begin = whole.shape[1], sum(counts[: channel.rank])
         own = slice(begin, begin + count)
-        flat_index = torch.full((total,), -1, dtype=torch.int64, device=logits.device)
+        flat_index = torch.full((total,), -1, dtype=torch.int64, device=device)
         flat_index[own] = index
         # Ties descend by place: a stable sort of the reversed order.
         ascending, order = whole[0].flip(0).sort(stable=True)
@@ -81,13 +81,14 @@ class Positives:
             ascending,
             flat_index[places],
             whole[1:].contiguous(),
-            torch.tensor([total, 0, *found[2:]], device=logits.device),
+            torch.tensor([total, 0, *found[2:]], device=device),
             own,
-            sum(n for _, n in numbers) - logits.numel(),
+            sum(n for _, n in numbers) - given.size,
         )
 
-    def call(self, logits: Tensor, layout: Layout, arguments: Arguments, wants_error_gradient: bool = False) -> Any:
+    def call(self, given: Labelled, arguments: Arguments, wants_error_gradient: bool = False) -> Any:
         """The ranking of all, as this rank goes on with it."""
+        logits, layout = given.logits[0], given.layout
         algorithm = choose_algorithm(arguments.algorithm)
         algorithm = native._C.choose_algorithm(algorithm, logits.dtype, arguments.delta, self.index.numel())
         return native._C.Call(*layout, arguments.delta, algorithm, arguments.skew, self.others, wants_error_gradient)
@@ -112,25 +113,25 @@ class _Union(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        logits: Tensor,
         loc_errors: Tensor | None,
         targets: Tensor,
         layout: Layout,
         channel: Channel,
         arguments: Arguments,
-        given: tuple[str, int] | None,
+        told: tuple[str, int] | None,
+        *logits: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        original = logits
-        logits, targets = logits.contiguous(), targets.contiguous()
+        given = Labelled(logits, targets, layout, True)
         rows = None if loc_errors is None else loc_errors.to(torch.float64)[None]
-        positives = Positives.gather(channel, arguments, logits, targets, layout, given, rows)
-        wanted = ctx.needs_input_grad[0 if layout.continuous else 1]
-        call, place, own = positives.call(logits, layout, arguments, wanted), positives.place, positives.own
+        positives = Positives.gather(channel, arguments, given, told, rows)
+        needs_errors, _, _, _, _, _, *needs_logits = ctx.needs_input_grad
+        wanted = any(needs_logits) if layout.continuous else needs_errors
+        call, place, own = positives.call(given, arguments, wanted), positives.place, positives.own
         state, part = native._C.count_part(logits, targets, call, positives.index, positives.score, positives.status)
         channel.add(part)
         loss, values = LOSSES.index(arguments.loss), positives.rows[0] if len(positives.rows) else None
         cls, loc, ranks = native._C.loss_from_parts(logits, targets, call, loss, arguments.eps, values, place, state, part)
-        ctx.save_for_backward(original, loc_errors, targets, state)
+        ctx.save_for_backward(loc_errors, targets, state, *logits)
         ctx.operators, ctx.own = native.operators, own
         ctx.call = *layout, arguments.delta, call.algorithm, 1.0, [], [], place.numel()
         ctx.wanted, ctx.others = wanted, positives.others
@@ -141,40 +142,41 @@ class _Union(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_cls: Tensor | None, grad_loc: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        logits, loc_errors, targets, state = ctx.saved_tensors
+        loc_errors, targets, state, *logits = ctx.saved_tensors
         _, _, continuous, *_ = ctx.call
-        needs_logits, needs_errors = ctx.needs_input_grad[:2]
+        needs_errors, needs_logits = ctx.needs_input_grad[0], any(ctx.needs_input_grad[6:])
         grad_cls, grad_loc = _incoming(grad_cls, grad_loc, continuous, needs_logits, needs_errors)
         dtype = torch.float32 if loc_errors is None else loc_errors.dtype
         of_logits, grad_errors = ctx.operators.ranking_gradients.default(
-            [logits], [targets], *ctx.call, state, ctx.wanted, grad_cls, grad_loc, dtype, ctx.others
+            logits, [targets], *ctx.call, state, ctx.wanted, grad_cls, grad_loc, dtype, ctx.others
         )
         # As the operator: a zero gradient, never None.
-        grad_logits = of_logits[0] if of_logits else torch.zeros_like(logits) if needs_logits else None
+        grad_logits = of_logits or [torch.zeros_like(each) if needs_logits else None for each in logits]
         if grad_loc is None or continuous:
             grad_errors = torch.zeros_like(loc_errors) if needs_errors else None
         else:
             grad_errors = grad_errors[ctx.own].clone()
-        return grad_logits, grad_errors, *[None] * 5
+        return grad_errors, *[None] * 5, *grad_logits
 
 
 def union_loss(
     channel: Channel,
-    logits: Tensor,
+    given: Labelled,
     loc_errors: Tensor | None,
-    targets: Tensor,
-    layout: Layout,
     *,
     algorithm: str,
     loss: str,
     delta: float,
     eps: float,
-    given: tuple[str, int] | None,
+    told: tuple[str, int] | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(cls, loc, ranks) over the logits of all ranks; the last (2, P) of this rank's positives."""
+    logits, targets, layout, _ = given
     choose_algorithm(algorithm)  # raises before ranks wait for one another
-    arguments = Arguments(loss, "batch", logits.dtype, logits.device.type, algorithm, delta, eps)
-    result: tuple[Tensor, Tensor, Tensor] = _Union.apply(logits, loc_errors, targets, layout, channel, arguments, given)
+    arguments = Arguments(loss, "batch", logits[0].dtype, logits[0].device.type, algorithm, delta, eps)
+    result: tuple[Tensor, Tensor, Tensor] = _Union.apply(
+        loc_errors, targets.contiguous(), layout, channel, arguments, told, *logits
+    )
     return result
 
 
@@ -183,27 +185,26 @@ _Sums = tuple[Tensor, Tensor, Tensor, Tensor]
 
 def union_sums(
     channel: Channel,
-    logits: Tensor,
-    targets: Tensor,
-    layout: Layout,
+    given: Labelled,
     extras: Tensor | None,
     *,
     algorithm: str,
     delta: float,
     eps: float,
     skew: float,
-    given: tuple[str, int] | None,
+    told: tuple[str, int] | None,
 ) -> tuple[_Sums, Tensor | None, int]:
     """(ranking, extras, logits of the other ranks) for a loss of the caller's own over the positives of all ranks. The ranking is
     what the operator ranking_sums gives; the extras those of all, (P,) or (K, P) float64, differentiable in this rank's."""
+    first = given.logits[0]
     shape = "none" if extras is None else str(tuple(extras.shape[:-1]))
-    arguments = Arguments("error_driven", "batch", logits.dtype, logits.device.type, algorithm, delta, eps, skew, shape)
+    arguments = Arguments("error_driven", "batch", first.dtype, first.device.type, algorithm, delta, eps, skew, shape)
     rows = None if extras is None else extras.detach().to(torch.float64)
     if rows is not None and rows.dim() == 1:
         rows = rows[None]
-    logits, targets = logits.contiguous(), targets.contiguous()
-    positives = Positives.gather(channel, arguments, logits, targets, layout, given, rows)
-    problem = logits, targets, positives.call(logits, layout, arguments)
+    given = given._replace(targets=given.targets.contiguous())
+    positives = Positives.gather(channel, arguments, given, told, rows)
+    problem = given.logits, given.targets, positives.call(given, arguments)
     state, part = native._C.count_part(*problem, positives.index, positives.score, positives.status)
     channel.add(part)
     sums, poison = native._C.sums_from_parts(*problem, positives.place, state, part)

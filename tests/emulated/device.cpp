@@ -127,7 +127,8 @@ PYBIND11_MODULE(alrp_emulated_device, m) {
   // What kernels are given of a call on all of these logits, for who launches one by itself.
   m.def("input_bytes", [](const at::Tensor& logits, const at::Tensor& targets, int64_t p) {
     const alrp::DeviceScope device(logits, "input");
-    const alrp::Input input = alrp::input_of(device, logits, targets, {0, 0, false}, p);
+    alrp::Views views(logits);
+    const alrp::Input input = alrp::input_of(device, views, targets, {0, 0, false}, p);
     return py::bytes(reinterpret_cast<const char*>(&input), sizeof(input));
   });
   // Where the arrays of the state of p positives by the tiled algorithm lie, which has no tables of its own: (offset, bytes).
