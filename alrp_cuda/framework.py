@@ -185,8 +185,8 @@ def error_driven_loss(
             ``extras`` require one: then l(i) and Z may depend differentiably on ``ranks.extras`` and
             ``ranks.extra_sums``, and the returned loss carries the derivative dL/dextras, ranks held constant. Whatever
             else it reads counts as constant for the logits.
-        extras: (P,) or (K, P), values of the positives in the order of their flat index, which ``error_fn`` gets together
-            with their sums over higher-ranked positives; any floating dtype.
+        extras: (P,) or (K, P), values of the positives in the order of their flat index (of a list, that of its concatenation),
+            which ``error_fn`` gets together with their sums over higher-ranked positives; any floating dtype.
         skew: how an error is shared among the negatives. 1 is the paper's uniform choice, p(j|i) = H(x_ij) / N_FP(i); more
             promotes harder examples, less spreads wider; 0 < skew <= 16. Other than 1 only with ``algorithm`` "tiled",
             which "auto" then is.

@@ -45,12 +45,16 @@ def alrp_loss(
     The positives and negatives of all images, levels and classes of a batch are ranked together, unless ``scope`` says otherwise.
 
     Args:
-        logits: class scores before the sigmoid, any shape; float32, float64, float16 or bfloat16.
+        logits: class scores before the sigmoid, any shape; float32, float64, float16 or bfloat16. Or a list of tensors, which
+            are ranked as their concatenation would be, and are not copied where they are permuted views of dense memory: see
+            :func:`alrp_cuda.head_views`.
         targets: either of the logits' shape: 1 positive, 0 negative, below 0 ignored (bool, integer or floating dtype);
             or of the logits' shape (..., C) without its last dimension, integer class indices: 0..C-1 positive for that class
-            and negative for the others, ``background`` negative for all, below 0 an ignored anchor.
-        loc_errors: (P,), localisation error E_i of each positive in the order of the positives' flat index in ``logits``;
-            (1 - IoU) / (1 - tau) with tau = 0.5 in the paper. Any floating dtype, any values; nothing is clamped.
+            and negative for the others, ``background`` negative for all, below 0 an ignored anchor. A list where ``logits`` is
+            one, tensor by tensor.
+        loc_errors: (P,), localisation error E_i of each positive in the order of the positives' flat index in ``logits`` (of a
+            list, that of its concatenation); (1 - IoU) / (1 - tau) with tau = 0.5 in the paper. Any floating dtype, any values;
+            nothing is clamped.
         delta: half width of the step function H, in logits; finite, >= 0. 0 ranks by hard comparison.
         order: "smooth" takes S_i by H; "hard" sums errors over the hard order of scores as the published code does
             (in L_loc only; the gradient of scores uses the smooth S_i).
@@ -61,10 +65,11 @@ def alrp_loss(
         scope: "batch" ranks everything together; "image" ranks each image by itself and averages ``cls`` and ``loc`` over the
             images that hold at least one positive.
         image_index: the image of each anchor (the logits' shape without its last dimension) or, with targets of the logits'
-            shape, of each logit (that shape); integers of any value in any order. Only with ``scope="image"``, which needs it.
+            shape, of each logit (that shape); integers of any value in any order. Only with ``scope="image"``, which needs it
+            but for lists: there the first dimension of every tensor is the image.
             On a CUDA device the host waits for the device once, to tell the images and their positives apart. It does not where
-            ``num_positives`` is a sequence: then ``image_index`` must ascend, and either all images have as many anchors, or it
-            lies on the CPU.
+            ``num_positives`` is a sequence: then ``image_index``, if any, must ascend, and either all images have as many
+            anchors, or it lies on the CPU.
         algorithm: "sorted" takes O((P + N) log P) time, "tiled" compares pair by pair, O(P N); "auto" is the faster one. Both
             are exact.
         group: a :class:`torch.distributed.ProcessGroup`: the logits of all its ranks are ranked together, or with
@@ -80,7 +85,7 @@ def alrp_loss(
 
     Raises:
         TypeError: an argument of the wrong type or dtype.
-        ValueError: shapes, devices, ranges or names that do not fit; a target that is none of the above; a number of
+        ValueError: shapes, devices, ranges, names or lists that do not fit; a target that is none of the above; a number of
             ``loc_errors`` other than P. On CUDA devices the last two give NaN instead, see :func:`alrp_cuda.set_debug`, but
             raise with ``group`` and with ``scope="image"``, unless ``num_positives`` is a sequence. With ``group``, on every
             rank: one of these two on some rank, or arguments that differ between ranks.
@@ -239,7 +244,8 @@ def rank_sort_loss(
     sort = 1/P sum_i l_S(i), where l_S(i) is the mean of 1 - y_k by H(x_ik), less the same over the k with y_k >= y_i.
 
     Args:
-        logits: class scores before the sigmoid, any shape; float32, float64, float16 or bfloat16.
+        logits: class scores before the sigmoid, any shape; float32, float64, float16 or bfloat16. Or a list, as in
+            :func:`alrp_cuda.alrp_loss`.
         targets: labels y of the logits' shape, any floating dtype: above 0 and finite (as a rule at most 1) positive, 0
             negative, below 0 ignored.
         delta: half width of the step function H, in logits; finite, >= 0. 0 ranks by hard comparison.

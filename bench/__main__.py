@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from . import levels
 from .allocator import warm_up
 from .cases import Case
 from .contenders import LOSSES
@@ -35,6 +36,8 @@ def main(argv: list[str]) -> int:
         from . import world  # torch.distributed is slow to import and only needed here
 
         return world.run(options, out)
+    if options.levels:
+        return levels.run(options, out)
     warm_up()
     if reason := no_compiler(options.device):
         err.print(f"no compiler: {reason}", style="red", soft_wrap=True, highlight=False, markup=False)

@@ -62,6 +62,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     cases.add_argument("--classes", type=count, metavar="C", help="class indices over rows of C logits, not a label a logit")
     cases.add_argument("--scaling", action="store_true", help="N = 1e4 to 1e8, then P = 1 to 1e5, in place of a grid")
     parser.add_argument("--world", type=count, metavar="W", help="deal each batch out to W processes, joined by gloo")
+    parser.add_argument("--levels", action="store_true", help="from maps of a RetinaNet's five levels to their gradients")
     emulated = parser.add_argument_group("only with --device emulated")
     emulated.add_argument("--write-costs", action="store_true", help="write what tests/test_costs.py holds kernels to")
     options = parser.parse_args(argv)
@@ -93,6 +94,11 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
             parser.error("--world is for --device cpu")
         if options.plot or options.json or options.scaling:
             parser.error("--world prints one table: no --plot, --json or --scaling")
+    if options.levels:
+        if on_emulated:
+            parser.error("--levels measures times: --device emulated has none")
+        if options.plot or options.json or options.own_cases or options.scaling or options.world is not None:
+            parser.error("--levels has its own cases and prints two tables: no --plot, --json, --scaling or --world")
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device")
     for path in (options.json, options.plot):  # told now, not after the measurements

@@ -127,6 +127,12 @@ def ready(name: str, *objects: int, **settings: Any) -> tuple[nn.Module, tuple[l
     return use_alrp(build(), **own, **settings), batch(*objects, first_label=first_label)
 
 
+def joining(model: nn.Module) -> None:
+    """Let a model permute and join its class maps before the loss, as a head of unknown type does."""
+    for module in (model.rpn,) if isinstance(model, FasterRCNN) else (model.head.classification_head,):
+        del module.forward
+
+
 @contextmanager
 def calls_of(owner: nn.Module, name: str) -> Iterator[list[tuple[Any, ...]]]:
     """The arguments of every call of a method, or of what stands in its place, and its result last."""
@@ -143,6 +149,13 @@ def calls_of(owner: nn.Module, name: str) -> Iterator[list[tuple[Any, ...]]]:
     delattr(owner, name)
     if replaced is not None:
         setattr(owner, name, replaced)
+
+
+def rows_of(maps: Tensor | list[Tensor], columns: int = CLASSES) -> Tensor:
+    """(N, A, columns) of all levels, as torchvision joins them, of each level's (N, A * columns, H, W)."""
+    if isinstance(maps, Tensor):
+        return maps
+    return torch.cat([m.unflatten(1, (-1, columns)).permute(0, 3, 4, 1, 2).flatten(1, 3) for m in maps], 1)
 
 
 # --- by hand ---------------------------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ class Call:
     errors: str
     images: int  # 0: scope "batch"
     strides: str
+    tensors: int  # of a list; 0: one tensor, no list
     weights: tuple[float | None, float | None]
     wrong: str  # what is wrong with it
     module: bool
@@ -91,6 +92,7 @@ def calls(backend, sizes):
         errors=st.sampled_from(["ordinary", "ordinary", "large", "infinite", "nan", "zero"]),
         images=st.sampled_from([0, 0, 1, 3, 50]),
         strides=st.sampled_from(STRIDES),
+        tensors=st.sampled_from([0, 0, 1, 2, 5, 40]),
         weights=st.sampled_from(WEIGHTS),
         wrong=st.sampled_from(["", "", "", "", "", "", "label", "count", "shape", "dtype", "option"]),
         module=st.booleans(),
@@ -159,10 +161,10 @@ def own_error(ranks):
 
 @dataclass(frozen=True)
 class Made:
-    """The arguments of a call, and the mask of its positives."""
+    """The arguments of a call, logits and targets in lists, and the mask of its positives."""
 
-    logits: torch.Tensor
-    targets: torch.Tensor
+    logits: list
+    targets: list
     errors: torch.Tensor
     options: dict
     positive: torch.Tensor
@@ -185,15 +187,24 @@ def make(call):
         options["eps"] = call.eps
     if call.classes and call.background is not None:
         options["background"] = call.background
-    if call.images:
+    if call.images and not call.tensors:
         options |= {"scope": "image", "image_index": torch.tensor(rng.integers(-1, call.images, call.anchors))}
     if call.loss == "own" and call.skew != 1 and call.algorithm != "sorted":
         options["skew"] = call.skew
-    if not call.classes and call.anchors % 2 == 0 and call.anchors:
-        logits, targets, positive = (t.reshape(2, -1) for t in (logits, targets, positive))
-        if "image_index" in options:
-            options["image_index"] = options["image_index"].reshape(2, -1)
-    logits, targets, positive = (laid_out(t, call.strides) for t in (logits, targets, positive))
+    if call.tensors:
+        parts, counts = in_parts(call, (logits, targets, positive), rng)
+        logits, targets, positive = ([laid_out(t, call.strides) for t in tensors] for tensors in parts)
+        if call.images:
+            options["scope"] = "image"
+            if call.seed % 3 == 0 and not call.wrong:
+                options["num_positives"] = counts
+    else:
+        if not call.classes and call.anchors % 2 == 0 and call.anchors:
+            logits, targets, positive = (t.reshape(2, -1) for t in (logits, targets, positive))
+            if "image_index" in options:
+                options["image_index"] = options["image_index"].reshape(2, -1)
+        logits, targets, positive = ([laid_out(t, call.strides)] for t in (logits, targets, positive))
+    positive = torch.cat([mask.reshape(-1) for mask in positive])
     count = int(positive.sum())
     values = {
         "ordinary": rng.uniform(0, 2, count),
@@ -204,28 +215,45 @@ def make(call):
     }[call.errors]
     errors = laid_out(torch.tensor(values).to(call.errors_dtype), "steps" if call.strides != "contiguous" else "contiguous")
     if call.loss != "alrp" and call.loss != "alrp_hard" and call.loss != "own" and call.seed % 2:
-        options["num_positives"] = count
-    made = Made(logits, targets, errors, options, positive.reshape(-1))
+        options.setdefault("num_positives", count)
+    made = Made(logits, targets, errors, options, positive)
     return spoiled(call, made) if call.wrong else made
+
+
+def in_parts(call, tensors, rng):
+    """(the tensors in parts of images, the first dimension; the positives of each image). Rows that do not go round are left."""
+    images = max(1, call.images)
+    ends = np.sort(rng.integers(0, call.anchors + 1, call.tensors - 1))
+    begins, counts = [0, *ends], np.diff([0, *ends, call.anchors]) // images
+    parts = [
+        [t[a : a + n * images].reshape(images, n, *t.shape[1:]) for a, n in zip(begins, counts, strict=True)] for t in tensors
+    ]
+    return parts, sum(mask.flatten(1).sum(1) for mask in parts[-1]).tolist()
 
 
 def spoiled(call, made):
     """The call with something wrong, which both have to find."""
-    if call.wrong == "label" and made.targets.numel():
-        targets = made.targets.contiguous().clone()
+    place = call.seed % len(made.targets)
+    one = made.targets[place]
+
+    def instead(targets):
+        return replace(made, targets=[*made.targets[:place], targets, *made.targets[place + 1 :]])
+
+    if call.wrong == "label" and one.numel():
+        targets = one.contiguous().clone()
         bad = float("nan") if call.loss == "rank_sort" else 101
         assume(targets.dtype != torch.bool)
         targets.view(-1)[call.seed % targets.numel()] = bad
-        return replace(made, targets=targets)
+        return instead(targets)
     if call.wrong == "count":
         options = dict(made.options)
         if "num_positives" in options:
             options["num_positives"] += 1 + call.seed % 3
         return replace(made, errors=torch.zeros(len(made.errors) + 1 + call.seed % 3, dtype=made.errors.dtype), options=options)
     if call.wrong == "shape":
-        return replace(made, targets=made.targets[..., None, None])  # one more may be right: with one class, labels of logits
+        return instead(one[..., None, None])  # one more may be right: with one class, labels of logits
     if call.wrong == "dtype":
-        return replace(made, targets=torch.zeros(made.targets.shape, dtype=torch.complex64))
+        return instead(torch.zeros(one.shape, dtype=torch.complex64))
     if call.wrong == "option":
         return replace(made, options=made.options | {("eps", "delta")[call.seed % 2]: (-1.0, float("nan"), None)[call.seed % 3]})
     return made
@@ -244,10 +272,13 @@ OF_A_CALL = ("image_index", "num_positives")
 
 def loss_of(call, implementation, made, logits, errors, options):
     """What the loss returns."""
+    targets = made.targets
+    if not call.tensors:
+        [logits], [targets] = logits, targets
     if call.loss == "own":
-        return implementation.error_driven_loss(logits, made.targets, own_error, extras=errors, **options)
+        return implementation.error_driven_loss(logits, targets, own_error, extras=errors, **options)
     kind, form = LOSSES[call.loss].kind, dict(LOSSES[call.loss].options)
-    tensors = (logits, made.targets, errors) if kind == "alrp" else (logits, made.targets)
+    tensors = (logits, targets, errors) if kind == "alrp" else (logits, targets)
     if call.module and isinstance(implementation, Fast):
         build, fixed = MODULES[call.loss]
         fixed = fixed | {k: v for k, v in options.items() if k not in OF_A_CALL} | implementation.choice
@@ -258,7 +289,7 @@ def loss_of(call, implementation, made, logits, errors, options):
 
 def run(call, implementation, made, logits, errors, **changes):
     """Outputs and gradients by name, or the error that was raised."""
-    logits, errors = (t.detach().clone().requires_grad_() if t.is_contiguous() else view_of(t) for t in (logits, errors))
+    *logits, errors = (t.detach().clone().requires_grad_() if t.is_contiguous() else view_of(t) for t in (*logits, errors))
     try:
         outputs = outputs_of(loss_of(call, implementation, made, logits, errors, made.options | changes))
     except (TypeError, ValueError) as error:
@@ -268,11 +299,13 @@ def run(call, implementation, made, logits, errors, **changes):
     finite = call.errors in ("ordinary", "large", "zero") and call.pattern != "nan"
     weights = call.weights if finite else (1.0, -0.5)
     parts = [w * s for w, s in zip(weights, scalars, strict=False) if w is not None]
-    leaves = {"d_logits": logits} | ({"d_loc_errors": errors} if call.loss in ("alrp", "alrp_hard", "own") else {})
+    leaves = [*logits] + ([errors] if call.loss in ("alrp", "alrp_hard", "own") else [])
     if parts:
-        grads = torch.autograd.grad(sum(parts), list(leaves.values()), allow_unused=True)
+        grads = torch.autograd.grad(sum(parts), leaves, allow_unused=True)
         # An output that took no part sends zeros or nothing.
-        outputs |= {k: torch.zeros_like(leaves[k]) if grad is None else grad for k, grad in zip(leaves, grads, strict=True)}
+        grads = [torch.zeros_like(leaf) if grad is None else grad for leaf, grad in zip(leaves, grads, strict=True)]
+        outputs["d_logits"] = torch.cat([grad.reshape(-1) for grad in grads[: len(logits)]])
+        outputs |= dict(zip(["d_loc_errors"], grads[len(logits) :], strict=False))
     return {name: value.detach().cpu() for name, value in outputs.items()}
 
 
@@ -291,9 +324,9 @@ def put(tensor, device):
 
 def made_on(device, made):
     """The same arguments on a device."""
-    tensors = {name: put(getattr(made, name), device) for name in ("logits", "targets", "errors")}
+    tensors = {name: [put(t, device) for t in getattr(made, name)] for name in ("logits", "targets")}
     options = {k: put(v, device) if isinstance(v, torch.Tensor) else v for k, v in made.options.items()}
-    return replace(made, **tensors, options=options)
+    return replace(made, **tensors, errors=put(made.errors, device), options=options)
 
 
 def check(call):
@@ -304,7 +337,7 @@ def check(call):
         warnings.simplefilter("error")
         own = made_on(fast.device, made)
         got = run(call, fast, own, own.logits, own.errors)
-    precise = made.logits.double(), made.errors.double()
+    precise, dtype = ([v.double() for v in made.logits], made.errors.double()), made.logits[0].dtype
     want = run(call, reference, made, *precise)
     if isinstance(want, Exception) or isinstance(got, Exception):
         if not fast.raises_for_values and isinstance(got, dict) and call.wrong in ("label", "count"):
@@ -312,12 +345,12 @@ def check(call):
             assert all(v.isnan().all() for v in poisoned.values()), f"no error and no NaN: {poisoned}"
             return
         assert type(got) is type(want), f"got {got!r}, the reference {want!r}"
-        assert str(got) == str(want).replace("torch.float64", str(made.logits.dtype)), f"got {got!r}, the reference {want!r}"
+        assert str(got) == str(want).replace("torch.float64", str(dtype)), f"got {got!r}, the reference {want!r}"
         return
     assert got.keys() == want.keys()
     if call.loss == "own" and bool(want["loss"].isnan()):
         del got["d_loc_errors"]  # the value's own derivative, where the value is NaN: which elements are is left open
-    compare = functools.partial(assert_same_loss, dtype=made.logits.dtype, positive=made.positive)
+    compare = functools.partial(assert_same_loss, dtype=dtype, positive=made.positive)
     try:
         compare(got, want)
     except AssertionError:

@@ -18,7 +18,20 @@ from torch.profiler import ProfilerActivity, profile
 
 import alrp_cuda
 from alrp_cuda import ops, reference
-from bench import agreement, contenders, goals, limits, measurement, per_positive_loop, plot, report, selection, timing, world
+from bench import (
+    agreement,
+    contenders,
+    goals,
+    levels,
+    limits,
+    measurement,
+    per_positive_loop,
+    plot,
+    report,
+    selection,
+    timing,
+    world,
+)
 from bench.__main__ import main
 from bench.agreement import allowed, check
 from bench.cases import Case, Problem
@@ -339,6 +352,44 @@ def test_parts_of_a_batch_are_the_whole(name, classes):
     for field in ("logits", "targets", "loc_errors"):
         assert torch.equal(torch.cat([getattr(part, field) for part in parts]), getattr(problem, field))
     assert [part.positives for part in parts] == [int((p.with_flat_labels().targets > 0).sum()) for p in parts]
+
+
+@pytest.fixture
+def small_levels(monkeypatch):
+    for name, value in {"SIDES": (6, 3), "ANCHORS": 2, "CLASSES": 4, "POSITIVES": 5}.items():
+        monkeypatch.setattr(levels, name, value)
+
+
+@pytest.mark.parametrize("algorithm", ["sorted", "tiled"])
+def test_levels_are_measured_by_list_and_joined(small_levels, algorithm, capsys):
+    assert main(["--levels", "--repeat", "1", "--loss", "all", "--algorithm", algorithm]) == 0
+    times, peaks = columns_of(capsys.readouterr().out)
+    assert times == [
+        *("loss", "images", "N", "loss alone, ms", "list of maps, ms", "permuted and joined, ms"),
+        *("list / alone", "at most 1.15", "joined / alone"),
+    ]
+    assert peaks == ["loss", "images", "N", "loss alone", "list of maps", "permuted and joined", "the logits"]
+
+
+def test_levels_hold_the_logits_of_the_case(small_levels):
+    steps = levels.forms(LOSSES["alrp"], 2, torch.float32, CPU, "sorted")
+    alone, listed = steps["alone"](), steps["list"]()
+    assert torch.equal(alone[0], listed[0])
+    rows = [view.reshape(-1, 4) for view in alrp_cuda.head_views(listed[1:3], 4)]
+    assert torch.equal(torch.cat(rows), alone[1])
+    assert torch.equal(listed[3], alone[2])
+
+
+def test_a_list_that_disagrees_is_told(small_levels, monkeypatch, capsys):
+    right = alrp_cuda.alrp_loss
+
+    def wrong(logits, *arguments, **options):
+        out = right(logits, *arguments, **options)
+        return out._replace(cls=1.001 * out.cls) if isinstance(logits, list) else out
+
+    monkeypatch.setattr(alrp_cuda, "alrp_loss", wrong)
+    assert main(["--levels", "--repeat", "1"]) == 1
+    assert "disagreement: alrp, 360: the list and the joined maps" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -824,6 +875,9 @@ def test_nan_is_a_disagreement(monkeypatch, capsys):
         (["--write-costs"], "needs --device emulated"),
         (["--world", "2", "--device", "emulated"], "--world is for --device cpu"),
         (["--world", "2", "--scaling"], "--world prints one table"),
+        (["--levels", "--device", "emulated"], "--levels measures times"),
+        (["--levels", "--classes", "5"], "--levels has its own cases"),
+        (["--levels", "--world", "2"], "--levels has its own cases"),
     ],
 )
 def test_nonsense_is_refused(arguments, message, capsys):

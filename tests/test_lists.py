@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from cases import Labels
 from compare import BOUND, assert_near, compute_dtype
 from implementations import LOSSES, every_loss
 from listed import CASES, Listed, Problem, evaluate
 from test_scope import waiting  # noqa: F401
 from thread_ranks import run_ranks
+from torch._dynamo.utils import counters
 
 import alrp_cuda
 from alrp_cuda import Errors, reference
@@ -267,17 +267,28 @@ def step(function):
     return lambda maps, targets, errors: function(alrp_cuda.head_views(maps, 3), targets, errors)
 
 
+def rows(*sides):
+    """The same as one row an anchor."""
+    maps, targets, errors = draw(*sides)
+    logits = [m.detach().permute(0, 2, 3, 1).reshape(-1, 3).clone().requires_grad_() for m in maps]
+    return logits, [t.flatten().clone() for t in targets], errors
+
+
 @pytest.mark.parametrize("function", [total, framework], ids=["alrp", "framework"])
-def test_compiled_code_takes_lists_of_many_sizes(function):
+@pytest.mark.parametrize("dynamic", [None, True], ids="dynamic={}".format)
+def test_compiled_code_takes_lists_of_many_sizes(function, dynamic):
+    """Views of maps, or rows: of maps, whose sizes are products, symbols alone take torch long."""
     torch._dynamo.reset()
-    eager = step(function)
-    fast = torch.compile(eager, fullgraph=True, backend="aot_eager", dynamic=True)
-    for sides in ((6, 3), (7, 2)):
-        maps, targets, errors = draw(*sides)
-        got, want = (f(maps, targets, errors) for f in (fast, eager))
+    counters.clear()
+    eager, make = (function, rows) if dynamic else (step(function), draw)
+    fast = torch.compile(eager, fullgraph=True, backend="aot_eager", dynamic=dynamic)
+    for sides in ((6, 3), (7, 2), (5, 4)):
+        logits, targets, errors = make(*sides)
+        got, want = (f(logits, targets, errors) for f in (fast, eager))
         assert torch.equal(got, want)
-        for g, w in zip(*(torch.autograd.grad(value, [*maps]) for value in (got, want)), strict=True):
+        for g, w in zip(*(torch.autograd.grad(value, logits) for value in (got, want)), strict=True):
             assert torch.equal(g, w)
+    assert counters["stats"]["unique_graphs"] == (1 if dynamic else 2)  # one for the first size, one for all
 
 
 class Model(torch.nn.Module):

@@ -271,7 +271,8 @@ def test_gradients_are_those_of_the_reference_in_the_same_place(name, monkeypatc
 
     def by_reference(*tensors: Tensor, algorithm: str, group: None, **settings: Any) -> Any:
         logits, targets, errors = tensors
-        return reference.alrp_loss(logits.double(), targets, errors.double(), **settings)
+        precise = logits.double() if isinstance(logits, Tensor) else [level.double() for level in logits]
+        return reference.alrp_loss(precise, targets, errors.double(), **settings)
 
     monkeypatch.setattr(losses, "alrp_loss", by_reference)
     wanted = gradients(model, data)
@@ -369,6 +370,18 @@ def test_scores_of_the_box_head_are_sigmoids():
     assert scores.shape == (1, CLASSES + 1)
     torch.testing.assert_close(scores[:, :-1], logits.sigmoid())
     assert scores[0, -1] == 0
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_the_loss_reads_the_maps_where_they_lie(name):
+    model = tiny(name)
+    head = model.bbox_head
+    (cls_scores, bbox_preds), rest = dense_inputs(model, head, canvases(3, 2))
+    given = []
+    head.loss_cls.register_forward_pre_hook(lambda module, arguments: given.append(arguments[0]))
+    head.loss_by_feat(cls_scores, bbox_preds, *rest)
+    assert [v.data_ptr() for v in given[0]] == [m.data_ptr() for m in cls_scores]
+    assert [v.numel() for v in given[0]] == [m.numel() for m in cls_scores]
 
 
 def test_ignored_anchors_take_no_part():

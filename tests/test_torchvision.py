@@ -6,8 +6,11 @@ import copy
 import lzma
 import math
 import pickle
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,14 +18,15 @@ torchvision = pytest.importorskip("torchvision")
 
 import detectors
 import torch
-from detectors import CASES, CLASSES, SIDE, ByHand, batch, calls_of, dense_by_hand, ready
+from detectors import CASES, CLASSES, SIDE, ByHand, batch, calls_of, dense_by_hand, joining, ready, rows_of
 from torch import Tensor, nn
-from torch.nn.functional import smooth_l1_loss
+from torch.nn.functional import pad, smooth_l1_loss
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models import detection
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.ssd import SSD
 
-from alrp_cuda import SelfBalance, reference
+from alrp_cuda import SelfBalance, head_views, reference, split_targets
 from alrp_cuda.integrations.ranking import rank_sort_by_class
 from alrp_cuda.integrations.torchvision import giou_errors, iou_errors, paired_iou, undo_alrp, use_alrp
 
@@ -46,14 +50,28 @@ def total(losses: dict[str, Tensor]) -> Tensor:
     return sum(losses.values())
 
 
-def leaves(outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone().requires_grad_() for name, value in outputs.items() if isinstance(value, Tensor)}
+def as_joined(outputs: dict[str, Any], first_label: int = 0) -> dict[str, Tensor]:
+    """A dense head's outputs as torchvision has them: class scores (N, A, C), of SSD with a column for the background."""
+    scores = pad(rows_of(outputs["cls_logits"]), (first_label, 0))
+    return {name: value for name, value in outputs.items() if isinstance(value, Tensor)} | {"cls_logits": scores}
 
 
-def assert_same_gradients(losses: Tensor, outputs: list[Tensor], expected: Tensor, leaf: list[Tensor]) -> None:
-    grads = torch.autograd.grad(losses, outputs, retain_graph=True)
+def leaves(outputs: dict[str, Any], first_label: int = 0) -> dict[str, Tensor]:
+    return {name: value.detach().clone().requires_grad_() for name, value in as_joined(outputs, first_label).items()}
+
+
+def assert_same_gradients(
+    losses: Tensor, outputs: list[Tensor | list[Tensor]], expected: Tensor, leaf: list[Tensor], columns: int = CLASSES
+) -> None:
+    """Of outputs, among them lists of class maps, and of leaves by hand that stand for them."""
     by_hand = torch.autograd.grad(expected, leaf, retain_graph=True)
-    for grad, hand in zip(grads, by_hand, strict=True):
+    for output, hand in zip(outputs, by_hand, strict=True):
+        grads = torch.autograd.grad(losses, output, retain_graph=True)
+        if isinstance(output, Tensor):
+            (grad,) = grads
+        else:
+            grad = rows_of(list(grads), columns)
+            hand = hand.reshape(*grad.shape[:-1], -1)[..., -columns:]
         assert grad.any()
         torch.testing.assert_close(grad, hand, rtol=2e-4, atol=1e-7)
 
@@ -130,7 +148,7 @@ def test_a_batch_is_one_ranking(name, objects, settings):
     outputs = call[1]
     if name == "retinanet":
         assert any((m == -2).any() for m in call[3]), "the case should have ignored anchors"
-    by_hand = leaves(outputs)
+    by_hand = leaves(outputs, CASES[name][2])
     hand = dense_by_hand(model, call, by_hand, CASES[name][2])
     assert len(hand.boxes) > 2
     cls, loc = hand.alrp(settings.get("errors", "giou"), settings.get("tau", 0.5), settings.get("delta", 1.0))
@@ -143,7 +161,7 @@ def test_a_batch_is_one_ranking(name, objects, settings):
 
 def faster_rcnn_by_hand(
     model: FasterRCNN, data: Batch
-) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]], ByHand, ByHand, list[tuple[Tensor, Tensor]]]:
+) -> tuple[dict[str, Tensor], list[tuple[Any, Tensor]], ByHand, ByHand, list[tuple[Tensor, Tensor]]]:
     """(losses, outputs of both stages, both by hand, their leaves) of a call of the model."""
     rois: list[tuple] = []
     handle = model.roi_heads.box_predictor.register_forward_hook(lambda module, args, outputs: rois.append(outputs))
@@ -154,8 +172,10 @@ def faster_rcnn_by_hand(
     ):
         losses = model(*data)
     handle.remove()
-    outputs = [rpn_calls[0][:2], rois[0]]
-    leaf = [tuple(t.detach().clone().requires_grad_() for t in pair) for pair in outputs]
+    objectness, codes = rpn_calls[0][:2]
+    outputs = [(objectness, codes), rois[0]]
+    joined = [(rows_of(objectness, 1).flatten(0, 1), codes), rois[0]]
+    leaf = [tuple(t.detach().clone().requires_grad_() for t in pair) for pair in joined]
     targets = data[1]
     first = detectors.rpn_by_hand(model, assigned[0][0], targets, *leaf[0])
     second = detectors.box_head_by_hand(model, selected[0][-1][0], targets, *leaf[1])
@@ -178,7 +198,7 @@ def test_both_stages_rank_everything(objects, settings):
     for key in losses:
         torch.testing.assert_close(losses[key], expected[key], rtol=2e-5, atol=0)
     flat = [t for pair in outputs for t in pair], [t for pair in leaf for t in pair]
-    assert_same_gradients(total(losses), flat[0], total(expected), flat[1])
+    assert_same_gradients(total(losses), flat[0], total(expected), flat[1], columns=1)
     (grad,) = torch.autograd.grad(losses["loss_box_reg"], outputs[1][1])
     assert len(grad.any(1).nonzero()) == len(heads.boxes), "the boxes' gradient belongs to the positives alone"
 
@@ -196,7 +216,7 @@ def test_losses_without_boxes_keep_the_models_box_loss(name, loss):
     with calls_of(owner_of_loss(model), "compute_loss") as calls:
         losses = model(*data)
     outputs = calls[0][1]
-    by_hand = leaves(outputs)
+    by_hand = leaves(outputs, CASES[name][2])
     hand = dense_by_hand(model, calls[0], by_hand, CASES[name][2])
     expected = getattr(reference, f"{loss}_loss")(hand.logits.flatten(), hand.labels.flatten())
     torch.testing.assert_close(losses["classification"], expected, rtol=2e-5, atol=0)
@@ -259,7 +279,7 @@ def test_rank_and_sort_of_dense_labels(name, errors):
     with calls_of(owner_of_loss(model), "compute_loss") as calls:
         losses = model(*data)
     outputs = calls[0][1]
-    by_hand = leaves(outputs)
+    by_hand = leaves(outputs, CASES[name][2])
     hand = dense_by_hand(model, calls[0], by_hand, CASES[name][2])
     overlap = 1 - hand.errors("iou", 0.0).detach()
     out = reference.rank_sort_loss(hand.logits.flatten(), one_hot_of(hand, overlap.clamp(min=1e-6)))
@@ -294,7 +314,8 @@ def test_centre_ness_is_trained_as_torchvision_does():
     model, data = ready("fcos centerness", 2, 0, 3)
     with calls_of(model.head, "compute_loss") as calls:
         losses = model(*data)
-    own = type(model.head).compute_loss(model.head, *calls[0][:4])
+    targets, outputs, *rest, _ = calls[0]
+    own = type(model.head).compute_loss(model.head, targets, as_joined(outputs), *rest)
     torch.testing.assert_close(losses["bbox_ctrness"], own["bbox_ctrness"], rtol=1e-5, atol=0)
     codes = model.head.regression_head.bbox_ctrness.weight
     assert_same_gradients(losses["bbox_ctrness"], [codes], own["bbox_ctrness"], [codes])
@@ -367,6 +388,134 @@ def test_epochs_may_be_signalled():
     assert model.head.ranking.balance.weight < 50
 
 
+# --- class maps where they lie ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", CASES)
+def test_maps_train_as_joined_scores_do(name, loss):
+    """The loss reads the maps, and every parameter gets the gradient that it gets where they are permuted and joined before."""
+    (model, data), (other, _) = (ready(name, 2, 0, 3, loss=loss) for _ in range(2))
+    joining(other)
+    losses, expected = model(*data), other(*data)
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=0)
+    total(losses).backward()
+    total(expected).backward()
+    for (key, parameter), joined in zip(model.named_parameters(), other.parameters(), strict=True):
+        scale = float(joined.grad.abs().max())
+        torch.testing.assert_close(parameter.grad, joined.grad, rtol=1e-3, atol=1e-5 * scale, msg=lambda m, k=key: f"{k}: {m}")
+
+
+class Copies(TorchDispatchMode):
+    """The operators that copy a tensor of one of these numbers of elements, and how often."""
+
+    def __init__(self, sizes: set[int]) -> None:
+        super().__init__()
+        self.sizes, self.seen = sizes, Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **kwargs or {})
+        name = str(func.overloadpacket)
+        if name in ("aten.cat", "aten.clone", "aten.copy_", "aten._to_copy") and result.numel() in self.sizes:
+            self.seen[name] += 1
+        return result
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_no_class_map_is_copied_but_by_the_loss(name):
+    """In a whole step, forward and backward, as often as in a call of the loss with the maps."""
+    model, data = ready(name, 2, 3)
+    with calls_of(owner_of_loss(model), "compute_loss") as calls:
+        model(*data)
+    targets, outputs, *rest, _ = calls[0]
+    levels = [level.numel() for level in outputs["cls_logits"]]
+    sizes = {*levels, sum(levels)}
+    columns = CLASSES + CASES[name][2]  # that torchvision joins, of SSD with the background's
+    joined = {sum(levels) // CLASSES * columns}
+
+    def copies(of: set[int], step: Callable[[], dict[str, Tensor]], leaves: list[Tensor]) -> Counter:
+        with Copies(of) as copied:
+            torch.autograd.grad(total(step()), leaves, allow_unused=True)
+        return copied.seen
+
+    leaf = {key: cast(value, torch.float32) if key != "locations" else value for key, value in outputs.items()}
+    by_loss = copies(sizes, lambda: owner_of_loss(model).compute_loss(targets, leaf, *rest), leaf["cls_logits"])
+    whole = [lambda: model(*data), list(model.parameters())]
+    assert not copies(sizes, *whole) - by_loss
+    of_boxes = outputs["bbox_regression"].numel() in joined
+    joining(model)
+    assert copies(joined, *whole)["aten.cat"] == 1 + of_boxes, "a head that joins its maps is noticed"
+
+
+def test_the_rpn_learns_from_its_maps():
+    """Proposals are chosen by joined scores, through which no gradient flows."""
+    model, data = ready("faster rcnn", 2, 3)
+    with calls_of(model.rpn, "compute_loss") as calls, calls_of(model.rpn, "filter_proposals") as chosen:
+        losses = model(*data)
+    assert [tuple(level.shape[:2]) for level in calls[0][0]] == [(2, 4), (2, 4)]
+    assert not chosen[0][1].requires_grad
+    assert all(g.any() for g in torch.autograd.grad(losses["loss_objectness"], calls[0][0]))
+
+
+class OwnScores(type(detectors.tiny_retinanet().head.classification_head)):
+    """A class head that joins its maps itself."""
+
+    def forward(self, x: list[Tensor]) -> Tensor:
+        return super().forward(x)
+
+
+class OwnLevels(type(detectors.tiny_ssd().head.classification_head)):
+    def forward(self, x: list[Tensor]) -> Tensor:
+        return super().forward(x)
+
+
+class OwnProposals(type(detectors.tiny_faster_rcnn().rpn)):
+    def forward(self, *arguments: Any) -> Any:
+        return super().forward(*arguments)
+
+
+class OwnModel(type(detectors.tiny_fcos())):
+    def compute_loss(self, *arguments: Any) -> dict[str, Tensor]:
+        return super().compute_loss(*arguments)
+
+
+PARTS = {
+    "retinanet": ("head.classification_head", OwnScores),
+    "fcos": ("", OwnModel),
+    "ssd": ("head.classification_head", OwnLevels),
+    "faster rcnn": ("rpn", OwnProposals),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_what_is_not_torchvisions_keeps_its_own_way_and_says_so(name):
+    build, _, first_label = CASES[name]
+    data = batch(2, 3, first_label=first_label)
+    own, stock = build(), use_alrp(build())
+    path, kind = PARTS[name]
+    own.get_submodule(path).__class__ = kind
+    with pytest.warns(
+        UserWarning, match=rf"{type(own).__name__}: .* class scores in its own way, .* permuted and joined"
+    ) as said:
+        use_alrp(own)
+    assert len(said) == 1
+    assert said[0].filename == __file__
+    losses, expected = own(*data), stock(*data)
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=0)
+    total(losses).backward()
+    undo_alrp(own)
+    assert "forward" not in vars(own.get_submodule(path))
+
+
+def test_a_last_layer_of_another_kind_keeps_the_ssds_own_way():
+    model = detectors.tiny_ssd()
+    levels = model.head.classification_head.module_list
+    levels[0] = nn.Sequential(levels[0], nn.Identity())
+    with pytest.warns(UserWarning, match="SSD: .* class scores in its own way"):
+        use_alrp(model)
+    assert all(value.isfinite() for value in model(*batch(2, 3, first_label=1)).values())
+
+
 # --- special batches -------------------------------------------------------------------------------------------------
 
 
@@ -397,14 +546,15 @@ def test_anchors_between_thresholds_take_no_part():
     targets, outputs, anchors, matched_idxs, _ = calls[0]
     ignored = torch.stack(matched_idxs) == -2
     assert ignored.any()
-    changed = leaves(outputs)
-    with torch.no_grad():
-        changed["cls_logits"][ignored] = 9.0
+    maps = [level.detach().clone() for level in outputs["cls_logits"]]
+    for view, rows in zip(head_views(maps, CLASSES), split_targets(ignored, maps, CLASSES), strict=True):
+        view[rows] = 9.0
+    changed = {**outputs, "cls_logits": [level.requires_grad_() for level in maps]}
     after = model.head.compute_loss(targets, changed, anchors, matched_idxs)
     for name in before:
         assert torch.equal(before[name], after[name])
-    (grad,) = torch.autograd.grad(after["classification"], changed["cls_logits"])
-    assert not grad[ignored].any()
+    grads = torch.autograd.grad(after["classification"], maps)
+    assert not rows_of(list(grads))[ignored].any()
 
 
 def test_proposals_between_thresholds_take_no_part():
@@ -451,12 +601,17 @@ def test_mixed_precision_outputs_are_decoded_in_float32(name):
     with calls_of(owner, "compute_loss") as calls:
         model(*data)
     targets, outputs, anchors, matched_idxs, _ = calls[0]
-    half = {key: value.detach().to(torch.bfloat16).requires_grad_() for key, value in outputs.items()}
-    full = {key: value.detach().float().requires_grad_() for key, value in half.items()}
+    half = {key: cast(value, torch.bfloat16) for key, value in outputs.items()}
+    full = {key: cast(value, torch.float32) for key, value in half.items()}
     losses, expected = (owner.compute_loss(targets, o, anchors, matched_idxs) for o in (half, full))
     torch.testing.assert_close(losses, expected, rtol=1e-5, atol=0, check_dtype=False)
     total(losses).backward()
-    assert half["cls_logits"].grad.dtype == half["bbox_regression"].grad.dtype == torch.bfloat16
+    assert {leaf.grad.dtype for leaf in (*half["cls_logits"], half["bbox_regression"])} == {torch.bfloat16}
+
+
+def cast(value: Any, dtype: torch.dtype) -> Any:
+    """An output of a head as a leaf, or as many."""
+    return value.detach().to(dtype).requires_grad_() if isinstance(value, Tensor) else [cast(level, dtype) for level in value]
 
 
 @pytest.mark.slow
@@ -750,7 +905,12 @@ def test_heads_without_a_known_bias_stay():
     headless.head = nn.Identity()
     for model in (own, without, replaced, headless):
         before = copy.deepcopy(model.state_dict())
-        after = undo_alrp(use_alrp(model, prior_probability=0.2)).state_dict()
+        expected = (
+            pytest.warns(UserWarning, match="class scores in its own way") if model in (replaced, headless) else nullcontext()
+        )
+        with expected:
+            use_alrp(model, prior_probability=0.2)
+        after = undo_alrp(model).state_dict()
         assert all(torch.equal(after[key], before[key]) for key in before)
     with torch.device("meta"):
         assert use_alrp(detectors.tiny_ssd()).head.classification_head.module_list[0].bias.is_meta
@@ -819,6 +979,7 @@ def test_pickles_of_version_0_1_train_on(name):
     path = Path(__file__).parent / "saved_by_0.1" / "torchvision.pkl.xz"
     old = pickle.loads(lzma.decompress(path.read_bytes()))[name]
     model, data = ready(name, 2, 0, 3, **SAVED[name])
+    joining(model)  # as version 0.1 did
     old.load_state_dict(model.state_dict())
     for _ in range(3):  # until self-balancing has begun another epoch
         losses, expected = old(*data), model(*data)

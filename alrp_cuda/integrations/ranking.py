@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from ..framework import Errors, Ranks, error_driven_loss
 from ..functional import rank_sort_loss
-from ..inputs import check_choice, check_number
+from ..inputs import Tensors, check_choice, check_number
 from ..losses import ALRPLoss, APLoss, NDCGLoss, RankSortLoss, apply_balance, make_balance
 from ..outputs import RankSortOutput
 from .errors import ERRORS, check_tau, paired_iou
@@ -75,17 +76,17 @@ class RankingLoss(nn.Module):
 
     def forward(
         self,
-        logits: Tensor,
-        classes: Tensor,
+        logits: Tensors,
+        classes: Tensors,
         predicted: Tensor,
         boxes: Tensor,
         own_box_loss: Callable[[], Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The losses of a batch whose anchors have been joined, in any order.
+        """The losses of a batch, whose anchors come in any order.
 
         Args:
-            logits: (..., C), class scores before the sigmoid.
-            classes: (...), integer: 0..C-1 positive, C background, below 0 ignored.
+            logits: (..., C), class scores before the sigmoid, or a list of such tensors.
+            classes: (...), integer: 0..C-1 positive, C background, below 0 ignored; a list where the logits are one.
             predicted: (P, 4), the decoded boxes of the positives in their flat order in ``classes``: x1, y1, x2, y2.
             boxes: (P, 4), the boxes of their objects, in the same unit.
             own_box_loss: the framework's box loss, for "ap" and "ndcg"; None for the mean of the errors E.
@@ -116,8 +117,8 @@ class RankingLoss(nn.Module):
 
 
 def rank_sort_by_class(
-    logits: Tensor,
-    classes: Tensor,
+    logits: Tensors,
+    classes: Tensors,
     labels: Tensor,
     *,
     delta: float = 0.5,
@@ -131,8 +132,8 @@ def rank_sort_by_class(
     size is their gradient.
 
     Args:
-        logits: (..., C), class scores before the sigmoid.
-        classes: (...), integers: 0..C-1 positive for that class, C background, below 0 ignored.
+        logits: (..., C), class scores before the sigmoid, or a list of such tensors.
+        classes: (...), integers: 0..C-1 positive for that class, C background, below 0 ignored; a list where the logits are one.
         labels: (P,), the positives' labels in the order of their flat index, above 0 and finite, floating; as a rule the IoU
             of their boxes.
         delta, eps, algorithm, group: as in :func:`alrp_cuda.rank_sort_loss`.
@@ -157,6 +158,12 @@ def rank_sort_by_class(
 
     options: dict[str, Any] = {"delta": delta, "eps": eps, "algorithm": algorithm, "group": group, "num_positives": len(labels)}
     rank = error_driven_loss(logits, classes, rank_error, **options)
-    positive = (classes >= 0) & (classes < logits.shape[-1])
-    scores = logits[positive].gather(1, classes[positive].long()[:, None])[:, 0]
+    pairs = [(logits, classes)] if isinstance(logits, Tensor) else zip(logits, classes, strict=True)
+    scores = torch.cat([_of_positives(*pair) for pair in pairs])
     return RankSortOutput(rank, rank_sort_loss(scores, labels.to(scores.device), **options).sort)
+
+
+def _of_positives(logits: Tensor, classes: Tensor) -> Tensor:
+    """Each positive's logit of its class."""
+    positive = (classes >= 0) & (classes < logits.shape[-1])
+    return logits[positive].gather(1, classes[positive].long()[:, None])[:, 0]

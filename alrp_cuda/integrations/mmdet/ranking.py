@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ...inputs import Tensors
+from ...levels import head_views
 from .. import ranking as core
 
 
@@ -39,7 +41,7 @@ class RankingLoss(core.RankingLoss):
         super().__init__(**options)
 
     def forward(  # type: ignore[override]
-        self, logits: Tensor, classes: Tensor, predicted: Tensor, boxes: Tensor
+        self, logits: Tensors, classes: Tensors, predicted: Tensor, boxes: Tensor
     ) -> dict[str, Tensor]:
         """The losses by the framework's names."""
         cls, box = super().forward(logits, classes, predicted, boxes)
@@ -101,7 +103,10 @@ class DenseRankingHead(RankingHead):
         positive = positives_of(classes, self.num_classes)
         codes = flatten(bbox_preds, 4)[positive].float()
         predicted, boxes = self.boxes(codes, *(rows[positive] for rows in targets))
-        return self.loss_cls(flatten(cls_scores, self.num_classes), classes, predicted, boxes)  # type: ignore[no-any-return]
+        views = head_views(cls_scores, self.num_classes)
+        parts = classes.split_with_sizes([view.shape[:-1].numel() for view in views])
+        of_levels = [part.view(view.shape[:-1]) for part, view in zip(parts, views, strict=True)]
+        return self.loss_cls(views, of_levels, predicted, boxes)  # type: ignore[no-any-return]
 
 
 def flatten(maps: list[Tensor], channels: int) -> Tensor:

@@ -70,6 +70,9 @@ def use_alrp(
     ``balance="self"``. Calling it again replaces the settings; :func:`undo_alrp` brings torchvision's losses back. Pass the model
     before it is wrapped, as by DistributedDataParallel.
 
+    In training, class maps go from the head to the loss as they lie in memory, neither permuted nor joined. A model or head with
+    a ``forward`` of its own keeps its way, and a warning says so.
+
     What is ranked, and how evaluation scores:
 
     - **RetinaNet** (v1 and v2): all anchors but those that overlap an object by an IoU between the matcher's thresholds.

@@ -9,9 +9,13 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 
+from ...inputs import Tensors
+from ...levels import head_views, order_by_level, split_targets
+from .class_maps import as_maps, is_stock
 from .positives import at_least_float32, code_loss
 from .prior import ClassBias
 from .ranking import RankingLoss
@@ -26,7 +30,7 @@ Detections = tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
 def losses_of_codes(
-    ranking: RankingLoss, coder: BoxCoder, logits: Tensor, classes: Tensor, codes: Tensor, targets: Tensor
+    ranking: RankingLoss, coder: BoxCoder, logits: Tensors, classes: Tensors, codes: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor]:
     """(class loss, box loss) where torchvision hands on codes (P, 4) of the positives' objects, but not their anchors.
 
@@ -54,13 +58,48 @@ class RPNLoss:
             self.ranking.loss_weight = weight
 
     def __call__(
-        self, objectness: Tensor, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
+        self, objectness: Tensors, pred_bbox_deltas: Tensor, labels: list[Tensor], regression_targets: list[Tensor]
     ) -> tuple[Tensor, Tensor]:
-        label = torch.cat(labels)  # 1, 0 or -1, which takes no part
-        positive = (label > 0).nonzero()[:, 0]
-        classes = torch.where(label < 0, -1, 1 - label).long()  # the one class is 0, so background is 1
-        codes, targets = pred_bbox_deltas[positive], torch.cat(regression_targets)[positive]
-        return losses_of_codes(self.ranking, self.rpn.box_coder, objectness.reshape(-1, 1), classes, codes, targets)
+        label = torch.stack(labels)  # (N, A): 1, 0 or -1, which takes no part
+        positive = label > 0
+        where = positive.flatten().nonzero()[:, 0]
+        indices = torch.where(label < 0, -1, 1 - label).long()  # the one class is 0, so background is 1
+        logits: Tensors
+        classes: Tensors
+        if isinstance(objectness, Tensor):
+            logits, classes = objectness.reshape(-1, 1), indices.flatten()
+        else:  # each level's map
+            where = order_by_level(where, positive, objectness, 1)
+            logits, classes = head_views(objectness, 1), split_targets(indices, objectness, 1)
+        codes, targets = pred_bbox_deltas[where], torch.cat(regression_targets)[where]
+        return losses_of_codes(self.ranking, self.rpn.box_coder, logits, classes, codes, targets)
+
+
+@dataclass
+class RPNForward:
+    """In the place of ``RegionProposalNetwork.forward``, which joins objectness before the loss. In training the loss gets the
+    maps; proposals are chosen by the joined scores, which no gradient flows through."""
+
+    rpn: RegionProposalNetwork
+
+    def __call__(
+        self, images: ImageList, features: dict[str, Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        rpn = self.rpn
+        if not rpn.training:
+            return type(rpn).forward(rpn, images, features, targets)  # type: ignore[no-any-return]
+        levels = list(features.values())
+        maps, codes = rpn.head(levels)
+        anchors = rpn.anchor_generator(images, levels)
+        deltas = torch.cat([view.flatten(1, 3) for view in head_views(codes, 4)], 1)  # (N, A, 4)
+        scores = torch.cat([view.flatten(1) for view in head_views([level.detach() for level in maps], 1)], 1)  # (N, A)
+        proposals = rpn.box_coder.decode(deltas.detach().flatten(0, 1), anchors).view(deltas.shape)
+        sizes = [level[0].numel() for level in maps]
+        boxes, _ = rpn.filter_proposals(proposals, scores, images.image_sizes, sizes)
+        labels, matched = rpn.assign_targets_to_anchors(anchors, targets)
+        wanted = rpn.box_coder.encode(matched, anchors)
+        cls, box = rpn.compute_loss(maps, deltas.flatten(0, 1), labels, wanted)
+        return boxes, {"loss_objectness": cls, "loss_rpn_box_reg": box}
 
 
 @dataclass
@@ -131,7 +170,7 @@ def replacements(model: FasterRCNN, make_loss: MakeLoss, rpn_tau: float, rpn_wei
     if heads.has_mask() or heads.has_keypoint():
         raise TypeError(f"model must be a Faster R-CNN without masks and keypoints, got {type(model).__name__}")
     first, second = make_loss(tau=rpn_tau, loss_weight=rpn_weight), make_loss()
-    return [
+    replaced = [
         Replacement(rpn, "ranking", first),
         Replacement(rpn, "compute_loss", RPNLoss(rpn, first)),
         Replacement(heads, "ranking", second),
@@ -139,3 +178,5 @@ def replacements(model: FasterRCNN, make_loss: MakeLoss, rpn_tau: float, rpn_wei
         Replacement(heads, "subsample", all_proposals),
         Replacement(heads, "postprocess_detections", BoxHeadDetections(heads)),
     ]
+    known = is_stock(rpn, RegionProposalNetwork.forward)
+    return replaced + as_maps(model, known, Replacement(rpn, "forward", RPNForward(rpn)))

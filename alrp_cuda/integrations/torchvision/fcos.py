@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection import FCOS
-from torchvision.models.detection.fcos import FCOSHead
+from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead
 from torchvision.ops import generalized_box_iou_loss
 
-from .positives import Positives, at_least_float32, gather_positives
+from .class_maps import ClassMaps, as_maps, is_stock
+from .positives import Positives, at_least_float32, beside, gather_positives
 from .ranking import RankingLoss
 from .replacement import MakeLoss, Replacement
 
@@ -32,15 +34,17 @@ class FCOSLoss:
     def __call__(
         self,
         targets: list[dict[str, Tensor]],
-        head_outputs: dict[str, Tensor],
+        head_outputs: dict[str, Any],
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
     ) -> dict[str, Tensor]:
-        logits, codes = head_outputs["cls_logits"], head_outputs["bbox_regression"]  # (N, A, C), (N, A, 4)
-        positives = gather_positives(targets, codes, anchors, matched_idxs, logits.shape[-1])
+        scores, codes = head_outputs["cls_logits"], head_outputs["bbox_regression"]  # of all levels, or maps; (N, A, 4)
+        count = scores.shape[-1] if isinstance(scores, Tensor) else self.head.classification_head.num_classes
+        found = gather_positives(targets, codes, anchors, matched_idxs, count)
+        logits, classes, positives = beside(scores, found, count)
         predicted = self.head.box_coder.decode(positives.codes, positives.anchors)
         own = partial(own_box_loss, predicted, positives.boxes)
-        cls, box = self.ranking(logits, positives.classes, predicted, positives.boxes, own)
+        cls, box = self.ranking(logits, classes, predicted, positives.boxes, own)
         centerness = at_least_float32(head_outputs["bbox_ctrness"][..., 0])  # (N, A)
         # Without it 0, but connected: DDP waits for a gradient of the branch's parameters.
         loss = self.centerness_loss(centerness, positives) if self.centerness else centerness[:0].sum()
@@ -86,4 +90,7 @@ def replacements(model: FCOS, make_loss: MakeLoss, centerness: bool) -> list[Rep
     ]
     if not centerness:
         replaced.append(Replacement(model, "postprocess_detections", DetectionsWithoutCenterness(model)))
-    return replaced
+    scoring = head.classification_head
+    known = is_stock(model, FCOS.forward, FCOS.compute_loss) and is_stock(head, FCOSHead.forward)
+    known = known and is_stock(scoring, FCOSClassificationHead.forward)
+    return replaced + as_maps(model, known, Replacement(scoring, "forward", ClassMaps(model, scoring)))

@@ -7,6 +7,9 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 from torchvision.models.detection._utils import Matcher
 
+from ...inputs import Tensors
+from ...levels import head_views, order_by_level, split_targets
+
 
 class Positives(NamedTuple):
     """What a ranking needs of a batch of N images with A anchors each, P of them positive.
@@ -66,3 +69,15 @@ def gather_positives(
     indices = torch.where(matched == Matcher.BETWEEN_THRESHOLDS, -1, classes)
     indices[where] = labels.to(indices.dtype) - first_label
     return Positives(indices, own_codes, torch.stack(anchors)[where], boxes.to(own_codes.dtype), where)
+
+
+def beside(scores: Tensors, positives: Positives, classes: int) -> tuple[Tensors, Tensors, Positives]:
+    """(logits, class indices, positives) as the loss takes them, for class scores (N, A, C) or maps (N, A * C, H, W)."""
+    if isinstance(scores, Tensor):
+        return scores, positives.classes, positives
+    is_positive = (positives.classes >= 0) & (positives.classes < classes)
+    order = order_by_level(torch.arange(len(positives.boxes), device=is_positive.device), is_positive, scores, classes)
+    rows = (rows[order] for rows in (positives.codes, positives.anchors, positives.boxes, *positives.where))
+    codes, anchors, boxes, *where = rows
+    ordered = Positives(positives.classes, codes, anchors, boxes, tuple(where))
+    return head_views(scores, classes), split_targets(positives.classes, scores, classes), ordered

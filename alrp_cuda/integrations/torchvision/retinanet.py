@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 from torchvision.models.detection import RetinaNet
-from torchvision.models.detection.retinanet import RetinaNetHead
+from torchvision.models.detection.retinanet import RetinaNetClassificationHead, RetinaNetHead
 
 from .assign import atss
-from .positives import gather_positives
+from .class_maps import ClassMaps, as_maps, is_stock
+from .positives import beside, gather_positives
 from .ranking import RankingLoss
 from .replacement import MakeLoss, Replacement
 
@@ -25,16 +27,18 @@ class RetinaNetLoss:
     def __call__(
         self,
         targets: list[dict[str, Tensor]],
-        head_outputs: dict[str, Tensor],
+        head_outputs: dict[str, Any],
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
     ) -> dict[str, Tensor]:
-        logits, codes = head_outputs["cls_logits"], head_outputs["bbox_regression"]  # (N, A, C), (N, A, 4)
-        positives = gather_positives(targets, codes, anchors, matched_idxs, logits.shape[-1])
+        scores, codes = head_outputs["cls_logits"], head_outputs["bbox_regression"]  # of all levels, or maps; (N, A, 4)
+        count = scores.shape[-1] if isinstance(scores, Tensor) else self.head.classification_head.num_classes
+        found = gather_positives(targets, codes, anchors, matched_idxs, count)
+        logits, classes, positives = beside(scores, found, count)
         head = self.head.regression_head
         predicted = head.box_coder.decode_single(positives.codes, positives.anchors)
         own = partial(head.compute_loss, targets, head_outputs, anchors, matched_idxs)
-        cls, box = self.ranking(logits, positives.classes, predicted, positives.boxes, own)
+        cls, box = self.ranking(logits, classes, predicted, positives.boxes, own)
         return {"classification": cls, "bbox_regression": box}
 
 
@@ -44,8 +48,8 @@ class HeadWithLocations:
 
     head: RetinaNetHead
 
-    def __call__(self, features: list[Tensor]) -> dict[str, Tensor | list[int]]:
-        outputs: dict[str, Tensor | list[int]] = type(self.head).forward(self.head, features)
+    def __call__(self, features: list[Tensor]) -> dict[str, Any]:
+        outputs: dict[str, Any] = type(self.head).forward(self.head, features)
         if self.head.training:  # evaluation splits every output by levels
             outputs[LOCATIONS] = [f.shape[-2] * f.shape[-1] for f in features]
         return outputs
@@ -58,7 +62,7 @@ class ATSSMatches:
     head: RetinaNetHead
 
     def __call__(
-        self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor]
+        self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Any], anchors: list[Tensor]
     ) -> dict[str, Tensor]:
         locations = head_outputs[LOCATIONS]
         each = len(anchors[0]) // sum(locations)
@@ -77,4 +81,7 @@ def replacements(model: RetinaNet, make_loss: MakeLoss, assign: str | None) -> l
     replaced = [Replacement(head, "ranking", ranking), Replacement(head, "compute_loss", RetinaNetLoss(head, ranking))]
     if assign == "atss":
         replaced += [Replacement(head, "forward", HeadWithLocations(head)), Replacement(model, "compute_loss", ATSSMatches(head))]
-    return replaced
+    scoring = head.classification_head
+    known = is_stock(model, RetinaNet.forward, RetinaNet.compute_loss) and is_stock(head, RetinaNetHead.forward)
+    known = known and is_stock(scoring, RetinaNetClassificationHead.forward)
+    return replaced + as_maps(model, known, Replacement(scoring, "forward", ClassMaps(model, scoring)))
