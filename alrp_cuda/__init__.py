@@ -11,6 +11,7 @@ Example:
 
 from . import metrics, reference
 from .balance import SelfBalance
+from .diagnosis import Diagnosis, diagnose
 from .framework import Errors, Ranks, error_driven_loss
 from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
 from .losses import ALRPLoss, APLoss, NDCGLoss, RankSortLoss
@@ -22,6 +23,7 @@ __all__ = [
     "ALRPLoss",
     "ALRPOutput",
     "APLoss",
+    "Diagnosis",
     "Errors",
     "NDCGLoss",
     "RankSortLoss",
@@ -32,6 +34,7 @@ __all__ = [
     "alrp_loss",
     "ap_loss",
     "backends",
+    "diagnose",
     "error_driven_loss",
     "metrics",
     "ndcg_loss",

@@ -46,7 +46,7 @@ def _is_awaited(tensor: Tensor) -> bool:
     return not tensor.is_cpu
 
 
-def _kinds_of_labels(targets: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+def kinds_of_labels(targets: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     """Which labels are a positive's, and which none that may be."""
     labels = targets.reshape(-1)
     if not labels.is_floating_point():  # torch compares few of the unsigned dtypes
@@ -70,7 +70,7 @@ def _find_images(index: Tensor, logits: Tensor, targets: Tensor, layout: Layout)
         rows = index.argsort(stable=True)
     sorted_index = index if rows is None else index[rows]
     image = (sorted_index.diff(prepend=sorted_index[:1]) != 0).cumsum(0)
-    positive, invalid = _kinds_of_labels(targets, layout)
+    positive, invalid = kinds_of_labels(targets, layout)
     of_rows = positive.reshape(index.numel(), -1).sum(1)
     table = index.new_zeros(2, index.numel())
     table[0].index_add_(0, image, torch.ones_like(index))
