@@ -131,7 +131,7 @@ def findings(found, *words):
     assert len(found.findings) == len(words), found.findings
     for sentence, pattern in zip(found.findings, words, strict=True):
         assert re.match(pattern, sentence), sentence
-        assert f"\n- {sentence}" in str(found)
+        assert f" - {sentence}" in " ".join(str(found).split())  # of lines that are wrapped
     assert "nothing is odd" not in str(found)
 
 
@@ -184,7 +184,7 @@ def test_classes_shifted_by_one():
 def test_targets_of_other_logits():
     logits, targets, _ = healthy(lift=-4.0)
     words = r"The median positive ranks below 99\.\d% of the negatives, worse than by chance.*how both are flattened"
-    findings(diagnose(logits, targets), words, "0 of 40 positives reach")
+    findings(diagnose(logits, targets), words)
 
 
 def test_on_the_way():
@@ -207,7 +207,7 @@ def test_the_first_step_and_a_delta_that_is_too_large():
     logits, targets, errors = healthy()
     start = -4.6 + 0.01 * torch.randn(ANCHORS, CLASSES, generator=torch.Generator().manual_seed(1))
     words = r"100% of the pairs .* less than delta = 1, .* the logits spread by 0\.01 only"
-    findings(diagnose(start, targets), words, "0 of 40 positives reach")
+    findings(diagnose(start, targets), words)
     findings(diagnose(logits, targets, errors, delta=20.0), "100% of the pairs .* less than delta = 20", "The box part")
     findings(diagnose(torch.zeros(ANCHORS, CLASSES), targets), "All logits are equal", "100% of the negatives reach")
 

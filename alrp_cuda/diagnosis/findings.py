@@ -188,7 +188,8 @@ def ramp(batch: Batch, found: Diagnosis) -> Iterator[str]:
 
 def score_level(batch: Batch, found: Diagnosis) -> Iterator[str]:
     """Scores against the threshold from which a detector keeps detections."""
-    if found.score_lowest < found.score_threshold and 2 * found.positives_passing < found.positives:
+    # Of positives that rank low, others' findings come first: no threshold would let them pass without the negatives.
+    if found.loss_cls <= NEAR_ONE and 2 * found.positives_passing < found.positives:
         positives, negatives = (logits.double().sigmoid() for logits in batch.scores())
         lowest = float(positives.kthvalue(1 + len(positives) // 10).values)
         threshold = float(f"{0.995 * lowest:.3g}")  # a hair below it, as it is printed

@@ -1,6 +1,7 @@
 """What a diagnosis holds, and how it reads."""
 
 import math
+import textwrap
 from dataclasses import dataclass
 
 
@@ -109,9 +110,8 @@ class Diagnosis:
                 f"boxes: E {self.error_mean:.3g} (mean) to {self.error_max:.3g} (worst), L_loc {self.loss_loc:.3g}, "
                 f"sum of dL_loc/dE {self.loc_gradient:.3g}, weight {self.box_weight:.3g}"
             )
-        return "\n".join(
-            [*lines, *(f"- {finding}" for finding in self.findings)] if self.findings else [*lines, "nothing is odd"]
-        )
+        advice = [textwrap.fill(f"- {finding}", 110, subsequent_indent="  ") for finding in self.findings]
+        return "\n".join([*lines, *(advice or ["nothing is odd"])])
 
 
 def brief(number: float) -> str:
