@@ -137,8 +137,9 @@ def findings(found, *words):
 
 def test_no_positive():
     logits, targets, _ = healthy()
-    findings(diagnose(logits, targets.clamp(max=-1) % (CLASSES + 1)), "No target is positive, so that the losses are 0")
-    findings(diagnose(logits, torch.full_like(targets, CLASSES), torch.zeros(0)), "No target is positive")
+    background = torch.full_like(targets, CLASSES)
+    findings(diagnose(logits, background), "No target is positive, so that the losses are 0")
+    findings(diagnose(logits, background, torch.zeros(0)), "No target is positive")
     findings(
         diagnose(logits, torch.full_like(targets, -1)), "All 2000 anchors are ignored.*the background's class index is 8 here"
     )
@@ -271,6 +272,8 @@ def test_gradients_that_end_early():
     findings(diagnose(logits.detach(), targets, errors), "loc_errors carry a gradient and the logits none")
     findings(diagnose(logits, targets, errors.detach().requires_grad_()), "loc_errors are a leaf")
     assert diagnose(logits.detach(), targets, errors.detach()).findings == ()  # looked at without a graph
+    toys = logits.detach().requires_grad_(), targets, errors.detach().requires_grad_()  # of no model
+    assert diagnose(*toys).findings == ()
     with torch.no_grad():
         assert diagnose(*(tensor.detach() for tensor in (logits, targets, errors))).findings == ()
 

@@ -32,7 +32,7 @@ def findings_of(batch: Batch, found: Diagnosis) -> tuple[str, ...]:
 
 def not_finite(batch: Batch, found: Diagnosis) -> Iterator[str]:
     """NaN and infinities that take part."""
-    scores = torch.cat(batch.scores())
+    scores = batch.both
     nans, infinite = int(scores.isnan().sum()), int(scores.isinf().sum())
     if nans:
         yield (
@@ -130,14 +130,14 @@ def ranking(batch: Batch, found: Diagnosis) -> Iterator[str]:
     elif found.loss_cls > NEAR_ONE:
         yield (
             f"L_cls is {found.loss_cls:.3g}, though the median positive ranks above {percent(1 - found.outranked)} of the "
-            f"negatives: with N_FP = {brief(found.n_fp_median)} there, false positives still outnumber the {found.positives} "
-            f"positives. The loss leaves 1 late. Watch N_FP, train on, and raise the learning rate if N_FP does not fall."
+            f"negatives: with N_FP = {brief(found.n_fp_median)} there, false positives outnumber the positives that rank as "
+            f"high. The loss leaves 1 late. Watch N_FP, train on, and raise the learning rate if N_FP does not fall."
         )
 
 
 def _are_scores(batch: Batch) -> bool:
     """Whether the logits look like what a sigmoid or a softmax returns."""
-    low, high = torch.cat(batch.scores()).aminmax()
+    low, high = batch.both.aminmax()
     return bool(0 <= low < high <= 1)
 
 
@@ -175,7 +175,7 @@ def ramp(batch: Batch, found: Diagnosis) -> Iterator[str]:
             f"positives are asked for hardly any margin. delta is in logits, 1 in the paper (0.5 for Rank & Sort Loss); if it "
             f"is that, the logits have grown too large: lower the learning rate, or add weight decay."
         )
-    positives, _ = batch.scores()
+    positives, _ = batch.scores
     size = float(positives.abs().median())
     if batch.logits.dtype in HALF and 0 < size < math.inf:
         step = torch.finfo(batch.logits.dtype).eps * 2.0 ** math.floor(math.log2(size))
@@ -190,7 +190,7 @@ def score_level(batch: Batch, found: Diagnosis) -> Iterator[str]:
     """Scores against the threshold from which a detector keeps detections."""
     # Of positives that rank low, others' findings come first: no threshold would let them pass without the negatives.
     if found.loss_cls <= NEAR_ONE and 2 * found.positives_passing < found.positives:
-        positives, negatives = (logits.double().sigmoid() for logits in batch.scores())
+        positives, negatives = (logits.double().sigmoid() for logits in batch.scores)
         lowest = float(positives.kthvalue(1 + len(positives) // 10).values)
         threshold = float(f"{0.995 * lowest:.3g}")  # a hair below it, as it is printed
         yield (

@@ -1,7 +1,8 @@
 """The numbers of a diagnosis, by the package's own losses."""
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -13,7 +14,8 @@ from ..metrics.gradients import parts_of
 from .report import Diagnosis
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """The arguments of :func:`alrp_cuda.diagnose`, checked."""
 
     logits: Tensor
@@ -35,17 +37,28 @@ class Batch(NamedTuple):
             "image_index": self.image_index if self.scope == "image" else None,
         }
 
+    @cached_property
+    def parts(self) -> tuple[Tensor, Tensor]:
+        """Which logits are positive and which negative, bool of the logits' shape."""
+        return parts_of(self.targets, self.layout)
+
+    @cached_property
     def scores(self) -> tuple[Tensor, Tensor]:
         """The logits of the positives and of the negatives, flat; at least float32."""
         logits = self.logits.detach().to(torch.promote_types(self.logits.dtype, torch.float32))
-        positive, negative = parts_of(self.targets, self.layout)
+        positive, negative = self.parts
         return logits[positive], logits[negative]
+
+    @cached_property
+    def both(self) -> Tensor:
+        """The logits that take part, flat; at least float32."""
+        return torch.cat(self.scores)
 
 
 def measure(batch: Batch) -> Diagnosis:
     """A diagnosis without findings."""
-    positive, negative = parts_of(batch.targets, batch.layout)
-    positives, negatives = batch.scores()
+    positive, negative = batch.parts
+    positives, negatives = batch.scores
     count, others = len(positives), len(negatives)
     # Tensors of inference mode take no part in gradients; copies outside of it do.
     with torch.inference_mode(False), torch.enable_grad():
@@ -60,7 +73,7 @@ def measure(batch: Batch) -> Diagnosis:
     rankings = images if batch.scope == "image" else 1
     with_objects = ranking[positive].bincount(minlength=rankings) > 0
     competitors = ranking[negative].bincount(minlength=rankings)
-    is_number = not bool(torch.cat((positives, negatives)).isnan().any())
+    is_number = not bool(batch.both.isnan().any())
     scores = positives.double().sigmoid()
     loss_cls, loss_loc = float(out.cls.detach()), float(out.loc.detach())
     boxes = batch.loc_errors is not None
@@ -83,7 +96,7 @@ def measure(batch: Batch) -> Diagnosis:
         else math.nan,
         delta=batch.delta,
         pairs_in_ramp=_share_in_ramp(positives, negatives, batch.delta) if is_number else math.nan,
-        spread=float(torch.cat((positives, negatives)).double().std(correction=0)) if count + others else math.nan,
+        spread=float(batch.both.double().std(correction=0)) if count + others else math.nan,
         score_threshold=batch.score_threshold,
         score_lowest=-_highest(-scores),
         score_median=_median(scores),
@@ -127,8 +140,8 @@ def _share_above(positives: Tensor, negatives: Tensor, of_positives: Tensor, of_
 
 def _share_in_ramp(positives: Tensor, negatives: Tensor, delta: float) -> float:
     """The share of pairs whose scores differ by less than delta; of none NaN."""
-    ordered, pairs = negatives.sort().values, len(positives) * len(negatives)
-    inside = torch.searchsorted(ordered, positives + delta) - torch.searchsorted(ordered, positives - delta, right=True)
+    ordered, pairs = positives.sort().values, len(positives) * len(negatives)
+    inside = torch.searchsorted(ordered, negatives + delta) - torch.searchsorted(ordered, negatives - delta, right=True)
     return float(inside.clamp(min=0).sum()) / pairs if pairs else math.nan
 
 
