@@ -123,6 +123,14 @@ def test_it_runs_on_every_backend(backend):
         assert found[name] == (value if value is None else pytest.approx(value, rel=1e-5)), name
 
 
+def test_labels_of_rank_and_sort_by_their_signs():
+    logits, targets, _ = healthy()
+    labels = flat(targets).float() * torch.rand(ANCHORS, CLASSES, generator=torch.Generator().manual_seed(0)).clamp(min=0.1)
+    found = diagnose(logits, labels.sign(), delta=0.5)
+    assert found == diagnose(logits, targets, delta=0.5)
+    assert found.positives == POSITIVES
+
+
 # --- what is odd -----------------------------------------------------------------------------------------------------
 
 

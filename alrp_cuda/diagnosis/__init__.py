@@ -28,8 +28,8 @@ def diagnose(
 ) -> Diagnosis:
     """Say of one batch how it is ranked, what is odd about it, and what to do about that.
 
-    For people who look for why training fails: it computes aLRP Loss and its gradients (AP Loss without ``loc_errors``), waits for
-    the device many times, and takes much longer than the loss, seconds for millions of logits on a CPU. It changes nothing:
+    For people who look for why training fails: it computes aLRP Loss and its gradients (AP Loss without ``loc_errors``), waits
+    for the device many times, and takes much longer than the loss, seconds for millions of logits on a CPU. It changes nothing:
     gradients, graphs and modules stay as they are. Give it what the loss gets, gradients attached. See docs/troubleshooting.md.
 
     Args:
