@@ -11,6 +11,7 @@ Example:
 
 from . import metrics, reference
 from .balance import SelfBalance
+from .diagnosis import Diagnosis, diagnose
 from .framework import Errors, Ranks, error_driven_loss
 from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
 from .levels import head_views, order_by_level, split_targets
@@ -23,6 +24,7 @@ __all__ = [
     "ALRPLoss",
     "ALRPOutput",
     "APLoss",
+    "Diagnosis",
     "Errors",
     "NDCGLoss",
     "RankSortLoss",
@@ -33,6 +35,7 @@ __all__ = [
     "alrp_loss",
     "ap_loss",
     "backends",
+    "diagnose",
     "error_driven_loss",
     "head_views",
     "metrics",

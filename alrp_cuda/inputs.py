@@ -69,6 +69,19 @@ class Labelled(NamedTuple):
         """The number of labels of each tensor that has logits."""
         return [v.numel() // max(1, self.layout.classes) for v in self.logits]
 
+    def joined(self) -> tuple[Tensor, Tensor]:
+        """The logits in one tensor, those of a list in the order of its tensors, and their targets."""
+        if not self.is_list:
+            return self.logits[0], self.targets
+        form = (-1, self.layout.classes) if self.layout.classes else (-1,)
+        return torch.cat([v.reshape(form) for v in self.logits]), self.targets.reshape(-1)
+
+    def image_index(self) -> Tensor:
+        """The image of each label of a list, which is the first dimension of every tensor, in the order of ``joined``."""
+        n = len(self.logits[0])
+        index = [torch.arange(n).repeat_interleave(rows // max(1, n)) for rows in self.rows]
+        return torch.cat(index).to(self.logits[0].device)
+
 
 def _names(dtypes: tuple[torch.dtype, ...]) -> str:
     return ", ".join(str(d).removeprefix("torch.") for d in dtypes)

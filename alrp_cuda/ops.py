@@ -48,7 +48,7 @@ def _is_awaited(tensor: Tensor) -> bool:
     return not tensor.is_cpu
 
 
-def _kinds_of_labels(targets: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+def kinds_of_labels(targets: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
     """Which labels are a positive's, and which none that may be."""
     labels = targets.reshape(-1)
     if not labels.is_floating_point():  # torch compares few of the unsigned dtypes
@@ -72,7 +72,7 @@ def _find_images(index: Tensor, logits: Tensor, targets: Tensor, layout: Layout)
         rows = index.argsort(stable=True)
     sorted_index = index if rows is None else index[rows]
     image = (sorted_index.diff(prepend=sorted_index[:1]) != 0).cumsum(0)
-    positive, invalid = _kinds_of_labels(targets, layout)
+    positive, invalid = kinds_of_labels(targets, layout)
     of_rows = positive.reshape(index.numel(), -1).sum(1)
     table = index.new_zeros(2, index.numel())
     table[0].index_add_(0, image, torch.ones_like(index))
@@ -132,7 +132,7 @@ def _images_of(image_index: Tensor | None, given: Labelled, num_positives: int |
 def _shared_images(given: Labelled, num_positives: int | list[int] | None) -> _Images:
     """The images of lists, each a share of every tensor along the first dimension; a device is waited for as above."""
     n = len(given.logits[0])
-    positive, invalid = _kinds_of_labels(given.targets, given.layout)
+    positive, invalid = kinds_of_labels(given.targets, given.layout)
     shares = [
         tensor.reshape(n, rows // n).sum(1)
         for tensor, rows in zip(positive.split_with_sizes(given.rows), given.rows, strict=True)

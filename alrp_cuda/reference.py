@@ -210,21 +210,12 @@ class Image(NamedTuple):
     positives: Tensor
 
 
-def joined(given: Labelled) -> tuple[Tensor, Tensor]:
-    """The logits in one tensor, those of a list in the order of its tensors, and their targets."""
-    if not given.is_list:
-        return given.logits[0], given.targets
-    form = (-1, given.layout.classes) if given.layout.classes else (-1,)
-    return torch.cat([v.reshape(form) for v in given.logits]), given.targets.reshape(-1)
-
-
 def images_of(image_index: Tensor | None, given: Labelled, num_positives: int | list[int] | None) -> Iterator[Image]:
     """The images, ascending by index, for ``scope="image"``; those of a list by the first dimension of its tensors."""
-    logits, targets = joined(given)
+    logits, targets = given.joined()
     index, _ = split(targets, given.layout, given.size)
     if image_index is None:
-        n = len(given.logits[0])
-        image_index = torch.cat([torch.arange(n).repeat_interleave(rows // max(1, n)) for rows in given.rows]).to(logits.device)
+        image_index = given.image_index()
     image_index = image_index.reshape(-1).to(torch.int64)
     count = max(1, image_index.numel())
     image_of_positive = image_index[index // max(1, given.size // count)]
@@ -277,7 +268,7 @@ def alrp_loss(
     check_scope(scope, image_index, given, counts)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
     expected = ("loc_errors", loc_errors.numel())
-    whole, labels = joined(given)
+    whole, labels = given.joined()
     if scope == "image":
         images = list(images_of(image_index, given, counts))
         check_positives(*expected, sum(int(image.positives.sum()) for image in images))
@@ -332,7 +323,7 @@ def ap_loss(
     check_scope(scope, image_index, given, counts)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
     expected = None if counts is None else ("num_positives", counts)
-    whole, labels = joined(given)
+    whole, labels = given.joined()
     if scope == "image":
         images = list(images_of(image_index, given, counts))
         options: dict[str, Any] = {"delta": delta, "interpolate": interpolate, "eps": eps, "background": background}
@@ -381,7 +372,7 @@ def ndcg_loss(
     check_scope(scope, image_index, given, counts)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
     expected = None if counts is None else ("num_positives", counts)
-    whole, labels = joined(given)
+    whole, labels = given.joined()
     if scope == "image":
         images = list(images_of(image_index, given, counts))
         options: dict[str, Any] = {"delta": delta, "eps": eps, "background": background}
@@ -462,7 +453,7 @@ def rank_sort_loss(
     check_scope(scope, image_index, given, counts)
     delta, eps = check_number("delta", delta), check_number("eps", eps)
     expected = None if counts is None else ("num_positives", counts)
-    whole, labels = joined(given)
+    whole, labels = given.joined()
     if scope == "image":
         images = list(images_of(image_index, given, counts))
         each = [rank_sort_loss(image.logits, image.targets, delta=delta, eps=eps) for image in images]
@@ -522,7 +513,7 @@ def error_driven_loss(
     check_count("num_positives", num_positives)
     delta, eps, skew = check_number("delta", delta), check_number("eps", eps), check_skew(skew)
     expected = given_positives(extras, num_positives)
-    whole, labels = joined(given)
+    whole, labels = given.joined()
     flat = whole.detach().reshape(-1).double()
     index, negative = split(labels, given.layout, flat.numel())
     if expected is not None:

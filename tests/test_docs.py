@@ -26,6 +26,7 @@ PAGES = [
     "metrics.md",
     "self-balancing.md",
     "torch-compile.md",
+    "troubleshooting.md",
     "your-own-detector.md",
 ]
 DOCS = Path(__file__).parents[1] / "docs"

@@ -1,5 +1,6 @@
 """The loss of a detector's head: one ranking of the batch for class scores, and a loss of the boxes."""
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from .errors import ERRORS, check_tau, paired_iou
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
+PATIENCE = 100  # steps in a row without a positive after which something is wrong
 RANKINGS = {"alrp": ALRPLoss, "ap": APLoss, "ndcg": NDCGLoss, "rank_sort": RankSortLoss}
 
 
@@ -24,6 +26,8 @@ class RankingLoss(nn.Module):
 
     "alrp" is aLRP Loss, L_cls + L_loc (Eq. 11). The others are losses of class scores, and the boxes have a loss of their
     own. The labels of "rank_sort" are the IoUs of the boxes.
+
+    After 100 training steps in a row without a positive, on this process, it warns, once. Compiled code does not count them.
 
     Args:
         loss: "alrp", "ap", "ndcg" or "rank_sort".
@@ -49,6 +53,8 @@ class RankingLoss(nn.Module):
         >>> [round(value.item(), 4) for value in losses]
         [0.6, 0.4235]
     """
+
+    _steps_without_positive = 0  # of the instance once it counts, and so of its copies and pickles, but not of its state_dict
 
     def __init__(
         self,
@@ -95,6 +101,8 @@ class RankingLoss(nn.Module):
             (class loss, box loss), scalars, 0 without a positive. With "alrp", the first carries the gradient of the whole loss
             to the logits, and the second reaches the boxes alone.
         """
+        if self.training and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            self._count_step(len(boxes))
 
         def mean_error() -> Tensor:
             return ERRORS[self.errors](predicted, boxes, self.tau).sum() / max(1, len(boxes))
@@ -110,6 +118,18 @@ class RankingLoss(nn.Module):
             cls, box = self.ranking(logits, classes, num_positives=len(boxes)), (own_box_loss or mean_error)()
         cls, box = apply_balance(self.balance, cls, box)
         return self.loss_weight * cls, self.loss_weight * box
+
+    def _count_step(self, positives: int) -> None:
+        """Count by the length of a tensor, which the host knows: nothing is asked of a device."""
+        if self._steps_without_positive == PATIENCE:
+            return  # it has warned
+        self._steps_without_positive = 0 if positives else self._steps_without_positive + 1
+        if self._steps_without_positive == PATIENCE:
+            warnings.warn(
+                f"no positive in {PATIENCE} training steps in a row, so that there is nothing to learn: look at the labels and "
+                f"boxes that reach the model, and at how anchors are matched with objects (docs/troubleshooting.md)",
+                stacklevel=2,
+            )
 
     def extra_repr(self) -> str:
         balance = f", balance={self.balance!r}" if "balance" in vars(self) else ""

@@ -6,7 +6,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..inputs import FLOATING, check_targets, check_tensor
+from ..inputs import FLOATING, Layout, check_targets, check_tensor
+
+
+def parts_of(targets: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Which logits are positive and which negative, bool of the logits' shape; what is neither is ignored. Nothing is checked."""
+    labels = targets if targets.is_floating_point() else targets.long()  # torch compares few of the unsigned dtypes
+    if not layout.classes:
+        return labels > 0, labels == 0
+    labels = labels[..., None]
+    positive = (labels == torch.arange(layout.classes, device=labels.device)) & (labels != layout.background)
+    return positive, ~positive & (labels >= 0)
 
 
 class GradientBalance:
@@ -44,14 +54,8 @@ class GradientBalance:
         check_tensor("grad", grad, FLOATING)
         layout = check_targets(grad, targets, background)
         size = grad.detach().abs()
-        if layout.classes:
-            labels = targets.long()[..., None]
-            positive = (labels == torch.arange(layout.classes, device=grad.device)) & (labels != layout.background)
-            negative = ~positive & (labels >= 0)
-        else:
-            positive, negative = targets > 0, targets == 0
         # Entries that take no part may hold NaN: chosen away, not multiplied by 0.
-        sums = torch.stack([torch.where(part, size, 0).sum(dtype=torch.float64) for part in (positive, negative)])
+        sums = torch.stack([torch.where(part, size, 0).sum(dtype=torch.float64) for part in parts_of(targets, layout)])
         sums = torch.where(sums.isfinite().all(), sums, 0)
         self._sums = sums if self._sums is None else self._sums.to(sums.device) + sums
 

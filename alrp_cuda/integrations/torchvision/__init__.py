@@ -105,6 +105,8 @@ def use_alrp(
     - *Calling it again* never sets the bias. :func:`undo_alrp` ends that.
     - Class heads of other types keep their bias. Change a head before this call.
 
+    A head warns, once, where 100 training steps in a row had no positive. docs/troubleshooting.md: how to see what a head ranks.
+
     Args:
         model: a RetinaNet, FCOS, SSD or FasterRCNN of ``torchvision.models.detection``, with any backbone.
         loss: "alrp"; "ap" or "ndcg", beside the model's own box loss; or "rank_sort", Rank & Sort Loss, whose labels are the IoUs
