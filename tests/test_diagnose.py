@@ -388,7 +388,7 @@ LOGITS, TARGETS = torch.zeros(3, 2), torch.tensor([0, 1, 2])
 @pytest.mark.parametrize(
     ("error", "arguments", "options", "words"),
     [
-        (TypeError, ([0.0], TARGETS), {}, "logits must be a torch.Tensor, got list"),
+        (TypeError, (0.0, TARGETS), {}, "logits must be a torch.Tensor, got float"),
         (ValueError, (LOGITS, TARGETS[:2]), {}, r"targets must have the logits' shape \(3, 2\)"),
         (ValueError, (LOGITS, TARGETS + 1), {}, "targets .* got"),
         (ValueError, (LOGITS, torch.full((3, 2), 0.7)), {}, "targets "),
