@@ -54,9 +54,9 @@ def use_alrp(
     criterion when it is ready, also in the processes of a parallel training. Checkpoints have nothing of it; call this again
     before resuming one. Evaluation, prediction and export stay as they are.
 
-    A ranking fixes the order of scores, not their level: that stays about where the bias of the class logits begins, which is
-    at scores of 1e-5 to 1e-4 in these models, below every threshold. So ``prior_probability`` p sets the bias of all levels to
-    log(p / (1 - p)), if it is untrained.
+    A ranking fixes the order of scores, not their level: that stays about where the bias of the class logits begins, which
+    these models do at scores of 1e-5 to 2e-4 with 80 classes, below every threshold. So ``prior_probability`` p sets the bias
+    of all levels to log(p / (1 - p)), if it is untrained.
 
     Args:
         yolo: a ``YOLO`` whose model is a ``DetectionModel``. Models of segments, poses, rotated boxes or prompts, and RT-DETR,
