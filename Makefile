@@ -1,5 +1,6 @@
-# make demo | exhibit | test | bench | lint | docs | dist | test-all | test-full | test-torch | test-integrations | faults | fuzz | sanitize | costs | format: each makes
-# .venv, installs what it needs and builds the extension; test-torch makes an environment of its own, gpu-check takes what there is.
+# make demo | exhibit | test | bench | lint | docs | dist | test-all | test-full | test-torch | test-integrations | faults | fuzz | sanitize | costs
+# | format: each makes .venv, installs what it needs and builds the extension; test-torch makes an environment of its own, gpu-check takes what
+# there is.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

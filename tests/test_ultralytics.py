@@ -202,6 +202,23 @@ def test_losses_and_gradients_are_those_of_a_direct_computation(name, settings):
         torch.testing.assert_close(torch.stack(list(items.values())), losses.detach(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", ["yolov3-tiny", "yolov5n", "yolov6n", "yolov9t", "yolo12n"])
+def test_other_generations_train_by_the_same_criterion(name):
+    """From the image on: every parameter that gets a gradient from the framework's own loss gets one."""
+    torch.manual_seed(0)
+    batch = {"img": torch.rand(3, 3, SIDE, SIDE), **objects()}
+
+    def reached(model):
+        losses, _ = model.loss(batch)
+        losses.sum().backward()
+        return losses, {name for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+
+    _, expected = reached(build(name))
+    losses, found = reached(ready(build(name)).model)
+    assert all(0 < loss < 3 for loss in losses.tolist())
+    assert found == expected
+
+
 @pytest.mark.parametrize("name", ["yolov10n", "yolo26n"])
 def test_two_heads_have_a_ranking_each_and_the_framework_s_weights(name):
     model = build(name)

@@ -76,7 +76,7 @@ class RankedLoss:
 def check_model(name: str, model: object) -> None:
     """Raise TypeError unless ``model`` is a detector whose criterion is known here."""
     if type(model) is not DetectionModel:  # a subclass has another criterion
-        expected = "a DetectionModel (YOLOv3 to v12, YOLO26; no segments, poses, rotated boxes, prompts or distillation)"
+        expected = "a DetectionModel (YOLOv3 to YOLO26; no segments, poses, rotated boxes, prompts or distillation)"
         raise TypeError(f"{name} must be {expected}, got {type(model).__name__}")
 
 
