@@ -1,5 +1,6 @@
-# make demo | exhibit | test | bench | lint | docs | dist | test-all | test-full | test-torch | faults | fuzz | sanitize | costs | format: each makes
-# .venv, installs what it needs and builds the extension; test-torch makes an environment of its own, gpu-check takes what there is.
+# make demo | exhibit | test | bench | lint | docs | dist | test-all | test-full | test-torch | test-integrations | faults | fuzz | sanitize | costs
+# | format: each makes .venv, installs what it needs and builds the extension; test-torch makes an environment of its own, gpu-check takes what
+# there is.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +19,11 @@ OTHER_PYTHON := $(CURDIR)/$(OTHER)/venv/bin/python
 REACHES_TORCH := -k "not emulated" --ignore=tests/emulator --ignore=tests/test_digits_example.py --ignore=tests/test_equivalence.py \
 	--ignore=tests/test_properties.py $(patsubst %,--ignore-glob=tests/test_%*.py,bench compile costs every gpu overhead kernel launches schedules vector)
 
-.PHONY: demo exhibit test test-all test-full test-torch faults fuzz sanitize dist docs gpu-check bench costs lint format clean
+# The detector framework that is laid over .venv; see test-integrations.
+NAME ?= ultralytics
+OVERLAY := .other/$(NAME)
+
+.PHONY: demo exhibit test test-all test-full test-torch test-integrations faults fuzz sanitize dist docs gpu-check bench costs lint format clean
 
 demo: $(VENV)/built
 	python -m examples.digits
@@ -74,6 +79,16 @@ $(OTHER)/installed: requirements-test.txt
 	$(PYTHON) -m venv $(OTHER)/venv
 	$(OTHER_PYTHON) -m pip install --quiet "torch==$(TORCH)" torchvision -r requirements-test.txt
 	$(OTHER_PYTHON) -c "import torchvision" || $(OTHER_PYTHON) -m pip uninstall --quiet --yes torchvision
+	touch $@
+
+# make test-integrations NAME=ultralytics: with a framework that .venv does not have, in a folder beside it and over it: its pins and
+# no second torch. The file of its requirements names all that it imports.
+test-integrations: $(VENV)/built $(OVERLAY)/installed
+	PYTHONPATH=$(CURDIR)/$(OVERLAY)/packages OMP_NUM_THREADS=1 python -m pytest -n auto tests/test_$(NAME).py tests/test_docs.py -k $(NAME)
+
+$(OVERLAY)/installed: requirements-$(NAME).txt | $(VENV)/installed
+	rm -rf $(OVERLAY)
+	python -m pip install --quiet --no-deps --target $(OVERLAY)/packages -r requirements-$(NAME).txt
 	touch $@
 
 dist: $(VENV)/installed

@@ -13,6 +13,8 @@ from .limits import CALL_SECONDS
 
 # What a grid takes where it is not told.
 GRID = {"logits": [10**4, 10**5, 10**6], "positives": [50, 500], "regime": "dense", "classes": 0}
+# A batch of 16 images of 640 pixels in YOLO, with an anchor a place of three levels and COCO's classes.
+DETECTOR = GRID | {"logits": [16 * 8400 * 80], "positives": [5000, 20_000], "classes": 80}
 # The emulated device takes a million times as long as what it stands in for.
 EMULATED_GRID = GRID | {"logits": [10**5], "positives": [50]}
 
@@ -61,6 +63,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     cases.add_argument("--classes", type=count, metavar="C", help="class indices over rows of C logits, not a label a logit")
     cases.add_argument("--scaling", action="store_true", help="N = 1e4 to 1e8, then P = 1 to 1e5, in place of a grid")
+    cases.add_argument("--detector", action="store_true", help="16 x 8400 anchors of 80 classes, P = 5000 and 20000, by default")
     parser.add_argument("--world", type=count, metavar="W", help="deal each batch out to W processes, joined by gloo")
     parser.add_argument("--levels", action="store_true", help="from maps of a RetinaNet's five levels to their gradients")
     emulated = parser.add_argument_group("only with --device emulated")
@@ -74,10 +77,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """Fill in the grid; end the process where options make no sense together."""
     on_emulated = options.device == "emulated"
-    options.own_cases = any(getattr(options, name) is not None for name in GRID)
-    if options.scaling and (options.logits or options.positives or options.classes):
-        parser.error("--scaling has its own --logits and --positives, and no --classes")
-    for name, default in (EMULATED_GRID if on_emulated else GRID).items():
+    options.own_cases = options.detector or any(getattr(options, name) is not None for name in GRID)
+    if options.scaling and (options.logits or options.positives or options.classes or options.detector):
+        parser.error("--scaling has its own --logits and --positives, and no --classes or --detector")
+    grid = DETECTOR if options.detector else EMULATED_GRID if on_emulated else GRID
+    for name, default in grid.items():
         if getattr(options, name) is None:
             setattr(options, name, default)
     if min(options.positives) > max(options.logits) // (options.classes or 1):
@@ -87,8 +91,8 @@ def check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
         parser.error("--write-costs needs --device emulated")
     if on_emulated and options.plot:
         parser.error("--plot draws measured times: --device emulated has none")
-    if on_emulated and options.scaling:
-        parser.error("--scaling is too large for --device emulated")
+    if on_emulated and (options.scaling or options.detector):
+        parser.error("--scaling and --detector are too large for --device emulated")
     if options.world is not None:
         if options.device != "cpu":
             parser.error("--world is for --device cpu")

@@ -16,7 +16,7 @@ SCALING = (
 
 
 def selected(options: Namespace) -> list[Case]:
-    """The cases of ``--scaling``, of the grid that was asked for, or of the default run."""
+    """The cases of ``--scaling``, of the grid that was asked for (or ``--detector``'s), or of the default run."""
     dtype, device = DTYPES[options.dtype], torch.device(options.device)
     if options.scaling:
         return [Case(logits, positives, options.regime, dtype, device) for logits, positives in SCALING]

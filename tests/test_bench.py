@@ -472,6 +472,8 @@ def test_cases_are_those_asked_for():
         (1000, 200, "dense", 0),
     ]
     assert sizes(["--logits", "100", "--positives", "10", "20", "--classes", "7"]) == [(98, 10, "dense", 7)]
+    assert sizes(["--detector"]) == [(134_400 * 80, positives, "dense", 80) for positives in (5000, 20_000)]
+    assert sizes(["--detector", "--positives", "10", "--regime", "sparse"]) == [(134_400 * 80, 10, "sparse", 80)]
     assert {regime for _, _, regime, _ in sizes(["--regime", "sparse"])} == {"sparse"}
     assert len(sizes(["--regime", "sparse"])) == 6
 

@@ -18,7 +18,14 @@ MODULES = sorted(
     if path.name == "__init__.py" or not path.name.startswith("_")
 )
 # Where users find names: all of __all__, else what a module defines.
-PUBLIC = ["alrp_cuda", "alrp_cuda.metrics", "alrp_cuda.compat", "alrp_cuda.distributed", "alrp_cuda.integrations.torchvision"]
+PUBLIC = [
+    "alrp_cuda",
+    "alrp_cuda.metrics",
+    "alrp_cuda.compat",
+    "alrp_cuda.distributed",
+    "alrp_cuda.integrations.torchvision",
+    "alrp_cuda.integrations.ultralytics",
+]
 PAGES = [
     "compat.md",
     "distributed.md",
@@ -38,6 +45,9 @@ def load(name):
     if name.startswith("alrp_cuda.integrations.mmdet"):
         pytest.importorskip("mmdet")
         importlib.import_module("mmcv_operators").provide()  # before MMCV is imported, as test_mmdet.py needs it
+    if name.startswith("alrp_cuda.integrations.ultralytics"):
+        importlib.import_module("ultralytics_offline")
+        pytest.importorskip("ultralytics")
     return importlib.import_module(name)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..framework import Errors, Ranks, error_driven_loss
 from ..functional import rank_sort_loss
-from ..inputs import Tensors, check_choice, check_number
+from ..inputs import ORDERS, Tensors, check_choice, check_number
 from ..losses import ALRPLoss, APLoss, NDCGLoss, RankSortLoss, apply_balance, make_balance
 from ..outputs import RankSortOutput
 from .errors import ERRORS, check_tau, paired_iou
@@ -21,11 +21,35 @@ PATIENCE = 100  # steps in a row without a positive after which something is wro
 RANKINGS = {"alrp": ALRPLoss, "ap": APLoss, "ndcg": NDCGLoss, "rank_sort": RankSortLoss}
 
 
+def use_alrp_settings(
+    *, loss: str = "alrp", tau: float = 0.5, balance: float | str | None = None, order: str = "smooth", **options: Any
+) -> dict[str, Any]:
+    """Arguments of :class:`RankingLoss` from those of a ``use_alrp``, where None stands for a default that depends on ``loss``.
+
+    Only "alrp" takes ``order``. "rank_sort" has errors for tau = 0 and, unless told, ``balance="value"``.
+
+    Raises:
+        TypeError, ValueError: ``order`` or ``tau`` out of range, also where the loss has no use for it.
+
+    Example:
+        >>> use_alrp_settings(loss="rank_sort", delta=None)
+        {'loss': 'rank_sort', 'tau': 0.0, 'balance': 'value'}
+    """
+    check_choice("order", order, ORDERS)
+    if loss == "alrp":
+        options["order"] = order
+    if loss == "rank_sort":
+        check_tau("tau", tau)
+        tau, balance = 0.0, "value" if balance is None else balance
+    given = {name: value for name, value in options.items() if value is not None}
+    return {"loss": loss, "tau": tau, "balance": balance, **given}
+
+
 class RankingLoss(nn.Module):
     """One ranking loss of class scores and boxes, over all images, levels and classes of a batch.
 
     "alrp" is aLRP Loss, L_cls + L_loc (Eq. 11). The others are losses of class scores, and the boxes have a loss of their
-    own. The labels of "rank_sort" are the IoUs of the boxes.
+    own. The labels of "rank_sort" are the IoUs of the boxes, unless a call gives others.
 
     After 100 training steps in a row without a positive, on this process, it warns, once. Compiled code does not count them.
 
@@ -87,6 +111,7 @@ class RankingLoss(nn.Module):
         predicted: Tensor,
         boxes: Tensor,
         own_box_loss: Callable[[], Tensor] | None = None,
+        labels: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """The losses of a batch, whose anchors come in any order.
 
@@ -96,6 +121,7 @@ class RankingLoss(nn.Module):
             predicted: (P, 4), the decoded boxes of the positives in their flat order in ``classes``: x1, y1, x2, y2.
             boxes: (P, 4), the boxes of their objects, in the same unit.
             own_box_loss: the framework's box loss, for "ap" and "ndcg"; None for the mean of the errors E.
+            labels: (P,), those of "rank_sort", in the same order, floating; None for the IoUs of the boxes.
 
         Returns:
             (class loss, box loss), scalars, 0 without a positive. With "alrp", the first carries the gradient of the whole loss
@@ -110,8 +136,9 @@ class RankingLoss(nn.Module):
         if self.loss == "alrp":
             cls, box = self.ranking(logits, classes, ERRORS[self.errors](predicted, boxes, self.tau))[:2]
         elif self.loss == "rank_sort":
-            # A positive whose box misses its object is a positive still: labels begin above 0.
-            labels = paired_iou(predicted.detach(), boxes).clamp(min=1e-6)
+            if labels is None:
+                labels = paired_iou(predicted.detach(), boxes)
+            labels = labels.clamp(min=1e-6)  # a positive whose box misses its object is a positive still: labels begin above 0
             options = {name: getattr(self.ranking, name) for name in ("delta", "eps", "algorithm", "group")}
             cls, box = sum(rank_sort_by_class(logits, classes, labels, **options)), mean_error()
         else:

@@ -23,9 +23,10 @@ from torchvision.models.detection.ssd import SSD
 
 from ...inputs import check_choice, check_flag, check_number
 from ..errors import check_tau, giou_errors, iou_errors, paired_iou
+from ..prior import check_prior
 from . import faster_rcnn, fcos, retinanet, ssd
 from .assign import atss
-from .prior import check_prior, focal_class_bias, restore_bias, set_prior
+from .prior import focal_class_bias, restore_bias, set_prior
 from .ranking import RankingLoss
 from .replacement import apply_replacements, is_replaced, restore
 

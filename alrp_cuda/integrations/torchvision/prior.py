@@ -1,19 +1,14 @@
 """The initial bias of class logits: that of a prior probability, as for Focal Loss, also in heads made for a softmax."""
 
-import math
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, RetinaNet
 
-from ...inputs import check_number
+from ..prior import prior_logit
 
 _BIASES = "_alrp_biases"  # on the model: (layer, its bias before, its bias as set) each
-
-
-def _logit(probability: float) -> float:
-    return -math.log((1 - probability) / probability)
 
 
 class ClassBias(NamedTuple):
@@ -48,16 +43,8 @@ class ClassBias(NamedTuple):
 def focal_class_bias(model: FCOS | RetinaNet) -> ClassBias | None:
     """That of a head made for Focal Loss, which begins at a prior of 0.01 by itself. None for a head of another type."""
     layer = getattr(model.head.classification_head, "cls_logits", None)
-    start = _logit(0.01)
+    start = prior_logit(0.01)
     return ClassBias([layer], start, start) if isinstance(layer, nn.Conv2d) else None
-
-
-def check_prior(name: str, prior: object) -> float:
-    """``prior`` as a float; raises unless it is a number between 0 and 1."""
-    value = check_number(name, prior)
-    if not 0 < value < 1:
-        raise ValueError(f"{name} must lie between 0 and 1, got {value}")
-    return value
 
 
 def set_prior(model: nn.Module, bias: ClassBias | None, prior: float) -> None:
@@ -67,7 +54,7 @@ def set_prior(model: nn.Module, bias: ClassBias | None, prior: float) -> None:
     before = [layer.bias.detach().clone() for layer in bias.layers]
     with torch.no_grad():
         for layer in bias.layers:
-            layer.bias.view(-1, bias.columns)[:, bias.background :] = _logit(prior)
+            layer.bias.view(-1, bias.columns)[:, bias.background :] = prior_logit(prior)
     setattr(model, _BIASES, [(layer, b, layer.bias.detach().clone()) for layer, b in zip(bias.layers, before, strict=True)])
 
 

@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from ...inputs import ORDERS, check_choice
 from .. import ranking as core
-from ..errors import check_tau
 
 
 class RankingLoss(core.RankingLoss):
@@ -13,17 +11,8 @@ class RankingLoss(core.RankingLoss):
     The box loss of "ap" and "ndcg" is the model's own, that of "rank_sort" the mean of its errors for tau = 0.
     """
 
-    def __init__(
-        self, *, loss: str = "alrp", tau: float = 0.5, balance: float | str | None = None, order: str = "smooth", **options: Any
-    ) -> None:
-        check_choice("order", order, ORDERS)
-        if loss == "alrp":
-            options["order"] = order
-        if loss == "rank_sort":
-            check_tau("tau", tau)
-            tau, balance = 0.0, "value" if balance is None else balance
-        options = {name: value for name, value in options.items() if value is not None}
-        super().__init__(loss=loss, tau=tau, balance=balance, **options)
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**core.use_alrp_settings(**settings))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if "options" in state:  # of version 0.1, which had no ranking of its own
