@@ -134,8 +134,8 @@ class FloatLayout : public Layout<Position> {
     const int64_t size = buffer.block.size;
     on_gradients(buffer, [&]<typename T>(T* out) {
       if constexpr (std::is_same_v<T, float>) {
-        const bool stream =
-            this->input.n * int64_t{sizeof(float)} >= kStreamBytes && reinterpret_cast<uintptr_t>(out) % 64 == 0;
+        const bool stream = this->input.n * int64_t{sizeof(float)} >= kStreamBytes &&
+                            reinterpret_cast<uintptr_t>(out) % 64 == 0;
         loops().write_values(buffer.selected, buffer.value, size, stream, out);
       } else if constexpr (sizeof(T) == 2) {
         loops().write_values(buffer.selected, buffer.value, size, false, buffer.scores);
