@@ -137,6 +137,16 @@ CASES = [
 ]
 
 
+# More than a tile of the streaming kernels in some levels, in and out of the order of their labels; more levels than a kernel
+# writes at once are in "tiny".
+LARGE = [
+    Listed((30_000, 40), Labels(torch.int8)),
+    Listed((30_000, 40), Labels(torch.int8), layout="channels last"),
+    Listed((30_000, 200), CLASSES, dtype=torch.bfloat16),
+    Listed((30_000, 5), CLASSES, delta=10.0, layout="channels first"),
+]
+
+
 def evaluate(loss, losses, problem, *, joined=False, weights=(1.5, 0.5), **options):
     """Outputs by name and "d_loc_errors", and the gradient of each of the list's tensors, by a call with the list or with one
     tensor in its place."""

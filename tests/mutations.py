@@ -78,13 +78,13 @@ BOUNDS = {
         TERMS, "if (r >= p) return;\n  const double error", "if (r > p) return;\n  const double error"
     ),
     "one loc_error's gradient too many is written": Mutation(
-        TERMS, "if (r >= input.p) return;\n  if (gradients.logits", "if (r > input.p) return;\n  if (gradients.logits"
+        TERMS, "if (r >= input.p) return;\n  if (gradients.grad", "if (r > input.p) return;\n  if (gradients.grad"
     ),
     "one key too few is made": Mutation(POSITIVES, "if (r >= input.p) return;\n", "if (r + 1 >= input.p) return;\n"),
     "shared memory of a tile is one short": Mutation(PAIRS, "Item tile[kTile];", "Item tile[kTile - 1];", (TILED,)),
     "positives beyond the capacity are written": Mutation(POSITIVES, "      if (place >= sink.capacity) return;\n", "\n"),
     "positives that were not found are read": Mutation(POSITIVES, "if (place >= status->found) {", "if (false) {"),
-    "-1 is a place to scatter to": Mutation(TERMS, "gradients.logits.data && tables.index[r] >= 0", "gradients.logits.data"),
+    "-1 is a place to scatter to": Mutation(TERMS, "gradients.grad_cls && tables.index[r] >= 0", "gradients.grad_cls"),
 }
 
 WIDTHS = {
@@ -174,9 +174,9 @@ FIND, SORT, TABLES, COUNT, SPREAD, LOSSES = (
 )
 
 
-def in_sorted(file: str, old: str, new: str) -> Mutation:
+def in_sorted(file: str, old: str, new: str, units: tuple[str, ...] = ()) -> Mutation:
     """A fault in the kernels of the sorted form."""
-    return Mutation(file, old, new, algorithm="sorted")
+    return Mutation(file, old, new, units, algorithm="sorted")
 
 
 def no_sorted_barrier(file: str, call: str) -> Mutation:
@@ -206,11 +206,11 @@ SORTED = {
     "sorted: no barrier before the tables of count are read": no_sorted_barrier(COUNT, "count_narrow<T>(input"),
     "sorted: no barrier before the tables are read": no_sorted_barrier(SPREAD, "spread_narrow<T>(input"),
     "sorted: the rest behind the tiles is left out": in_sorted(
-        SPREAD, "sweep_grid<kStreamThreads>(4 * vectors, input.n", "sweep_grid<kStreamThreads>(input.n, input.n"
+        SPREAD, "sweep_grid<kStreamThreads>(4 * own.vectors", "sweep_grid<kStreamThreads>(own.size"
     ),
-    "sorted: ignored rows are counted": in_sorted(COUNT, "if (input.labels.classes && status->ignored)", "if (false)"),
-    "sorted: ignored logits are counted": in_sorted(COUNT, "if (labels) drop_ignored", "if (false) drop_ignored"),
-    "sorted: ignored logits are spread over": in_sorted(SPREAD, "if (labels) drop_ignored", "if (false) drop_ignored"),
+    "sorted: ignored rows are counted": in_sorted(COUNT, "if (status->ignored && is_walked(input))", "if (false)"),
+    "sorted: ignored logits are counted": in_sorted(COUNT, "if (own.reads_labels) drop", "if (false) drop"),
+    "sorted: ignored logits are spread over": in_sorted(SPREAD, "if (own.reads_labels) drop", "if (false) drop"),
     "sorted: NaN is reported where it is ignored": in_sorted(COUNT, "nan += taken_out ? -1 : 1;", "nan += 1;"),
     "sorted: one more and one less is nothing": in_sorted(COUNT, "if (record[1] | record[2] | record[3])", "if (record[1])"),
     "sorted: a count below 0 is a great one": in_sorted(COUNT, "int64_t{static_cast<int32_t>(wrapped)}", "int64_t{wrapped}"),
@@ -247,6 +247,29 @@ SORTED = {
     "sorted: tables stay in positions": in_sorted(LOSSES, "slope *= position.scale;", ""),
     "sorted: errors at the place of the score": in_sorted(
         LOSSES, "error_gradient[sums.place[i]] = steps", "error_gradient[i] = steps"
+    ),
+}
+
+MAPS, ROWS, STREAM = "cuda/maps.cu", "cuda/rows.cuh", "cuda/stream.cuh"
+STREAMS, WALKS = ("count.cu", "spread.cu"), ("count.cu", "terms.cu")
+LISTS = {
+    "lists: the second chunk of maps is the first": in_sorted(MAPS, "std::copy_n(maps + begin", "std::copy_n(maps"),
+    "lists: a map too few is written": in_sorted(MAPS, "k < count) to[k]", "k + 1 < count) to[k]"),
+    "lists: count begins each map anew": in_sorted(COUNT, "    v -= own.vectors;\n", ""),
+    "lists: spread begins each map anew": in_sorted(SPREAD, "    v -= own.vectors;\n", ""),
+    "lists: what a map's crowd held is lost": in_sorted(COUNT, "    held.release(bins);\n", ""),
+    "lists: labels of the first map": in_sorted(STREAM, "labels_from(input.labels, map.begin)", "input.labels", STREAMS),
+    "lists: labels in the order of memory": in_sorted(STREAM, "has_labels(map, labels) &&", "labels.classes == 0 &&", STREAMS),
+    "lists: ignored logits are taken out twice": in_sorted(ROWS, "if (has_labels(map, labels)) continue;", "", WALKS),
+    "lists: a row of classes lies together": in_sorted(ROWS, "stride = map.stride[map.dims - 1];", "", WALKS),
+    "lists: gradients go to the first map": in_sorted(
+        "cuda/array.cuh", "store({map.gradient", "store({logits.maps[0].gradient", ("terms.cu", "spread.cu", TILED)
+    ),
+    "lists: a positive is read in the order of memory": in_sorted(
+        "cuda/array.cuh",
+        "load({map.logits, logits.dtype}, offset_of(map, i))",
+        "load({map.logits, logits.dtype}, i - map.begin)",
+        ("sort_positives.cu",),
     ),
 }
 
@@ -312,4 +335,4 @@ LAUNCHES = {
     ),
 }
 
-MUTATIONS = BARRIERS | BOUNDS | WIDTHS | MATHEMATICS | REPORTS | LAUNCHES | SORTED | SORT_ERRORS
+MUTATIONS = BARRIERS | BOUNDS | WIDTHS | MATHEMATICS | REPORTS | LAUNCHES | SORTED | LISTS | SORT_ERRORS

@@ -9,6 +9,7 @@ import test_edges
 import test_errors
 import test_framework
 import test_launches
+import test_lists
 import test_schedules
 import torch
 from cases import Case, Labels, expected
@@ -16,6 +17,7 @@ from compare import assert_same_loss
 from emulated import CSRC, SOURCES, EmulatedDevice
 from emulator import Schedule, missing_requirement
 from implementations import LOSSES, RANKING, Fast, evaluate
+from listed import LARGE, Listed
 from mutations import MUTATIONS
 
 pytestmark = pytest.mark.skipif(bool(missing_requirement()), reason=f"emulated device: {missing_requirement()}")
@@ -47,6 +49,10 @@ def numbers(losses: Fast, case: Case, name: str) -> None:
     assert_same_loss(got, expected(case, name), case.dtype, data.positive)
     if losses.choice["algorithm"] == "tiled":  # the sorted form rounds its P-sized sums in other orders on the two
         test_schedules.assert_as_on_the_cpu(got, case, name)
+
+
+def levels(losses: Fast, case: Listed) -> None:
+    test_lists.assert_as_joined(LOSSES["alrp"], losses, case.build())
 
 
 def zeros_of_both_signs(losses: Fast) -> None:
@@ -101,6 +107,7 @@ part = functools.partial
 nan = part(test_edges.test_nan_score_makes_everything_nan, loss=LOSSES["alrp"], delta=1.0, dtype=torch.float32)
 CHECKS: list[Callable[[Fast], None]] = [
     *(part(numbers, case=case, name=name) for case in CASES for name in LOSSES),
+    *(part(levels, case=case) for case in (*LARGE, Listed((900, 60), levels="tiny"))),
     *(part(nan, where=k) for k in (0, 1)),
     *(part(test_edges.test_few_false_positives_send_no_gradient, loss=loss) for loss in RANKING.values()),
     *(part(test_edges.test_infinite_error_reaches_only_what_ranks_with_it, name=name) for name in ("alrp", "alrp_hard")),

@@ -60,6 +60,25 @@ class TestOpcheck:
         rest = 0, 0, False, 1.0, 1, 0, 1e-5, None, sizes, counts
         torch.library.opcheck(OPS.ranking_loss.default, ([logits], [targets], errors, *rest))
 
+    @pytest.mark.parametrize("loss", [0, 5])
+    def test_lists_of_views(self, loss):
+        """In, out of and without the order of memory; each gradient lies as its logits do."""
+        logits, targets, errors = draw(n=96)
+        channels_first, strided = logits[:48].view(2, 4, 6), torch.cat((logits[48:], logits[:48])).view(2, 48)[:, ::2]
+        views = [channels_first.transpose(1, 2), strided, logits[:48]]
+        labels = [torch.cat([targets[:48], targets[48:], targets[:48]]).to(torch.float32 if loss == 5 else torch.int64)]
+        positives = int(labels[0].sum())
+        errors = torch.rand(positives, requires_grad=True) if loss == 0 else None
+        call = views, labels, errors, 0, 0, loss == 5, 1.0, 1, loss, 1e-5, positives, [], []
+        torch.library.opcheck(OPS.ranking_loss.default, call)
+        *_, state = OPS.ranking_loss(*call, True)
+        one = torch.ones(())
+        call = views, labels, 0, 0, loss == 5, 1.0, 1, 1.0, [], [], positives, state, True, one, one, torch.float32
+        torch.library.opcheck(OPS.ranking_gradients.default, detached(call))
+        gradients, _ = OPS.ranking_gradients(*detached(call))
+        assert [g.stride() for g in gradients] == [torch.empty_like(v).stride() for v in views]
+        assert gradients[0].stride() == views[0].stride()
+
     def test_ranking_gradients(self):
         call = call_of_gradients(*draw())
         first_order = "test_schema", "test_autograd_registration", "test_faketensor"
@@ -94,10 +113,21 @@ class TestOpcheck:
         for others in (0, 40):
             torch.library.opcheck(OPS.error_driven.default, (*call, others))
 
-    def test_lists_hold_one_tensor(self):
-        logits, targets, errors = draw()
-        with pytest.raises(ValueError, match="logits must be a list of one tensor, got 2"):
-            OPS.ranking_loss([logits, logits], [targets], errors, 0, 0, False, 1.0, 1, 0, 1e-5, None, [], [])
+    @pytest.mark.parametrize(
+        ("logits", "targets", "slices", "words"),
+        [
+            ([60, 60], [60, 60], ([], []), "targets must be a list of one tensor, got 2"),
+            ([], [60], ([], []), "logits must hold at least one tensor"),
+            ([60, 60], [60], ([], []), "targets do not fit logits"),
+            ([60, 40], [100], ([50, 40], [9, 0]), "sizes must add up to the 100 logits"),
+            ([60, 40], [100], ([60, 40], [9, 0]), "slices of several tensors must be alike"),
+            ([61, 39], [100], ([50, 50], [9, 0]), "logits must have 2 slices"),
+        ],
+    )
+    def test_lists_that_do_not_fit(self, logits, targets, slices, words):
+        tensors = [torch.zeros(size) for size in logits], [torch.zeros(size, dtype=torch.int64) for size in targets]
+        with pytest.raises(ValueError, match=words):
+            OPS.ranking_loss(*tensors, torch.zeros(9), 0, 0, False, 1.0, 1, 0, 1e-5, None, *slices)
 
     def test_every_operator_is_checked(self):
         registered = {name.removeprefix("alrp_cuda::") for name in torch._C._dispatch_get_all_op_names() if "alrp_cuda::" in name}

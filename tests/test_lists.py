@@ -7,7 +7,7 @@ import pytest
 import torch
 from compare import BOUND, assert_near, compute_dtype
 from implementations import LOSSES, every_loss
-from listed import CASES, Listed, Problem, evaluate
+from listed import CASES, LARGE, Listed, Problem, evaluate
 from test_scope import waiting  # noqa: F401
 from thread_ranks import run_ranks
 from torch._dynamo.utils import counters
@@ -43,6 +43,12 @@ def assert_as_joined(loss, losses, problem, **options):
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_list_is_its_concatenation(losses, loss, case):
     assert_as_joined(loss, losses, case.build())
+
+
+@pytest.mark.parametrize("name", ["alrp", "rank_sort"])
+@pytest.mark.parametrize("case", LARGE, ids=str)
+def test_levels_of_more_than_a_tile(losses, name, case):
+    assert_as_joined(LOSSES[name], losses, case.build())
 
 
 SMALL = Listed((900, 60), scale="ties")

@@ -1,5 +1,6 @@
 """Memory: steps leave nothing behind, an allocation that fails raises and no more, and Ctrl-C ends what runs."""
 
+import functools
 import gc
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import alrp_cuda
+from bench.memory import peak_bytes
 
 STEPS = 1000
 
@@ -55,8 +57,10 @@ def test_steps_leave_nothing_behind(algorithm):
                 out = alrp_cuda.alrp_loss(logits, labels, e, **chosen)
                 sort = alrp_cuda.rank_sort_loss(logits, y, **chosen)
                 image = alrp_cuda.ap_loss(logits, labels, scope="image", image_index=index, **chosen)
+                maps = alrp_cuda.head_views([logits.view(2, 8, 5, 25)], 4)
+                listed = alrp_cuda.ap_loss(maps, [torch.full((2, 5, 25, 2), 1)], **chosen)
                 own = alrp_cuda.error_driven_loss(logits, labels, lambda r: Errors(r.n_fp / r.rank), extras=e, **chosen)
-                (out.cls + out.loc + sort.rank + sort.sort + image + own).backward()
+                (out.cls + out.loc + sort.rank + sort.sort + image + listed + own).backward()
                 try:
                     alrp_cuda.alrp_loss(logits, labels, e[1:], **chosen)
                 except ValueError:
@@ -173,3 +177,22 @@ def test_ctrl_c_ends_a_loop_of_calls_after_the_kernel_that_runs():
         """
     )
     assert (first, second, after) == ("interrupted", "True", "0.5")
+
+
+def test_a_list_takes_no_memory_of_the_size_of_the_logits():
+    """But for the gradients, which its maps get as they lie."""
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(2, 9 * 80, side, side, generator=generator).requires_grad_() for side in (16, 8)]
+    targets = [torch.full((2, side, side, 9), 80) for side in (16, 8)]
+    for level in targets:
+        level[:, 1, 2, :3] = 7
+    errors = torch.rand(12, generator=generator)
+    step = functools.partial(step_of_maps, maps, targets, errors)
+    step()  # what is made once
+    peak, size = peak_bytes(step, torch.device("cpu")), sum(m.nbytes for m in maps)
+    assert size <= peak < 1.1 * size
+
+
+def step_of_maps(maps, targets, errors):
+    out = alrp_cuda.alrp_loss(alrp_cuda.head_views(maps, 80), targets, errors)
+    return torch.autograd.grad(out.cls + out.loc, maps)
