@@ -132,6 +132,39 @@ def test_streams_read_no_labels(dtype, classes, ignored_rows, n, most):
     assert slope + (large - slope * 2 * n) / 10**7 <= most
 
 
+def test_maps_are_streamed_at_once_as_they_lie():
+    """Two launches more than one tensor takes, which write the tables of maps; nearly its traffic and its instructions."""
+    sides, images, anchors, classes = (64, 32, 16, 8, 4), 4, 3, 16
+    rows = images * anchors * sum(side * side for side in sides)
+    drawn = Case(rows * classes, 200, "dense", "float32", classes=classes).draw()
+    counts = [images * side * side * anchors for side in sides]
+
+    def levels(tensor):
+        parts = zip(tensor.split_with_sizes(counts), sides, strict=True)
+        return [part.reshape(images, side, side, anchors, *part.shape[1:]) for part, side in parts]
+
+    maps = [part.permute(0, 3, 4, 1, 2).contiguous().permute(0, 3, 4, 1, 2) for part in levels(drawn.logits.detach())]
+
+    def step(logits, targets, leaves):
+        device().sessions.clear()
+        errors = drawn.loc_errors.detach().requires_grad_()
+        output = Fast(device(), "sorted").alrp_loss(logits, targets, errors)
+        torch.autograd.grad(output.cls + output.loc, [*leaves, errors])
+        return [session.counters for session in device().sessions]
+
+    whole = drawn.logits.detach().requires_grad_()
+    alone = step(whole, drawn.targets, [whole])
+    views = [level.requires_grad_() for level in maps]
+    listed = step(views, levels(drawn.targets), views)
+    for one, many in zip(alone, listed, strict=True):
+        assert many.launches == one.launches + 1
+        assert many.host_syncs == many.copies == 0
+        assert many.global_sectors_read + many.global_sectors_written <= 1.05 * (
+            one.global_sectors_read + one.global_sectors_written
+        )
+        assert many.thread_instructions <= 1.1 * one.thread_instructions
+
+
 def test_adding_up_seldom_collides():
     forward, _ = passes("dense", LARGE, 500)
     assert forward.counters.shared_atomic_warp_contention <= 16
