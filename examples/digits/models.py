@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
@@ -58,20 +58,24 @@ def make_anchors() -> AnchorGenerator:
     return AnchorGenerator(sizes=ANCHOR_SIZES, aspect_ratios=((1.4,),) * len(ANCHOR_SIZES))
 
 
-def make_retinanet(kind: type[RetinaNet] = RetinaNet) -> RetinaNet:
+def make_retinanet() -> RetinaNet:
     head = RetinaNetHead(CHANNELS, len(ANCHOR_SIZES[0]), CLASSES, norm_layer=partial(nn.GroupNorm, 8))
-    return kind(Backbone(), CLASSES, anchor_generator=make_anchors(), head=head, **INPUT, **DENSE)
+    return RetinaNet(Backbone(), CLASSES, anchor_generator=make_anchors(), head=head, **INPUT, **DENSE)
 
 
-class ATSSRetinaNet(RetinaNet):  # type: ignore[misc]
-    """A RetinaNet that matches by adaptive training sample selection, whatever its head's losses are."""
+def atss_losses(
+    model: RetinaNet, targets: list[dict[str, Tensor]], head_outputs: dict[str, Any], anchors: list[Tensor]
+) -> dict[str, Tensor]:
+    """The head's losses, whatever they are, of anchors matched by adaptive training sample selection."""
+    matched = [atss(a, ANCHORS_OF_LEVELS, target["boxes"]) for a, target in zip(anchors, targets, strict=True)]
+    losses: dict[str, Tensor] = model.head.compute_loss(targets, head_outputs, anchors, matched)
+    return losses
 
-    def compute_loss(
-        self, targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor]
-    ) -> dict[str, Tensor]:
-        matched = [atss(a, ANCHORS_OF_LEVELS, target["boxes"]) for a, target in zip(anchors, targets, strict=True)]
-        losses: dict[str, Tensor] = self.head.compute_loss(targets, head_outputs, anchors, matched)
-        return losses
+
+def make_retinanet_with_atss() -> RetinaNet:
+    model = make_retinanet()
+    model.compute_loss = partial(atss_losses, model)
+    return model
 
 
 def make_fcos() -> FCOS:
@@ -101,7 +105,7 @@ def make_faster_rcnn() -> FasterRCNN:
 
 DETECTORS: dict[str, Callable[[], Detector]] = {
     "retinanet": make_retinanet,
-    "retinanet-atss": partial(make_retinanet, ATSSRetinaNet),
+    "retinanet-atss": make_retinanet_with_atss,
     "fcos": make_fcos,
     "faster-rcnn": make_faster_rcnn,
 }

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN, roi_heads
 
+from alrp_cuda import head_views
 from alrp_cuda.metrics import GradientBalance
 
+from .data import CLASSES
 from .models import Detector
 
 
@@ -31,11 +34,13 @@ class _Mark(torch.autograd.Function):
 
 
 def mark(value: Any, times: list[float]) -> Any:
-    """``value``, all of whose tensors pass through a mark; tuples and dicts are looked into."""
+    """``value``, all of whose tensors pass through a mark; tuples, lists and dicts are looked into."""
     if isinstance(value, Tensor):
         return _Mark.apply(value, times) if value.requires_grad else value
     if isinstance(value, tuple):
         return tuple(mark(v, times) for v in value)
+    if isinstance(value, list):
+        return [mark(v, times) for v in value]
     if isinstance(value, dict):
         return {name: mark(v, times) for name, v in value.items()}
     return value
@@ -77,31 +82,36 @@ class LossClock:
 class GradientWatch:
     """The balance of the gradient of a dense head's class logits, iteration by iteration."""
 
-    _seen: list[Tensor] = field(default_factory=list)  # of one iteration: classes, gradient
+    _classes: Tensor | None = None  # of one iteration
+    _grads: dict[int, Tensor] = field(default_factory=dict)  # of the scores, or of each level's map of them
 
     def watch(self, loss: Callable[..., Any]) -> Callable[..., Any]:
         """``loss``, a head's ``compute_loss``."""
 
         def watched(
-            targets: list[dict[str, Tensor]], head_outputs: dict[str, Tensor], anchors: list[Tensor], matched: list[Tensor]
+            targets: list[dict[str, Tensor]], head_outputs: dict[str, Any], anchors: list[Tensor], matched: list[Tensor]
         ) -> Any:
-            logits = head_outputs["cls_logits"]
+            scores = head_outputs["cls_logits"]
             # Matches are -1 for background and -2 for what takes no part: the last of these labels, and the one before.
-            last = torch.tensor([-1, logits.shape[-1]])
-            classes = [torch.cat((t["labels"], last))[m] for t, m in zip(targets, matched, strict=True)]
-            self._seen = [torch.stack(classes)]
-            logits.register_hook(self._seen.append)  # type: ignore[no-untyped-call]
+            last = torch.tensor([-1, CLASSES])
+            self._classes = torch.stack([torch.cat((t["labels"], last))[m] for t, m in zip(targets, matched, strict=True)])
+            self._grads.clear()
+            for k, tensor in enumerate([scores] if isinstance(scores, Tensor) else scores):
+                tensor.register_hook(partial(self._grads.__setitem__, k))
             return loss(targets, head_outputs, anchors, matched)
 
         return watched
 
     def take(self) -> float | None:
         """Positives' over negatives' gradient in the last iteration; None for a detector that was not watched."""
-        if not self._seen:
+        if self._classes is None:
             return None
-        (classes, grad), self._seen = self._seen, []
+        grads = [self._grads[k] for k in sorted(self._grads)]
+        if grads[0].dim() == 4:  # maps, as use_alrp has them
+            grads = [torch.cat([view.flatten(1, 3) for view in head_views(grads, CLASSES)], 1)]
         balance = GradientBalance()
-        balance.update(grad, classes)
+        balance.update(grads[0], self._classes)
+        self._classes = None
         return balance.compute().item()
 
 
