@@ -140,7 +140,7 @@ CASES = [
 # More than a tile of the streaming kernels in some levels, in and out of the order of their labels; more levels than a kernel
 # writes at once are in "tiny".
 LARGE = [
-    Listed((30_000, 40), Labels(torch.int8)),
+    Listed((30_032, 40), Labels(torch.int8)),
     Listed((30_000, 40), Labels(torch.int8), layout="channels last"),
     Listed((30_000, 200), CLASSES, dtype=torch.bfloat16),
     Listed((30_000, 5), CLASSES, delta=10.0, layout="channels first"),
