@@ -78,7 +78,7 @@ class RankingLoss(nn.Module):
         [0.6, 0.4235]
     """
 
-    _steps_without_positive = 0  # of the instance once it counts, and so of its copies and pickles, but not of its state_dict
+    _steps_without_positive = 0  # of pickles that are older than the count
 
     def __init__(
         self,
@@ -103,6 +103,7 @@ class RankingLoss(nn.Module):
         self.tau, self.loss_weight = check_tau("tau", tau), check_number("loss_weight", loss_weight)
         self.ranking = RANKINGS[loss](**options)
         self.balance = make_balance(balance, epoch_length, self.ranking.group if balance_group is None else balance_group)
+        self._steps_without_positive = 0  # goes with copies and pickles, and not with the state_dict
 
     def forward(
         self,
