@@ -430,7 +430,7 @@ def test_no_label_is_made_for_each_logit(loss):
     logits = sum(m.numel() for m in cls_scores)
     with Largest() as largest:
         model.bbox_head.loss_by_feat(cls_scores, bbox_preds, *rest)
-    assert largest.sizes.pop(torch.float16) == logits
+    assert largest.sizes.pop(torch.float16) == max(m.numel() for m in cls_scores)  # no copy of them all
     assert max(largest.sizes.values()) < logits / 2, largest.sizes
 
 
