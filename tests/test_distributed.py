@@ -197,9 +197,9 @@ def test_positions_go_by_the_logits_of_all_ranks(backend):
     call = 0, 0, False, 1.0, ALGORITHMS.index("sorted"), 1.0
     with losses.running():
         extension = native._C
-        _, score, index, status = extension.find_positives(logits, targets, extension.Call(*call), 3)
+        _, score, index, status = extension.find_positives([logits], targets, extension.Call(*call), 3)
         calls = [extension.Call(*call, others) for others in (0, (1 << 31) - len(logits))]
-        parts = [extension.count_part(logits, targets, call, index, score, status)[1] for call in calls]
+        parts = [extension.count_part([logits], targets, call, index, score, status)[1] for call in calls]
     few, many = (part[:-1].view(-1, 4) for part in parts)
     assert torch.equal(few[:, 3], many[:, 3])
     inner = few[2:6].double() @ torch.tensor([1.0, 2.0**48, 0, 0], dtype=torch.float64).to(few.device)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import listed
 import pytest
 import torch
 from cases import Case, Labels, expected
@@ -12,6 +13,7 @@ from emulated import EmulatedDevice, library
 from emulator import missing_requirement
 from emulator.library import readable_name
 from implementations import LOSSES, Fast, Reference, evaluate
+from listed import Listed
 from thread_ranks import run_ranks
 
 from alrp_cuda import Errors
@@ -79,6 +81,26 @@ class Own:
 
 
 @dataclass(frozen=True)
+class Levels:
+    """A list of tensors, and that it is the reference's concatenation."""
+
+    algorithm: str
+    case: Listed
+    launches_depend_on_values: ClassVar[bool] = False
+
+    def __str__(self):
+        return f"{self.algorithm}-list-{self.case}"
+
+    def run(self, backend):
+        return listed.evaluate(LOSSES["alrp"], Fast(backend, self.algorithm), self.case.build())
+
+    def check(self, got):
+        want = listed.evaluate(LOSSES["alrp"], Reference(), self.case.build(), joined=True)
+        for name, value in got.items():
+            assert_near(name, value, want[name], BOUND[FLOAT])
+
+
+@dataclass(frozen=True)
 class Grouped:
     """aLRP Loss on two ranks, and that together they find the reference's."""
 
@@ -127,6 +149,7 @@ CALLS = [
     Named("tiled", "rank_sort", Case((257, 40), Labels(torch.float64), dtype=DOUBLE)),
     Named("tiled", "ap", Case((300, 40), Labels(torch.int64, 7), dtype=BFLOAT)),
     *(Own(algorithm, skew) for algorithm, skew in (("sorted", 1), ("tiled", 1), ("tiled", 2))),
+    Levels("sorted", Listed((9000, 40), INT8)),
     *(Grouped(algorithm) for algorithm in ("sorted", "tiled")),
 ]
 

@@ -42,19 +42,27 @@ __device__ __forceinline__ double load_scalar(const void* data, Dtype dtype) {
   return load({const_cast<void*>(data), dtype}, 0);
 }
 
-// The logit with flat index i.
-__device__ __forceinline__ double load(const Input& input, int64_t i) {
+// Where the logit with flat index i and its gradient lie.
+struct Place {
+  void *logits, *gradient;
+  int64_t offset;
+};
+
+__device__ __forceinline__ Place place_of(const Input& input, int64_t i) {
   const Logits& logits = input.logits;
-  if (!logits.maps) return load({logits.data, logits.dtype}, i);
+  if (!logits.maps) return {logits.data, logits.gradient, i};
   const Map& map = logits.maps[map_of(logits, i)];
-  return load({map.logits, logits.dtype}, offset_of(map, i));
+  return {map.logits, map.gradient, offset_of(map, i)};
+}
+
+__device__ __forceinline__ double load(const Input& input, int64_t i) {
+  const Place place = place_of(input, i);
+  return load({place.logits, input.logits.dtype}, place.offset);
 }
 
 __device__ __forceinline__ void store_gradient(const Input& input, int64_t i, double value) {
-  const Logits& logits = input.logits;
-  if (!logits.maps) return store({logits.gradient, logits.dtype}, i, value);
-  const Map& map = logits.maps[map_of(logits, i)];
-  store({map.gradient, logits.dtype}, offset_of(map, i), value);
+  const Place place = place_of(input, i);
+  store({place.gradient, input.logits.dtype}, place.offset, value);
 }
 
 __device__ __forceinline__ double quiet_nan() { return __longlong_as_double(0x7ff8000000000000LL); }

@@ -119,6 +119,10 @@ __device__ __forceinline__ void spread_narrow(const Input& input, const Plan& gl
       }
     }
     v -= own.vectors;
+  }
+#pragma unroll 1
+  for (int map = 0; map < input.logits.count; ++map) {  // apart, for registers
+    const Stretch<T> own(input, map, status);
     sweep_grid<kStreamThreads>(4 * own.vectors, own.size, [&](int64_t i) {
       const float logit = own.logit(i);
       const bool matters = !own.is_ignored(i) && logit >= plan.low;
