@@ -55,7 +55,7 @@ ALRP_HD int32_t map_of(const Logits& logits, int64_t i) {
 // Where in memory the logit with flat index i is, in elements.
 ALRP_HD int64_t offset_of(const Map& map, int64_t i) {
   int64_t rest = i - map.begin, offset = 0;
-#if defined(__CUDACC__)
+#if defined(__CUDA_ARCH__)
 #pragma unroll 1  // unrolled, it takes registers that kernels lack
 #endif
   for (int32_t d = map.dims - 1; d > 0; --d) {
