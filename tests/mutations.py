@@ -250,7 +250,7 @@ SORTED = {
     ),
 }
 
-MAPS, ROWS, STREAM = "cuda/maps.cu", "cuda/rows.cuh", "cuda/stream.cuh"
+MAPS, ROWS, STREAM, ARRAY = "cuda/maps.cu", "cuda/rows.cuh", "cuda/stream.cuh", "cuda/array.cuh"
 STREAMS, WALKS = ("count.cu", "spread.cu"), ("count.cu", "terms.cu")
 LISTS = {
     "lists: the second chunk of maps is the first": in_sorted(MAPS, "std::copy_n(maps + begin", "std::copy_n(maps"),
@@ -263,13 +263,10 @@ LISTS = {
     "lists: ignored logits are taken out twice": in_sorted(ROWS, "if (has_labels(map, labels)) continue;", "", WALKS),
     "lists: a row of classes lies together": in_sorted(ROWS, "stride = map.stride[map.dims - 1];", "", WALKS),
     "lists: gradients go to the first map": in_sorted(
-        "cuda/array.cuh", "store({map.gradient", "store({logits.maps[0].gradient", ("terms.cu", "spread.cu", TILED)
+        ARRAY, "return {map.logits, map.gradient,", "return {map.logits, logits.maps[0].gradient,", ("terms.cu", "spread.cu")
     ),
     "lists: a positive is read in the order of memory": in_sorted(
-        "cuda/array.cuh",
-        "load({map.logits, logits.dtype}, offset_of(map, i))",
-        "load({map.logits, logits.dtype}, i - map.begin)",
-        ("sort_positives.cu",),
+        ARRAY, "map.gradient, offset_of(map, i)};", "map.gradient, i - map.begin};", ("positives.cu",)
     ),
 }
 
