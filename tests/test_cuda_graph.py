@@ -52,6 +52,33 @@ def test_a_captured_step_replays_with_other_values(algorithm):
             assert torch.equal(ours, eager)
 
 
+def test_a_captured_step_takes_lists():
+    """Where the maps lie goes to the device with the launches of each replay: more maps than one launch has room for."""
+    sides = [*range(1, 40), 60]
+
+    def draw_maps(seed):
+        generator = torch.Generator().manual_seed(seed)
+        maps = [torch.randn(1, 6, side, side, generator=generator).cuda() for side in sides]
+        targets = [torch.full((1, side, side, 2), 3) for side in sides]
+        for level in targets[-20:]:
+            level[0, 0, 0] = torch.randint(3, (2,), generator=generator)
+        return [*maps, *(level.cuda() for level in targets)]
+
+    def step(*tensors):
+        maps = [level.requires_grad_() for level in tensors[: len(sides)]]
+        loss = alrp_cuda.ap_loss(alrp_cuda.head_views(maps, 3), tensors[len(sides) :], num_positives=40)
+        return loss, *torch.autograd.grad(loss, maps)
+
+    static = draw_maps(0)
+    graph, captured = capture(step, static)
+    with torch.no_grad():
+        for tensor, value in zip(static, draw_maps(1), strict=True):
+            tensor.copy_(value)
+    graph.replay()
+    for ours, eager in zip(captured, step(*draw_maps(1)), strict=True):
+        assert torch.equal(ours, eager)
+
+
 @pytest.mark.parametrize("epoch_length", [None, 2])
 def test_a_replayed_step_balances_by_the_weight_of_its_epoch(epoch_length):
     """The device counts iterations; an epoch may also be ended between replays. The twin on the CPU: tests/test_balance.py,
