@@ -162,10 +162,16 @@ def _reordered(tensor: Tensor, rows: Tensor | None) -> Tensor:
 
 
 def _by_image(given: Labelled) -> Labelled:
-    """Tensors whose images can be taken out of memory, which most have one after the other, and the labels image by image."""
+    """Tensors whose images lie one after the other in memory, each dense, as in most they do, and the labels image by image."""
     n = len(given.logits[0])
-    logits = tuple(v if n == 1 or v.stride(0) * n == v.numel() else v.contiguous() for v in given.logits)
-    labels = [t.reshape(n, rows // n) for t, rows in zip(given.targets.split_with_sizes(given.rows), given.rows, strict=True)]
+
+    def ordered(v: Tensor) -> Tensor:
+        each = 1 + sum((size - 1) * stride for size, stride in zip(v.shape[1:], v.stride()[1:], strict=True))
+        return v if n == 1 or (each == v.stride(0) and n * each == v.numel()) else v.contiguous()
+
+    logits = tuple(map(ordered, given.logits))
+    flat = given.targets.reshape(-1).split_with_sizes(given.rows)
+    labels = [t.reshape(n, rows // n) for t, rows in zip(flat, given.rows, strict=True)]
     return given._replace(logits=logits, targets=torch.cat(labels, dim=1))
 
 
@@ -246,7 +252,7 @@ def scoped_loss(
         raise failure
     if images.positives is not None and loc_errors is not None:
         loc_errors = loc_errors[images.positives]
-    if len(given.logits) > 1 and images.sizes:
+    if given.is_list and images.sizes:
         given = _by_image(given)
     elif not given.is_list:
         ordered = _reordered(first, images.rows), _reordered(given.targets, images.rows)

@@ -14,7 +14,8 @@ namespace alrp {
 
 enum class Dtype : int32_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
 
-constexpr int kMapDims = 5;  // images, height, width, anchors and classes, in any order
+constexpr int kMapDims =
+    8;  // images, depth, height, width, anchors, classes and what else a model has, in any order
 
 struct Map {
   void* logits;
@@ -31,6 +32,7 @@ struct Logits {
   void* data;       // without maps: all logits, in the order of the flat index
   void* gradient;   // likewise; null where none is wanted
   const Map* maps;  // ascending; null where there are none, and count is 1
+  bool in_order;    // all of them lie in memory in the order of the flat index
 };
 
 // Map k of n logits.
@@ -40,7 +42,7 @@ ALRP_HD Map map_at(const Logits& logits, int64_t n, int32_t k) {
 }
 
 // Which map has flat index i: the last one that begins at or before it.
-ALRP_HD int32_t map_of(const Logits& logits, int64_t i) {
+ALRP_HD int32_t map_number(const Logits& logits, int64_t i) {
   int32_t low = 0, high = logits.count - 1;
   while (low < high) {
     const int32_t middle = (low + high + 1) / 2;
@@ -68,5 +70,8 @@ ALRP_HD int64_t offset_of(const Map& map, int64_t i) {
 
 // Whether the logits of a map lie in memory as their labels do, each with its own: who goes by memory knows these.
 ALRP_HD bool has_labels(const Map& map, const Labels& labels) { return labels.classes == 0 && map.dims == 1; }
+ALRP_HD bool all_have_labels(const Logits& logits, const Labels& labels) {
+  return labels.classes == 0 && logits.in_order;
+}
 
 }  // namespace alrp

@@ -165,6 +165,23 @@ def test_told_positives_of_images_take_no_wait(fast, waiting, loss):  # noqa: F8
     assert waiting == ["tolist"]
 
 
+@every_loss
+def test_images_that_are_not_outermost_in_memory(losses, loss):
+    """(queries, N, C) as some heads have it, and slices whose strides look like those of dense memory."""
+    torch.manual_seed(0)
+    drawn, wide = torch.randn(4, 3, 2), torch.randn(3, 3, 4)[..., :2]
+    targets = torch.tensor([[0, 2, 1, -1], [2, 2, 0, 1], [2, 2, 2, 2]])
+    errors, nowhere = torch.rand(10), torch.zeros(0, dtype=torch.bool)
+    for levels in ([drawn], [drawn, drawn[1:]], [wide], [wide] * 2):
+        views = [v.transpose(0, 1) for v in levels]
+        labels = [targets[:, : v.shape[1]] for v in views]
+        positives = sum(int(((t >= 0) & (t < 2)).sum()) for t in labels)
+        problem = Problem(views, labels, errors[:positives], {}, nowhere)
+        ordered = replace(problem, logits=[v.contiguous() for v in views])
+        got, want = (evaluate(loss, losses, each, scope="image") for each in (problem, ordered))
+        assert_same(got, want, algorithm_of(losses), torch.float32)
+
+
 def test_wrongly_told_positives_of_images_give_nan_on_a_device(not_waiting, monkeypatch):
     monkeypatch.setattr("alrp_cuda.ops._is_awaited", lambda tensor: True)
     problem = images_of(SMALL)
@@ -183,6 +200,13 @@ def test_no_logits_of_images_give_connected_zeros(losses, loss, shape):
     problem = Problem([torch.empty(shape)] * 2, [targets] * 2, torch.empty(0), {}, torch.zeros(0, dtype=torch.bool))
     for value in evaluate(loss, losses, problem, scope="image").values():
         assert not value.any()
+
+
+def test_many_dimensions_in_another_order(fast):
+    logits = torch.randn(2, 2, 2, 2, 2, 2).permute(5, 4, 3, 2, 1, 0)
+    targets = (torch.arange(64) % 5 == 0).long().reshape(logits.shape)
+    problem = Problem([logits], [targets], torch.rand(13), {}, targets.bool())
+    assert_as_joined(LOSSES["alrp"], fast, problem)
 
 
 # ---- where else a loss is called
@@ -399,3 +423,30 @@ def test_misuse_of_images_is_named(module, logits, targets, options, words):
 def test_continuous_labels_are_named_by_their_entry():
     with pytest.raises(ValueError, match=r"targets\[1\] must have the logits' shape \(4, 3\), got \(4,\)"):
         alrp_cuda.rank_sort_loss([A, B], [A, torch.zeros(4)])
+
+
+# ---- what the operators refuse: a caller of the functions never gets there
+
+
+def raw_loss(logits, targets, classes, sizes=(), counts=()):
+    numbers = (classes, classes, False, 1.0, 1, 1, 1e-7, None, sizes, counts)
+    return torch.ops.alrp_cuda.ranking_loss(logits, [targets], None, *numbers)
+
+
+def test_a_tensor_holds_whole_rows():
+    with pytest.raises(
+        ValueError, match=r"logits must have the classes of a row last, 3, got shape \[6, 2\] and strides \[1, 6\]"
+    ):
+        raw_loss([torch.randn(2, 6).t()], torch.tensor([0, 3, 3, -1]), 3)
+
+
+@pytest.mark.parametrize(
+    ("grads", "p", "words"),
+    [(1, 2, "must have one element a slice, 2, got 1"), (2, 3, "num_positives must be 2, as counts add up to, got 3")],
+)
+def test_backward_checks_what_forward_does(grads, p, words):
+    logits, targets, slices = [torch.randn(4, 3)], torch.tensor([0, 3, 1, -1]), ([6, 6], [1, 1])
+    state = raw_loss(logits, targets, 3, *slices)[-1]
+    numbers = (3, 3, False, 1.0, 1, 1.0, *slices, p, state, False, torch.ones(grads), None, torch.float32)
+    with pytest.raises(ValueError, match=words):
+        torch.ops.alrp_cuda.ranking_gradients(logits, [targets], *numbers)

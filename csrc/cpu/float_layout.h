@@ -97,7 +97,7 @@ class FloatLayout : public Layout<Position> {
       for (int64_t r = 0; r < input.p; ++r)
         if (tables.index[r] >= 0) f(tables.score[r]);
     });
-    if (!status->ignored || all_have_labels(input)) return;
+    if (!status->ignored || all_have_labels(input.logits, input.labels)) return;
     with_dtype(input.logits.dtype, [&](auto* type) {
       on_each_thread(chunk_count(input.labels, input.n), 1, [&](const auto& take) {
         take_out([&](const auto& f) {

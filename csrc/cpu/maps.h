@@ -11,11 +11,16 @@
 
 namespace alrp::cpu {
 
+// The map that has flat index i.
+inline Map map_with(const Input& input, int64_t i) {
+  return map_at(input.logits, input.n, map_number(input.logits, i));
+}
+
 // f(map, offset in memory, stride, logits) for the logits [begin, begin + size) by flat index, in order.
 template <typename F>
 void each_run(const Input& input, int64_t begin, int64_t size, const F& f) {
   while (size > 0) {
-    const Map map = map_at(input.logits, input.n, map_of(input.logits, begin));
+    const Map map = map_with(input, begin);
     const int32_t last = map.dims - 1;
     const int64_t run = std::min(size, map.size[last] - (begin - map.begin) % map.size[last]);
     f(map, offset_of(map, begin), map.stride[last], run);
@@ -71,19 +76,13 @@ inline void fill_gradients(const Input& input, int64_t begin, int64_t size, doub
 }
 
 inline double load(const Input& input, int64_t i) {
-  const Map map = map_at(input.logits, input.n, map_of(input.logits, i));
+  const Map map = map_with(input, i);
   return load({map.logits, input.logits.dtype}, offset_of(map, i));
 }
 
 inline void store_gradient(const Input& input, int64_t i, double value) {
-  const Map map = map_at(input.logits, input.n, map_of(input.logits, i));
+  const Map map = map_with(input, i);
   store({map.gradient, input.logits.dtype}, offset_of(map, i), value);
-}
-
-inline bool all_have_labels(const Input& input) {
-  for (int32_t k = 0; k < input.logits.count; ++k)
-    if (!has_labels(map_at(input.logits, input.n, k), input.labels)) return false;
-  return true;
 }
 
 // The blocks of all maps, as memory has them: none reaches over the end of a map.

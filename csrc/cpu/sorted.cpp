@@ -76,7 +76,7 @@ class SortedFormOf final : public SortedForm {
       });
       loops().fence();
     });
-    if (!status.ignored || (rest == 0 && all_have_labels(input_))) return;
+    if (!status.ignored || (rest == 0 && all_have_labels(input_.logits, input_.labels))) return;
     on_each_thread(chunk_count(input_.labels, input_.n), 1, [&](const auto& take) {
       take([&](int64_t c) {
         walk_chunk(input_.labels, input_.n, c, [&](Mark mark, int64_t first, int64_t logits) {

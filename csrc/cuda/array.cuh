@@ -45,14 +45,16 @@ __device__ __forceinline__ double load_scalar(const void* data, Dtype dtype) {
 // Where the logit with flat index i and its gradient lie.
 struct Place {
   void *logits, *gradient;
-  int64_t offset;
+  int64_t offset, step;  // and how far from it the next one of its row
+  bool has_labels;       // see ../maps.h
 };
 
 __device__ __forceinline__ Place place_of(const Input& input, int64_t i) {
   const Logits& logits = input.logits;
-  if (!logits.maps) return {logits.data, logits.gradient, i};
-  const Map& map = logits.maps[map_of(logits, i)];
-  return {map.logits, map.gradient, offset_of(map, i)};
+  if (!logits.maps) return {logits.data, logits.gradient, i, 1, input.labels.classes == 0};
+  const Map& map = logits.maps[map_number(logits, i)];
+  return {map.logits, map.gradient, offset_of(map, i), map.stride[map.dims - 1],
+          has_labels(map, input.labels)};
 }
 
 __device__ __forceinline__ double load(const Input& input, int64_t i) {

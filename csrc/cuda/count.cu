@@ -1,5 +1,5 @@
 // count of the sorted form: one streaming pass over the logits.
-#include "rows.cuh"
+#include "ignored.cuh"
 #include "stages.h"
 #include "stream.cuh"
 
@@ -161,8 +161,8 @@ __device__ __forceinline__ void count_narrow(const Input& input, const Plan& glo
     });
   }
   if (status->ignored && is_walked(input))
-    walk_ignored<kStreamThreads>(input, [&](const Memory& memory, int64_t offset) {
-      add(float_of(static_cast<const T*>(memory.logits)[offset]), true);
+    walk_ignored<kStreamThreads>(input, [&](const Place& place, int64_t offset) {
+      add(float_of(static_cast<const T*>(place.logits)[offset]), true);
     });
   if (nan)
     atomicAdd(reinterpret_cast<unsigned long long*>(&status->nan),

@@ -1,6 +1,6 @@
 // Finding the positives among the labels, as many as one block sorts.
 #include "array.cuh"
-#include "rows.cuh"
+#include "launch.cuh"
 #include "sorted.cuh"
 #include "stages.h"
 

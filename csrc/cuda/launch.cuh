@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstdint>
 #include <stdexcept>
@@ -40,6 +41,13 @@ inline Shape per_item(int64_t items, unsigned threads = kThreads, int64_t each =
 
 // The item of a thread of per_item(items).
 __device__ __forceinline__ int64_t own_item() { return int64_t{blockIdx.x} * kThreads + threadIdx.x; }
+
+// A grid of kThreads threads that walks over `items`.
+inline unsigned walking_blocks(int64_t items) {
+  constexpr int kBlocksPerMultiprocessor = 4;
+  const int64_t most = int64_t{kBlocksPerMultiprocessor} * current_device().multiprocessors;
+  return static_cast<unsigned>(std::clamp<int64_t>(blocks_for(items), 1, most));
+}
 
 // visit(i) for every i from begin to end, in a thread of any grid of kBlockThreads threads a block.
 template <int kBlockThreads, typename Visit>

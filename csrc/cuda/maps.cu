@@ -7,7 +7,7 @@
 namespace alrp::cuda {
 namespace {
 
-constexpr int kChunk = 32;  // parameters of a kernel have some 4 KB
+constexpr int kChunk = 16;  // parameters of a kernel have some 4 KB
 struct Chunk {
   Map maps[kChunk];
 };

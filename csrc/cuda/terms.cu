@@ -2,7 +2,8 @@
 // their errors.
 #include <algorithm>
 
-#include "rows.cuh"
+#include "ignored.cuh"
+#include "launch.cuh"
 #include "stages.h"
 #include "terms.cuh"
 
@@ -29,8 +30,8 @@ __global__ void drive_errors(Drive drive, Tables tables, int64_t p) {
 __global__ void __launch_bounds__(kThreads)
     scatter_gradients(Input input, const Status* status, Tables tables, Gradients gradients) {
   if (status && status->ignored)
-    walk_ignored<kThreads>(input, [&](const Memory& memory, int64_t offset) {
-      store({memory.gradient, input.logits.dtype}, offset, 0);
+    walk_ignored<kThreads>(input, [&](const Place& place, int64_t offset) {
+      store({place.gradient, input.logits.dtype}, offset, 0);
     });
   const int64_t r = own_item();
   if (r >= input.p) return;

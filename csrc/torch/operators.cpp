@@ -110,6 +110,12 @@ GradientsResult ranking_gradients(at::TensorList logits, at::TensorList targets,
   std::vector<at::Tensor> grad_logits;
   if (cls) grad_logits = problem.logits.allocate_gradients(device);
   const std::vector<Slice> slices = problem.slices(device, p);
+  TORCH_CHECK_VALUE(slices.back().positive + slices.back().input.p == p, "num_positives must be ",
+                    slices.back().positive + slices.back().input.p, ", as counts add up to, got ", p);
+  for (const OptionalTensor& grad : {cls, loc})
+    TORCH_CHECK_VALUE(!grad || grad->numel() == static_cast<int64_t>(slices.size()),
+                      "grad_cls and grad_loc must have one element a slice, ", slices.size(), ", got ",
+                      grad->numel());
   const std::vector<State> states = states_of(device, slices, state);
 
   const auto grad_of = [&](const char* name, const OptionalTensor& grad) {

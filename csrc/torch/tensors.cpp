@@ -113,12 +113,12 @@ std::vector<Slice> slices_of(const DeviceScope& device, Views& logits, const at:
               number(call.others),
               call.wants_error_gradient};
   if (call.sizes.empty()) {
-    input.logits = logits.slices(device, {n})[0];
+    input.logits = logits.slices(device, {n}, classes)[0];
     return {{input, 0, 0}};
   }
   std::vector<int64_t> sizes;
   for (const c10::SymInt& size : call.sizes) sizes.push_back(number(size));
-  const std::vector<Logits> parts = logits.slices(device, sizes);
+  const std::vector<Logits> parts = logits.slices(device, sizes, classes);
   std::vector<Slice> slices;
   int64_t logit = 0, positive = 0;
   const auto* const labels = static_cast<const char*>(input.labels.data);

@@ -11,11 +11,6 @@
 namespace alrp {
 namespace {
 
-// The memory of a dense tensor.
-at::Tensor flat(const at::Tensor& dense) {
-  return dense.is_contiguous() ? dense : dense.as_strided({dense.numel()}, {1});
-}
-
 // A dense view as a map without memory, whose logits have flat indices from `begin` on.
 Map map_of(const at::Tensor& dense, int64_t begin) {
   Map map{nullptr, nullptr, begin, begin + dense.numel(), 0, {}, {}};
@@ -59,21 +54,24 @@ std::vector<at::Tensor> Views::allocate_gradients(const DeviceScope& device) {
   return gradients;
 }
 
-std::vector<Logits> Views::slices(const DeviceScope& device, const std::vector<int64_t>& sizes) {
+std::vector<Logits> Views::slices(const DeviceScope& device, const std::vector<int64_t>& sizes,
+                                  int64_t classes) {
   TORCH_CHECK_VALUE(std::all_of(sizes.begin(), sizes.end(), [](int64_t size) { return size >= 0; }) &&
                         std::accumulate(sizes.begin(), sizes.end(), int64_t{0}) == numel_,
                     "sizes must add up to the ", numel_, " logits, got ", at::IntArrayRef(sizes));
   const Dtype dtype = dtype_of(first().scalar_type());
   const auto count = static_cast<int64_t>(sizes.size()), each = static_cast<int64_t>(tensors_.size());
   const auto data_of = [&](int64_t k) {
-    return static_cast<char*>(const_cast<void*>(device.read("logits", flat(tensors_[k]))));
+    const at::Tensor& dense = tensors_[k];
+    const at::Tensor memory = dense.is_contiguous() ? dense : dense.as_strided({dense.numel()}, {1});
+    return static_cast<char*>(const_cast<void*>(device.read("logits", memory)));
   };
   const auto bytes = static_cast<int64_t>(first().element_size());
   std::vector<Logits> slices;
   if (each == 1 && first().is_contiguous()) {
     char *data = data_of(0), *gradient = gradients_.empty() ? nullptr : gradients_[0];
     for (const int64_t size : sizes) {
-      slices.push_back({dtype, 1, data, gradient, nullptr});
+      slices.push_back({dtype, 1, data, gradient, nullptr, true});
       data += size * bytes;
       if (gradient) gradient += size * bytes;
     }
@@ -83,31 +81,35 @@ std::vector<Logits> Views::slices(const DeviceScope& device, const std::vector<i
   for (int64_t k = 0; k < each; ++k) {
     const at::Tensor& view = tensors_[k];
     char* const data = data_of(k);
+    at::Tensor share = view;  // of one slice
+    int64_t step = 0;         // from one to the next, in bytes
+    if (count > 1) {
+      TORCH_CHECK_VALUE(view.dim() && view.size(0) % count == 0, "logits must have ", count,
+                        " slices, got shape ", view.sizes());
+      share = view.narrow(0, 0, view.size(0) / count);
+      TORCH_CHECK_VALUE(share.is_non_overlapping_and_dense(), "slices of logits must be dense, got strides ",
+                        view.strides());
+      step = share.size(0) * view.stride(0) * bytes;
+    }
     for (int64_t s = 0; s < count; ++s) {
-      at::Tensor own = view;
-      if (count > 1) {
-        TORCH_CHECK_VALUE(view.dim() && view.size(0) % count == 0, "logits must have ", count,
-                          " slices, got shape ", view.sizes());
-        const int64_t share = view.size(0) / count;
-        own = view.narrow(0, s * share, share);
-        TORCH_CHECK_VALUE(own.is_non_overlapping_and_dense(), "slices of logits must be dense, got strides ",
-                          view.strides());
-      }
-      const int64_t offset = (own.storage_offset() - view.storage_offset()) * bytes;
       Map& map = maps[s * each + k];
-      map = map_of(own, k ? maps[s * each + k - 1].end : 0);
-      map.logits = data + offset;
-      if (!gradients_.empty()) map.gradient = gradients_[k] + offset;
+      map = map_of(share, k ? maps[s * each + k - 1].end : 0);
+      TORCH_CHECK_VALUE(map.size[map.dims - 1] % classes == 0, "logits must have the classes of a row last, ",
+                        classes, ", got shape ", view.sizes(), " and strides ", view.strides());
+      map.logits = data + s * step;
+      if (!gradients_.empty()) map.gradient = gradients_[k] + s * step;
     }
   }
+  const bool in_order = std::all_of(maps.begin(), maps.end(), [](const Map& map) { return map.dims == 1; });
   const auto total = static_cast<int64_t>(maps.size());
   Map* table;
   std::tie(table_, table) = allocated(device, "maps", [&](Arena& arena) { return arena.take<Map>(total); });
   device.backend().place_maps(maps.data(), total, table);
   for (int64_t s = 0; s < count; ++s) {
-    const Logits own{dtype, static_cast<int32_t>(each), nullptr, nullptr, table + s * each};
+    const Logits own{dtype, static_cast<int32_t>(each), nullptr, nullptr, table + s * each, in_order};
     TORCH_CHECK_VALUE(maps[(s + 1) * each - 1].end == sizes[s],
-                      "slices of several tensors must be alike, got sizes ", at::IntArrayRef(sizes));
+                      "slices must be equal shares of the first dimension of each tensor, got sizes ",
+                      at::IntArrayRef(sizes));
     slices.push_back(own);
   }
   return slices;

@@ -18,9 +18,9 @@ class Views {
   // Makes the gradients, which lie in memory as the logits do.
   std::vector<at::Tensor> allocate_gradients(const DeviceScope& device);
 
-  // Slices that follow one another, of so many logits each; those of several tensors are alike, equal shares of the first
-  // dimension of each. What they point to lives as long as this object.
-  std::vector<Logits> slices(const DeviceScope& device, const std::vector<int64_t>& sizes);
+  // Slices that follow one another, of so many logits each, in rows of `classes`: any of one contiguous tensor; else equal
+  // shares of the first dimension of each. What they point to lives until the next call, or as long as this object.
+  std::vector<Logits> slices(const DeviceScope& device, const std::vector<int64_t>& sizes, int64_t classes);
 
  private:
   std::vector<at::Tensor> tensors_;
