@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from .rules import Fault
+from .rules import CSRC, Fault
 
 OPENS, CLOSES = "([{", ")]}"
 # What ends an expression where no bracket does: an assignment leaves what it assigns to outside.
@@ -149,6 +149,11 @@ def planted(text: str, faults: Mapping[int, Fault]) -> tuple[str, set[int]]:
     kept: set[int] = set()
     result = _written(text, 0, len(text), sorted(edits, key=lambda e: (e[0], -e[1])), edits, kept)
     return result, kept
+
+
+def is_switched(fault: Fault) -> bool:
+    """Whether a switch can plant it; else it wants a build of its own."""
+    return bool(planted((CSRC / fault.file).read_text(), {0: fault})[1])
 
 
 def _written(

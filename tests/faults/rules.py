@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CSRC = Path(__file__).parents[2] / "csrc"
+SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
 
 Exchange = dict[str, str]
 SHIFTED: Exchange = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "&&": "||", "||": "&&"}
@@ -63,3 +64,9 @@ def faults_of(path: Path) -> Iterator[Fault]:
                 yield Fault(name, number, rule, line, *match.span(), change(match))  # type: ignore[operator]
         if match := STATEMENT.match(line):
             yield Fault(name, number, "statement", line, *match.span(1), "")
+
+
+def listed(name: str) -> set[str]:
+    """The lines of a list of tests/data; those that begin with # say why."""
+    lines = (Path(__file__).parents[1] / "data" / f"{name}.txt").read_text().splitlines()
+    return {line for line in lines if line and not line.startswith("#")}

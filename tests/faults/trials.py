@@ -19,7 +19,7 @@ import pytest
 
 NONE = 0xFFFF  # tried where no fault is; reached by nothing
 PAGE = 4 + (1 << 16)  # bytes, as in fault.h
-SLOWER, AT_LEAST = 5, 40  # a test that takes so many times as long, and so many seconds more, is in an endless loop
+SLOWER, AT_LEAST = 5, 10  # a test that takes so many times as long, and so many seconds more, is in an endless loop
 SETUP = 600  # seconds for what a test asks for: that may be compiled
 MEMORY = 12 << 30  # bytes of addresses
 
