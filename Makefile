@@ -1,5 +1,5 @@
 # make demo | exhibit | test | bench | lint | docs | dist | test-all | test-full | test-torch | test-integrations | faults | fuzz | sanitize | costs
-# | format: each makes .venv, installs what it needs and builds the extension; test-torch makes an environment of its own, gpu-check takes what
+# | test-arm | format: each makes .venv, installs what it needs and builds the extension; test-torch makes an environment of its own, gpu-check takes what
 # there is.
 PYTHON ?= python3
 VENV := .venv
@@ -23,7 +23,7 @@ REACHES_TORCH := -k "not emulated" --ignore=tests/emulator --ignore=tests/test_d
 NAME ?= ultralytics
 OVERLAY := .other/$(NAME)
 
-.PHONY: demo exhibit test test-all test-full test-torch test-integrations faults fuzz sanitize dist docs gpu-check bench costs lint format clean
+.PHONY: demo exhibit test test-all test-full test-torch test-integrations test-arm faults fuzz sanitize dist docs gpu-check bench costs lint format clean
 
 demo: $(VENV)/built
 	python -m examples.digits
@@ -90,6 +90,22 @@ $(OVERLAY)/installed: requirements-$(NAME).txt | $(VENV)/installed
 	rm -rf $(OVERLAY)
 	python -m pip install --quiet --no-deps --target $(OVERLAY)/packages -r requirements-$(NAME).txt
 	touch $@
+
+# The loops of csrc/cpu for Arm, cross-compiled and run under an emulator (Debian: g++-aarch64-linux-gnu, qemu-user): what they compute
+# is bit for bit what they compute here, at every level that this CPU has.
+ARM_CXX ?= aarch64-linux-gnu-g++
+LOOPS := $(addprefix csrc/cpu/,level.cpp cells.cpp loops.cpp loops_avx2.cpp loops_avx512.cpp) $(addprefix tests/native/,vector_forms.cpp loop_digests.cpp)
+test-arm: build/arm/here build/arm/there
+	build/arm/here > build/arm/here.txt
+	qemu-aarch64 build/arm/there > build/arm/there.txt
+	diff build/arm/here.txt build/arm/there.txt
+
+build/arm/here: BUILD := $(CXX)
+build/arm/there: BUILD := $(ARM_CXX) -static
+build/arm/here build/arm/there: $(LOOPS) $(NATIVE) $(VENV)/installed
+	mkdir -p build/arm
+	$(BUILD) -std=c++20 -O2 -ffp-contract=off -Wall -Wextra -Icsrc -Icsrc/cpu \
+		-isystem $$(python -c "import torch, pathlib; print(pathlib.Path(torch.__file__).parent)")/include $(LOOPS) -o $@
 
 dist: $(VENV)/installed
 	rm -rf dist

@@ -1,4 +1,4 @@
-"""The loops that csrc/cpu has for each level of CPU: the same bits, and what positions.h says they must be."""
+"""The loops that csrc/cpu has for each level of CPU: the same bits, and what positions.h says that streaming ones must give."""
 
 import ctypes
 import shutil
@@ -8,23 +8,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from emulator.compiler import cached, digest
 
 ROOT = Path(__file__).parents[1]
 CPU = ROOT / "csrc" / "cpu"
 SOURCES = [*(CPU / f"{name}.cpp" for name in ("level", "cells", "loops", "loops_avx2", "loops_avx512"))]
-SOURCES += [ROOT / "tests" / "native" / "vector_forms.cpp"]
+NATIVE = ROOT / "tests" / "native"
 COMPILER = shutil.which("c++") or shutil.which("g++")
+
+
+def built(name, *options):
+    """The loops with the sources of tests/native that `options` name, kept by the contents of all that they may be made of."""
+    command = [COMPILER, "-std=c++20", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", f"-I{ROOT / 'csrc'}", f"-I{CPU}"]
+    command += ["-isystem", str(Path(torch.__file__).parent / "include"), *map(str, SOURCES), *options, "-o"]
+    files = [*SOURCES, *NATIVE.glob("*.cpp"), *CPU.parent.glob("*.h"), *CPU.glob("*.h")]
+    name += f"-{digest(*command, *(path.read_bytes() for path in sorted(files)))}"
+    return str(cached(name, lambda path: subprocess.run([*command, str(path)], check=True)))
 
 
 @pytest.fixture(scope="module")
 def library():
-    """Kept by the contents of all that it may be made of."""
-    command = [COMPILER, "-std=c++20", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-shared", "-fPIC"]
-    command += [f"-I{ROOT / 'csrc'}", f"-I{CPU}", *map(str, SOURCES), "-o"]
-    headers = [*CPU.parent.glob("*.h"), *CPU.glob("*.h")]
-    name = f"forms-{digest(*command, *(path.read_bytes() for path in sorted(SOURCES + headers)))}.so"
-    return ctypes.CDLL(str(cached(name, lambda path: subprocess.run([*command, str(path)], check=True))))
+    return ctypes.CDLL(built("forms", str(NATIVE / "vector_forms.cpp"), "-shared", "-fPIC"))
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +99,11 @@ def test_every_nan_is_counted(forms, in_place):
     scores[[0, 7, 8, 500, 991, 992, 999]] = np.nan
     for form in forms:
         assert run(form, [0.5], [1.0], 1.0, scores, in_place)[3] == 7
+
+
+def test_every_loop_gives_the_same_bits_by_every_level():
+    program = built("digests", str(NATIVE / "vector_forms.cpp"), str(NATIVE / "loop_digests.cpp"))
+    done = subprocess.run([program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    loops = {line.split()[0] for line in done.stdout.splitlines()}
+    assert loops == {"stream", "count_rows", "sum_rows", "sum_columns", "marks", "float16", "bfloat16", "float"}

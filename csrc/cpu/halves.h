@@ -6,13 +6,25 @@
 
 #include <cstdint>
 
+#include "loops.h"
+
 namespace alrp::cpu {
 
-void to_floats(const c10::Half* from, int64_t size, float* to);
-void to_floats(const c10::BFloat16* from, int64_t size, float* to);
+inline void to_floats(const c10::Half* from, int64_t size, float* to) {
+  loops().half_to_float(from, size, to);
+}
 
-void from_floats(const float* from, int64_t size, c10::Half* to);
-void from_floats(const float* from, int64_t size, c10::BFloat16* to);
+inline void to_floats(const c10::BFloat16* from, int64_t size, float* to) {
+  loops().bfloat16_to_float(from, size, to);
+}
+
+inline void from_floats(const float* from, int64_t size, c10::Half* to) {
+  loops().float_to_half(from, size, to);
+}
+
+inline void from_floats(const float* from, int64_t size, c10::BFloat16* to) {
+  loops().float_to_bfloat16(from, size, to);
+}
 
 // `from` itself if it is float or double; halves are converted into `own`.
 template <typename T>

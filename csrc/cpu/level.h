@@ -17,5 +17,5 @@ const char* name_of(Level level);
 
 #if defined(__x86_64__)
 #define ALRP_AVX2 __attribute__((target("avx2,fma,f16c,bmi,bmi2,popcnt")))
-#define ALRP_AVX512 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,popcnt")))
+#define ALRP_AVX512 __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,f16c,popcnt")))
 #endif

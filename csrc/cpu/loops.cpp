@@ -3,6 +3,9 @@
 
 #include <algorithm>
 
+#define ALRP_LEVEL
+#include "plain_loops.h"
+
 namespace alrp::cpu {
 namespace {
 
@@ -89,7 +92,8 @@ void fence() {}
 }  // namespace
 
 constinit const Loops Loops::portable{
-    cpu::select, cpu::look_up_segments, cpu::add_to_bins, cpu::look_up_values, cpu::write_values, cpu::fence,
+    kPlainLoops,       cpu::select, cpu::look_up_segments, cpu::add_to_bins, cpu::look_up_values,
+    cpu::write_values, cpu::fence,
 };
 
 const Loops& Loops::of(Level level) {

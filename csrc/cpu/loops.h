@@ -1,14 +1,42 @@
-// The streaming loops of the sorted form on narrow positions, over blocks of float scores: one set for each
-// level of CPU. All give the same bits.
+// The loops that each level of CPU has a form of its own of, and the table of those of the level in use. All
+// forms give the same bits.
 #pragma once
 
 #include <cstdint>
 
+#include "../step.h"
 #include "blocks.h"
 #include "cells.h"
 #include "level.h"
 
+namespace c10 {
+struct BFloat16;
+struct Half;
+}  // namespace c10
+
 namespace alrp::cpu {
+
+// Rows of pairs that are summed at once: their accumulators stay in registers. Fill unused rows with NaN.
+constexpr int kRowTile = 16;
+
+// One source, compiled for each level: plain_loops.h.
+struct PlainLoops {
+  // As functions of these names in pairs.h, for skew = 1.
+  void (*count_rows)(const double* columns, int64_t m, const double* rows, Step h, double* sums);
+  void (*sum_rows)(const double* columns, const double* weights, int64_t m, const double* rows, Step h,
+                   double* sums);
+  void (*sum_columns)(const double* columns, int64_t m, const double* rows, const double* weights, int64_t r,
+                      Step h, double* sums);
+
+  // flat_mark of the labels from `begin` on.
+  void (*flat_marks)(const Labels& labels, int64_t begin, int64_t size, Mark* marks);
+
+  // What static_cast gives for each number.
+  void (*half_to_float)(const c10::Half* from, int64_t size, float* to);
+  void (*float_to_half)(const float* from, int64_t size, c10::Half* to);
+  void (*bfloat16_to_float)(const c10::BFloat16* from, int64_t size, float* to);
+  void (*float_to_bfloat16)(const float* from, int64_t size, c10::BFloat16* to);
+};
 
 // What select() looks for: scores from `lowest` on matter, those from `highest` on are alike, `below` stands
 // for the others.
@@ -28,7 +56,8 @@ struct Selected {
   const float* next_scores;
 };
 
-struct Loops {
+// With the streaming loops of the sorted form on narrow positions, over blocks of float scores.
+struct Loops : PlainLoops {
   // Sets all of `out` but in_place, which is read. Returns how many scores are NaN.
   int64_t (*select)(const float* scores, int64_t size, const Range& range, Selected* out);
 

@@ -13,6 +13,10 @@
 #include <limits>
 #include <numeric>
 
+#define ALRP_LEVEL ALRP_AVX2
+#define ALRP_F16C
+#include "plain_loops.h"
+
 namespace alrp::cpu {
 namespace {
 
@@ -312,7 +316,8 @@ void fence() { _mm_sfence(); }
 }  // namespace
 
 constinit const Loops Loops::avx2{
-    cpu::select, cpu::look_up_segments, cpu::add_to_bins, cpu::look_up_values, cpu::write_values, cpu::fence,
+    kPlainLoops,       cpu::select, cpu::look_up_segments, cpu::add_to_bins, cpu::look_up_values,
+    cpu::write_values, cpu::fence,
 };
 
 }  // namespace alrp::cpu

@@ -15,6 +15,10 @@
 // What GCC's own headers leave uninitialised on purpose.
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 
+#define ALRP_LEVEL ALRP_AVX512
+#define ALRP_F16C
+#include "plain_loops.h"
+
 namespace alrp::cpu {
 namespace {
 
@@ -280,7 +284,8 @@ void fence() { _mm_sfence(); }
 }  // namespace
 
 constinit const Loops Loops::avx512{
-    cpu::select, cpu::look_up_segments, cpu::add_to_bins, cpu::look_up_values, cpu::write_values, cpu::fence,
+    kPlainLoops,       cpu::select, cpu::look_up_segments, cpu::add_to_bins, cpu::look_up_values,
+    cpu::write_values, cpu::fence,
 };
 
 }  // namespace alrp::cpu

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "../step.h"
+#include "loops.h"
 #include "parallel.h"
 
 namespace alrp::cpu {
@@ -14,9 +15,6 @@ inline int64_t grain(int64_t pairs_per_item) {
   constexpr int64_t kPairs = 1 << 17;
   return std::max<int64_t>(1, kPairs / std::max<int64_t>(1, pairs_per_item));
 }
-
-// Rows that are summed at once: their accumulators stay in registers. Fill unused rows with NaN.
-constexpr int kRowTile = 16;
 
 // f(begin, size) for each tile of p rows that are compared with p columns.
 template <typename F>
