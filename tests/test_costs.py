@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
 
 import emulator
@@ -11,9 +12,10 @@ import torch
 
 from bench.__main__ import main
 from bench.contenders import LOSSES
-from bench.costs import counting, walls
+from bench.costs import calibration, counting, walls
 from bench.costs.counting import Pass, count, short_name, toolchain
 from bench.costs.inputs import Case
+from bench.costs.latency import LATENCIES, microseconds
 from bench.costs.roofline import GPUS, floor, floor_microseconds, modelled, times, traffic_read, traffic_written
 
 ROOT = Path(__file__).parents[1]
@@ -148,6 +150,34 @@ def test_the_roofline_is_the_higher_of_memory_and_issue():
     assert modelled([{"global_sectors_atomic": 5 * 10**6}])[0] == pytest.approx(1e3)
 
 
+def test_the_model_with_latency_is_near_what_was_measured():
+    cells = [cell for cell in calibration.cells() if cell.column != calibration.NOT_FITTED]
+    assert len(cells) == 42
+    assert {(cell.column, cell.case) for cell in cells if not cell.is_near} == {*calibration.MISSES}
+
+
+def test_the_constants_of_latency_are_those_that_fit_best():
+    assert astuple(LATENCIES) == pytest.approx(astuple(calibration.fit()), rel=0.02)
+
+
+def test_a_kernel_that_waits_takes_longer_on_a_device_however_large():
+    nothing = {"launches": 1, "blocks": 1}
+    assert microseconds(nothing) == LATENCIES.launch
+    waits = microseconds(nothing | {"chain_global_waits": 1980}) - microseconds(nothing)
+    assert waits == pytest.approx(LATENCIES.global_wait)  # at 1.98 GHz
+    work = nothing | {"warp_instructions": 10**6}
+    issue = [microseconds(work | {"blocks": blocks}) - LATENCIES.launch for blocks in (1, 132, 500)]
+    assert issue[0] == pytest.approx(132 * issue[1])
+    assert issue[1] == issue[2]
+
+
+def test_the_calibration_is_printed_with_what_it_misses(capsys):
+    calibration.main([])
+    out = capsys.readouterr().out
+    for text in ("modelled / measured", "39 of 42", *(column for column, _ in calibration.MISSES), *calibration.MISSES.values()):
+        assert text in out
+
+
 def test_contention_is_not_summed_over_kernels():
     kernels = {name: {"launches": 1, "shared_atomic_warp_contention": most} for name, most in (("a", 3), ("b", 32))}
     assert Pass(kernels, {}).total == {"launches": 2, "shared_atomic_warp_contention": 32}
@@ -170,7 +200,8 @@ def test_the_table_is_headed_as_modelled_and_gives_its_formula(capsys):
     assert main(["--device", "emulated", "--logits", "3e3", "--positives", "20", "--loss", "ap"]) == 0
     out = capsys.readouterr().out
     assert out.index("Modelled, not measured") < out.index("max(traffic / DRAM bandwidth") < out.index("N = 3000, P = 20")
-    for heading in ("nvcc", "count_positives", "forward", "backward", "floor", *(gpu.name for gpu in GPUS)):
+    tables = "count_positives", "forward", "backward", "floor", "longest chains", "H200, us"
+    for heading in ("nvcc", *tables, *(gpu.name for gpu in GPUS)):
         assert heading in out
 
 

@@ -10,7 +10,8 @@ from ..report import print_heading
 from . import walls
 from .counting import MissingRequirement, count, toolchain
 from .inputs import Case
-from .report import print_costs, print_model
+from .latency import microseconds
+from .report import print_chains, print_costs, print_model
 from .roofline import GPUS, floor_microseconds, times
 
 WAIT = "the first run after a change of csrc/cuda compiles its kernels: about 2 minutes"
@@ -49,6 +50,7 @@ def run(options: argparse.Namespace, command: str) -> int:
     print_model(out)
     for case, passes in counted:
         print_costs(out, case, passes)
+        print_chains(out, case, passes)
     if options.json:
         names = [gpu.name for gpu in GPUS]
         cells = [
@@ -56,6 +58,7 @@ def run(options: argparse.Namespace, command: str) -> int:
                 **vars(case),
                 "passes": walls.as_table(passes),
                 "modelled_us": dict(zip(names, times(passes), strict=True)),
+                "h200_us": sum(microseconds(figures) for one in passes.values() for figures in one.kernels.values()),
                 "floor_us": dict(zip(names, floor_microseconds(case, passes), strict=True)),
             }
             for case, passes in counted

@@ -61,9 +61,9 @@ def _emulated() -> Any:
 
 @cache
 def _counting() -> Any:
-    """The emulated device, counting."""
+    """The emulated device of the shape of an H200, counting."""
     emulated, emulator = _emulated()
-    return emulated.EmulatedDevice(schedule=emulator.Schedule())
+    return emulated.EmulatedDevice(schedule=emulator.Schedule(), device=1)
 
 
 def toolchain() -> dict[str, str]:

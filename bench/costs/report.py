@@ -7,8 +7,18 @@ from rich.table import Table
 
 from .counting import Figures, Passes
 from .inputs import Case
+from .latency import FORMULA as LATENCY_FORMULA
+from .latency import microseconds
 from .roofline import FORMULA, GPUS, floor, floor_microseconds, modelled, times, traffic_read, traffic_written
 
+CHAINS = {
+    "blocks": "blocks",
+    "instructions": "chain_instructions",
+    "global waits": "chain_global_waits",
+    "shared waits": "chain_shared_waits",
+    "barriers": "chain_barriers",
+    "same address": "global_atomic_launch_contention",
+}
 COLUMNS = ("launches", "syncs", "read, B", "written, B", "instructions", "atomics", "divergent")
 
 
@@ -23,6 +33,7 @@ def print_model(console: Console) -> None:
     for gpu in GPUS:
         table.add_row(gpu.name, *(f"{value:g}" for value in (gpu.bandwidth, gpu.sms, gpu.clock)), f"{gpu.issue_rate:.0f}")
     _print(console, table)
+    console.print(LATENCY_FORMULA, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_costs(console: Console, case: Case, passes: Passes) -> None:
@@ -51,6 +62,23 @@ def print_costs(console: Console, case: Case, passes: Passes) -> None:
     console.print()
     title = f"{case}: launches and host synchronisations; bytes, thread-instructions and atomics for each logit; modelled times"
     console.print(title, style="bold", highlight=False, soft_wrap=True)
+    _print(console, table)
+
+
+def print_chains(console: Console, case: Case, passes: Passes) -> None:
+    """What of each kernel cannot be done at once, and how long that lets it take on an H200."""
+    table = Table(box=box.ROUNDED if console.is_terminal else box.MARKDOWN)
+    table.add_column("kernel", no_wrap=True)
+    for name in ("launches", *CHAINS, "H200, us"):
+        table.add_column(name, justify="right", no_wrap=True)
+    kernels = [(name, figures) for one in passes.values() for name, figures in one.kernels.items()]
+    for kernel, figures in kernels:
+        counts = (str(figures.get(name, 0)) for name in ("launches", *CHAINS.values()))
+        table.add_row(kernel, *counts, f"{microseconds(figures):.1f}")
+    total = sum(microseconds(figures) for _, figures in kernels)
+    table.add_row("all", *[""] * (1 + len(CHAINS)), f"{total:.1f}", style="bold")
+    console.print()
+    console.print(f"{case}: the longest chains, and times modelled with them", style="bold", highlight=False, soft_wrap=True)
     _print(console, table)
 
 

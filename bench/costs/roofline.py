@@ -36,6 +36,9 @@ GPUS = (
     GPU("H100", bandwidth=3350, sms=132, clock=1.98),  # SXM5, 80 GB HBM3
 )
 
+# Of which there are measured times: latency.py models it. 141 GB HBM3e, SXM5.
+H200 = GPU("H200", bandwidth=4800, sms=132, clock=1.98)
+
 FORMULA = f"""\
 a kernel: max(traffic / DRAM bandwidth, warp-instructions / (SMs x {SCHEDULERS} schedulers x clock)); all: the sum over kernels.
 traffic: {SECTOR} bytes for each sector a warp-instruction reads or writes, twice that for atomics: no cache is assumed.

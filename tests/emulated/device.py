@@ -95,7 +95,7 @@ class EmulatedDevice(_Device):
 
     Every call of an operator is a session of its own: a race, an access out of bounds, a read of memory never written, another
     stream than the caller's or a failed launch raises RuntimeError. `sessions` keeps what each call counted, `calls` its name.
-    For `only_blocks` see Library.session.
+    For `only_blocks` and `device` see Library.session.
     """
 
     def __init__(
@@ -105,11 +105,13 @@ class EmulatedDevice(_Device):
         *,
         sources: Sequence[Path] = SOURCES,
         only_blocks: Mapping[str, Sequence[int]] | None = None,
+        device: int = 0,
     ) -> None:
         self.target = target
         self.sources = tuple(sources)
         self.schedule = schedule or Schedule(races="shared", count_warps=False)
         self.only_blocks = only_blocks
+        self.device = device
         self.sessions: list[Session] = []
         self.calls: list[str] = []
 
@@ -119,7 +121,7 @@ class EmulatedDevice(_Device):
         return library(self.target, self.sources)
 
     def begin(self, call: str) -> EmulatedCall:
-        session = self.library.session(self.schedule, [LOOK_BACK], self.only_blocks, stream=STREAM)
+        session = self.library.session(self.schedule, [LOOK_BACK], self.only_blocks, STREAM, self.device)
         self.sessions.append(session)
         self.calls.append(call)
         return EmulatedCall(session)

@@ -17,10 +17,14 @@ class Counters:
     one block (shared memory).
     Replays: how many more times warp-instructions asked shared memory than without lanes that met in one of its
     32 banks: of reads and writes those of different words, of atomics all.
+    Chains: what cannot be done at once. Of each kind, the most that one warp of a block does between two barriers, summed over
+    the block; of the blocks of a launch the most, and the sum over launches, which follow one another. Waits are for loads:
+    see translate/waits.py.
     The counters of warps are 0 where the schedule has count_warps=False.
     """
 
     launches: int = 0
+    blocks: int = 0
     thread_instructions: int = 0
     warp_instructions: int = 0
     divergent_warp_instructions: int = 0
@@ -35,10 +39,15 @@ class Counters:
     global_atomic_launch_contention: int = 0
     shared_atomic_warp_contention: int = 0
     shared_atomic_block_contention: int = 0
+    shared_accesses: int = 0
     shared_replays: int = 0
     barriers: int = 0
     warp_collectives: int = 0
     resident_blocks: int = 0
+    chain_instructions: int = 0
+    chain_global_waits: int = 0
+    chain_shared_waits: int = 0
+    chain_barriers: int = 0
     # Calls of the runtime library; only in the counters of a session as a whole.
     host_syncs: int = 0
     copies: int = 0

@@ -118,13 +118,15 @@ class Library:
         ignore: Sequence[str] = (),
         only_blocks: Mapping[str, Sequence[int]] | None = None,
         stream: int = 0,
+        device: int = 0,
     ) -> Session:
         """`ignore`: regular expressions of warnings that are known, and not of our code. `stream`: the only one that may be used.
+        `device`: 0 is small, 1 has the multiprocessors, threads and shared memory of an H200.
 
         `only_blocks`: {regular expression of kernels: numbers of the only blocks to run}, for grids that would take too
         long, and for the shapes of launches alone ({".": ()}). Of expressions that match, the first counts.
         """
-        return Session(self, schedule or Schedule(), ignore, only_blocks or {}, stream)
+        return Session(self, schedule or Schedule(), ignore, only_blocks or {}, stream, device)
 
 
 class Session:
@@ -140,6 +142,7 @@ class Session:
         ignore: Sequence[str],
         only_blocks: Mapping[str, Sequence[int]],
         stream: int,
+        device: int,
     ):
         self.library = library
         self.schedule = schedule
@@ -150,6 +153,7 @@ class Session:
         self.streams: set[int] = set()  # on which the host code put launches, copies and memsets
         self._only_blocks = only_blocks
         self._stream = ctypes.c_uint64(stream)
+        self._device = device
         self._ignored = [re.compile(pattern) for pattern in ignore]
         self._registered: list[Any] = []  # keeps the arrays alive
         self._handler = _LaunchHandler(self._handle)
@@ -180,13 +184,13 @@ class Session:
         if self.library._session:
             raise EmulatorError("the library has an open session already")
         self.library._session = self
-        self.library.dll.emulated_configure(self._handler, self.library.compute_capability, self._stream)
+        self.library.dll.emulated_configure(self._handler, self.library.compute_capability, self._stream, self._device)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._count_runtime_calls()
         self.library.dll.emulated_forget_registered()
-        self.library.dll.emulated_configure(None, self.library.compute_capability, self._stream)
+        self.library.dll.emulated_configure(None, self.library.compute_capability, self._stream, self._device)
         self.library._session = None
         self._registered.clear()
         if self.problems:

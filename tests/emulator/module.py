@@ -81,10 +81,15 @@ class _Counters(ctypes.Structure):
             "global_atomic_launch_contention",
             "shared_atomic_warp_contention",
             "shared_atomic_block_contention",
+            "shared_accesses",
             "shared_replays",
             "barriers",
             "warp_collectives",
             "resident_blocks",
+            "chain_instructions",
+            "chain_global_waits",
+            "chain_shared_waits",
+            "chain_barriers",
         )
     ]
 
@@ -364,7 +369,8 @@ class Module:
             failed = runtime.emulator_launch(ctypes.c_void_p(entry), ctypes.byref(request), ctypes.byref(raw))
             error = runtime.emulator_error().decode(errors="replace") if failed else None
             warnings = runtime.emulator_warnings().decode(errors="replace")
-        counters = Counters(launches=1, **{field[0]: getattr(raw, field[0]) for field in _Counters._fields_})
+        ran = math.prod(geometry.grid) if blocks is None else len(blocks)
+        counters = Counters(launches=1, blocks=ran, **{field[0]: getattr(raw, field[0]) for field in _Counters._fields_})
         in_kernel = "".join(f"{readable}: {line}\n" for line in warnings.splitlines())
         return LaunchResult(counters, in_kernel, None if error is None else f"{readable}: {error}")
 

@@ -87,3 +87,57 @@ def test_counters_do_not_depend_on_the_order_of_threads(module: Module) -> None:
         return module.launch("triangle", 1, 32, [x, y, 7], schedule=schedule).counters
 
     assert run(Schedule()) == run(Schedule(order="reverse")) == run(Schedule(order="random", seed=5))
+
+
+@pytest.fixture(scope="module")
+def chains() -> Module:
+    return Module.from_cuda(KERNELS / "chains.cu")
+
+
+def ring(size: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """A chain of places that ends nowhere, and room for results."""
+    return (np.arange(size, dtype=np.int32) + 7) % size, np.zeros(4 * size, np.int32)
+
+
+def waits(chains: Module, kernel: str, *arguments: object, grid: int = 1, block: int = 64) -> tuple[int, int]:
+    """For global and for shared memory"""
+    c = counted(chains, kernel, grid, block, *ring(), *arguments)
+    return c.chain_global_waits, c.chain_shared_waits
+
+
+@pytest.mark.parametrize("steps", [1, 10, 100])
+def test_loads_whose_addresses_are_loaded_make_a_chain(chains: Module, steps: int) -> None:
+    assert waits(chains, "chase_global", steps) == (steps, 0)
+    assert waits(chains, "chase_shared", steps) == (1, steps)
+    assert waits(chains, "chase_either", steps, 1) == (1, steps)
+    assert waits(chains, "chase_either", steps, 0) == (1 + steps, 0)
+
+
+def test_loads_that_nothing_keeps_apart_are_waited_for_together(chains: Module) -> None:
+    assert waits(chains, "four_at_once", 10) == (10, 0)
+    assert waits(chains, "two_branches", 16) == (2, 0)
+    assert waits(chains, "load_ahead", 10) == (11, 0)
+
+
+def test_a_chain_is_that_of_the_longest_warp_between_barriers_and_of_the_longest_block(chains: Module) -> None:
+    assert waits(chains, "two_phases", 5, 3) == (8, 0)
+    one, many = (counted(chains, "chase_global", grid, 64, *ring(), 10) for grid in (1, 4))
+    assert (one.chain_global_waits, one.chain_instructions) == (many.chain_global_waits, many.chain_instructions)
+    assert many.warp_instructions == 8 * many.chain_instructions
+    assert counted(chains, "two_phases", 1, 64, *ring(), 5, 3).chain_barriers == 1
+
+
+def test_an_atomic_is_waited_for_where_its_old_value_is_used(chains: Module) -> None:
+    assert [waits(chains, "add_in_turn", 10, use) for use in (1, 0)] == [(10, 0), (0, 0)]
+
+
+def test_chains_of_launches_follow_one_another(chains: Module) -> None:
+    both = Counters()
+    for steps in (3, 5):
+        both.add(counted(chains, "chase_global", 1, 64, *ring(), steps))
+    assert both.chain_global_waits == 8
+
+
+def test_shared_accesses_are_counted_by_warp(chains: Module) -> None:
+    c = counted(chains, "chase_shared", 1, 64, *ring(), 10)
+    assert c.shared_accesses == 2 * (1 + 10)

@@ -45,6 +45,12 @@ def test_kernel_works_on_tensors(library: Library) -> None:
     assert s.counters.host_syncs == 0
 
 
+@pytest.mark.parametrize(("device", "multiprocessors"), [(0, 4), (1, 132)])
+def test_a_session_has_one_of_two_devices(library: Library, device: int, multiprocessors: int) -> None:
+    with library.session(device=device):
+        assert library.dll.multiprocessors() == multiprocessors
+
+
 def test_kernel_works_on_arrays(library: Library) -> None:
     x, y = np.arange(10.0), np.zeros(10)
     with library.session() as s:

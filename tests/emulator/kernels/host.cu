@@ -68,3 +68,10 @@ extern "C" int capability() {
   cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
   return major * 10 + minor;
 }
+
+extern "C" int multiprocessors() {
+  int device = -1, count = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device);
+  return count;
+}

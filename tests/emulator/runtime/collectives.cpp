@@ -171,6 +171,7 @@ static void try_barrier(LaunchState& s, Block& block, uint32_t number) {
   const uint32_t wanted = block.barrier_wanted[number] ? block.barrier_wanted[number] : block.alive;
   if (!(waiting + arrived) || waiting + arrived < wanted) return;
   s.counters.barriers++;
+  block.chain.barriers++;
   const bool whole_block = waiting == block.alive;
   const bool counted = block.barrier_wanted[number] != 0;
   block.barrier_waiting[number] = block.barrier_arrived[number] = block.barrier_wanted[number] = 0;
@@ -203,9 +204,7 @@ static void try_barrier(LaunchState& s, Block& block, uint32_t number) {
                        : t.barrier_reduction == REDUCE_AND ? all
                                                            : set != 0;
   }
-  if (whole_block && s.options.count_warps)
-    for (uint32_t w = 0; w < s.warps; w++)
-      block.traces[w].finish(&block.threads[w * 32], s.lanes_of(w), s.counters);
+  if (whole_block && s.options.count_warps) finish_phase(s, block);
 }
 
 static void check_barrier(Thread* t, uint32_t number, uint32_t threads, const Site& site) {

@@ -31,6 +31,11 @@ void WarpTrace::insert(uint32_t index) {
   bucket = index;
 }
 
+void WarpTrace::execute(uint32_t instructions, Counters& counters) {
+  counters.warp_instructions += instructions;
+  chain.instructions += instructions;
+}
+
 Record& WarpTrace::step(Thread* t, uint64_t key, uint32_t instructions, Counters& counters) {
   const uint32_t lane = 1u << t->lane;
   uint32_t index = records_[t->trace_cursor].next;  // lanes mostly follow each other
@@ -44,13 +49,13 @@ Record& WarpTrace::step(Thread* t, uint64_t key, uint32_t instructions, Counters
       record.instructions = instructions;
       records_.push_back(record);
       insert(index);
-      counters.warp_instructions += instructions;
+      execute(instructions, counters);
     }
     records_[t->trace_cursor].next = index;
   }
   Record& record = records_[index];
   if (record.lanes & lane) {  // the same key once more: a warp-instruction of its own
-    counters.warp_instructions += instructions;
+    execute(instructions, counters);
     record.lanes = 0;
     record.near_sectors = 0;
     record.far_sectors = record.addresses = record.words = 0;
@@ -107,6 +112,10 @@ uint32_t WarpTrace::add_words(Record& record, uint32_t lane, uint64_t offset, un
   return replays;
 }
 
+static void raise(uint64_t& worst, uint64_t value) {
+  if (value > worst) worst = value;
+}
+
 static void reset_cursors(Thread* warp, uint32_t lanes) {
   for (uint32_t left = lanes; left; left &= left - 1) warp[__builtin_ctz(left)].trace_cursor = 0;
 }
@@ -116,6 +125,29 @@ void WarpTrace::finish(Thread* warp, uint32_t lanes, Counters& counters) {
     if (r.lanes != lanes) counters.divergent_warp_instructions += r.instructions;
   clear();
   reset_cursors(warp, lanes);
+}
+
+void finish_phase(LaunchState& s, Block& block) {
+  Chain longest;
+  for (uint32_t w = 0; w < s.warps; w++) {
+    WarpTrace& trace = block.traces[w];
+    raise(longest.instructions, trace.chain.instructions);
+    raise(longest.global_waits, trace.chain.global_waits);
+    raise(longest.shared_waits, trace.chain.shared_waits);
+    trace.chain = {};
+    trace.finish(&block.threads[w * 32], s.lanes_of(w), s.counters);
+  }
+  block.chain.instructions += longest.instructions;
+  block.chain.global_waits += longest.global_waits;
+  block.chain.shared_waits += longest.shared_waits;
+}
+
+void finish_chain(LaunchState& s, Block& block) {
+  raise(s.counters.chain_instructions, block.chain.instructions);
+  raise(s.counters.chain_global_waits, block.chain.global_waits);
+  raise(s.counters.chain_shared_waits, block.chain.shared_waits);
+  raise(s.counters.chain_barriers, block.chain.barriers);
+  block.chain = {};
 }
 
 bool WarpTrace::is_full() const { return records_.size() > RECORDS_KEPT || nodes_.size() > NODES_KEPT; }
@@ -165,16 +197,17 @@ void count_warp_block(Thread* t, uint64_t key, uint32_t instructions) {
   if (++t->trace_steps >= STEPS_OF_A_TURN) yield(t);
 }
 
-static void raise(uint64_t& worst, uint64_t value) {
-  if (value > worst) worst = value;
-}
+// Whether the lane that is here is the first of its warp.
+static bool is_first(const Record& record) { return (record.lanes & (record.lanes - 1)) == 0; }
 
 // Counted from the start of the range: on a device, allocations begin at a multiple of 256 bytes.
-void count_global_access(Thread* t, uint64_t key, uint32_t range, uint64_t offset, Access access) {
+void count_global_access(Thread* t, const Site& site, uint64_t context, uint32_t range, uint64_t offset,
+                         Access access) {
   LaunchState& s = state_of(t);
   Counters& c = s.counters;
   WarpTrace& trace = t->block->traces[t->warp];
-  Record& record = trace.step(t, key, 0, c);
+  Record& record = trace.step(t, context + site.key, 0, c);
+  trace.chain.global_waits += site.waits && is_first(record);
   const uint64_t address = (uint64_t)range << 48 | offset;
   if (trace.add_sector(record, address / SECTOR_BYTES)) {
     uint64_t& sectors = access == READ    ? c.global_sectors_read
@@ -187,11 +220,14 @@ void count_global_access(Thread* t, uint64_t key, uint32_t range, uint64_t offse
   raise(c.global_atomic_launch_contention, ++s.global_atomic_counts[address]);
 }
 
-void count_shared_access(Thread* t, uint64_t key, uint64_t offset, unsigned size, Access access) {
+void count_shared_access(Thread* t, const Site& site, uint64_t context, uint64_t offset, unsigned size,
+                         Access access) {
   LaunchState& s = state_of(t);
   Counters& c = s.counters;
   WarpTrace& trace = t->block->traces[t->warp];
-  Record& record = trace.step(t, key, 0, c);
+  Record& record = trace.step(t, context + site.key, 0, c);
+  c.shared_accesses += is_first(record);
+  trace.chain.shared_waits += site.waits && is_first(record);
   c.shared_replays += trace.add_words(record, t->lane, offset, size, access == ATOMIC);
   if (access != ATOMIC) return;
   raise(c.shared_atomic_warp_contention, trace.add_address(record, offset));

@@ -59,11 +59,17 @@ struct Configuration {
 
 const int DEFAULT_SHARED_BYTES = 48 << 10;
 
+// A small one, whose grids are quickly run, and one of the shape of an H200. Host code may ask each of them once.
+const struct Device {
+  int multiprocessors, threads;  // a multiprocessor's
+  int shared_optin_bytes;        // 0: those of the compute capability
+} DEVICES[] = {{4, 1024, 0}, {132, 2048, 227 << 10}};
+
 // Constructed when first used: registration runs before this file's own constructors might.
 struct State {
   LaunchHandler launch = nullptr;
   int compute_capability = 80;  // major * 10 + minor
-  int multiprocessors = 4;
+  int device = 0;
   std::multimap<uint64_t, Memory> memory;
   std::map<const void*, Symbol> functions, variables;
   std::map<Symbol, KernelFacts> kernels;
@@ -82,6 +88,8 @@ State& state() {
   return *s;
 }
 
+const Device& current_device() { return DEVICES[state().device]; }
+
 cudaError_t returned(cudaError_t e) {
   if (e != cudaSuccess) state().last = e;
   return e;
@@ -91,6 +99,7 @@ cudaError_t returned(cudaError_t e) {
 cudaError_t healthy() { return state().sticky; }
 
 int shared_optin_bytes() {
+  if (const int bytes = current_device().shared_optin_bytes) return bytes;
   switch (state().compute_capability) {
     case 70:
       return 96 << 10;
@@ -224,8 +233,10 @@ cudaError_t launch(const void* function, dim3 grid, dim3 block, void** arguments
 
 // ---- for library.py
 
-EXPORTED void emulated_configure(LaunchHandler handler, int compute_capability, uint64_t only_stream) {
+EXPORTED void emulated_configure(LaunchHandler handler, int compute_capability, uint64_t only_stream,
+                                 int device) {
   state().launch = handler;
+  state().device = device;
   state().compute_capability = compute_capability;
   state().only_stream = only_stream;
   state().problem.clear();
@@ -356,7 +367,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int* blocks, 
   state().counters.queries++;
   if (threads < 1) return returned(cudaErrorInvalidValue);
   const size_t used = shared + facts_of(function).static_shared;
-  const int by_threads = 1024 / threads;
+  const int by_threads = current_device().threads / threads;
   *blocks = used ? std::min<int>(by_threads, shared_optin_bytes() / used) : by_threads;
   return cudaSuccess;
 }
@@ -534,14 +545,16 @@ cudaError_t cudaEventDestroy(cudaEvent_t e) {
 // ---- the device
 
 cudaError_t cudaGetDeviceCount(int* n) {
-  *n = 1;
+  *n = sizeof(DEVICES) / sizeof(*DEVICES);
   return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
+  *device = state().device;
   return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : returned(cudaErrorInvalidDevice); }
+cudaError_t cudaSetDevice(int device) {
+  return device == state().device ? cudaSuccess : returned(cudaErrorInvalidDevice);
+}
 cudaError_t cudaDriverGetVersion(int* version) {
   *version = CUDART_VERSION;
   return cudaSuccess;
@@ -554,13 +567,13 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   state().counters.queries++;
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount:
-      *value = state().multiprocessors;
+      *value = current_device().multiprocessors;
       break;
     case cudaDevAttrMaxThreadsPerBlock:
       *value = 1024;
       break;
     case cudaDevAttrMaxThreadsPerMultiProcessor:
-      *value = 1024;
+      *value = current_device().threads;
       break;
     case cudaDevAttrMaxBlocksPerMultiprocessor:
       *value = 16;
@@ -617,11 +630,11 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
   *p = {};
   strcpy(p->name, "emulated device");
-  p->multiProcessorCount = state().multiprocessors;
+  p->multiProcessorCount = current_device().multiprocessors;
   p->major = state().compute_capability / 10;
   p->minor = state().compute_capability % 10;
   p->maxThreadsPerBlock = 1024;
-  p->maxThreadsPerMultiProcessor = 1024;
+  p->maxThreadsPerMultiProcessor = current_device().threads;
   p->warpSize = 32;
   p->sharedMemPerBlock = DEFAULT_SHARED_BYTES;
   p->sharedMemPerBlockOptin = shared_optin_bytes();

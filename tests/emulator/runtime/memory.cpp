@@ -34,7 +34,7 @@ uint8_t* find_global(Thread* t, uint64_t address, unsigned size, Access access, 
     if (offset + size > t->shared_size || !t->shared_valid[offset] || !t->shared_valid[offset + size - 1])
       fail_shared(t, offset, size, access, site);
     if (access == ATOMIC) t->shared_atomics++;
-    if (t->count_warps) count_shared_access(t, context + site.key, offset, size, access);
+    if (t->count_warps) count_shared_access(t, site, context, offset, size, access);
     if (t->check_shared_races) check_shared_race(t, offset, size, access, site);
     return (uint8_t*)address;
   }
@@ -59,7 +59,7 @@ uint8_t* find_global(Thread* t, uint64_t address, unsigned size, Access access, 
         t->global_atomics++;
       else
         t->bytes[access] += size;
-      if (t->count_warps) count_global_access(t, context + site.key, i, offset, access);
+      if (t->count_warps) count_global_access(t, site, context, i, offset, access);
     }
     return (uint8_t*)address;
   }

@@ -37,6 +37,7 @@ struct Site {
   const char* text;
   int line;
   uint64_t key;  // tells the site's executions from those of others
+  bool waits;    // a load that chains are counted by (translate/waits.py)
   // Addresses in [low, low + span] pass for this site's size and kind of access. An empty cache holds an
   // address that no pointer can have.
   uint64_t low = 1ull << 63, span = 0;
@@ -119,8 +120,10 @@ struct Launch {
 void warn_division_by_zero(Thread* t, const Site& site);
 void yield_after_spin(Thread* t);
 void count_warp_block(Thread* t, uint64_t key, uint32_t instructions);
-void count_global_access(Thread* t, uint64_t key, uint32_t range, uint64_t offset, Access access);
-void count_shared_access(Thread* t, uint64_t key, uint64_t offset, unsigned size, Access access);
+void count_global_access(Thread* t, const Site& site, uint64_t context, uint32_t range, uint64_t offset,
+                         Access access);
+void count_shared_access(Thread* t, const Site& site, uint64_t context, uint64_t offset, unsigned size,
+                         Access access);
 void check_shared_race(Thread* t, uint64_t offset, unsigned size, Access access, const Site& site);
 uint8_t* find_global(Thread* t, uint64_t address, unsigned size, Access access, bool count, Site& site,
                      uint64_t context);
@@ -182,7 +185,7 @@ ALWAYS_INLINE uint8_t* shared_pointer(Thread* t, uint64_t offset, Site& site, ui
               t->shared_valid[offset + SIZE - 1]))
     fail_shared(t, offset, SIZE, ACCESS, site);
   if (ACCESS == ATOMIC) t->shared_atomics++;
-  if (t->count_warps) count_shared_access(t, context + site.key, offset, SIZE, ACCESS);
+  if (t->count_warps) count_shared_access(t, site, context, offset, SIZE, ACCESS);
   if (t->check_shared_races) check_shared_race(t, offset, SIZE, ACCESS, site);
   return t->shared + offset;
 }
@@ -196,7 +199,7 @@ ALWAYS_INLINE uint8_t* global_pointer(Thread* t, uint64_t address, Site& site, u
         t->global_atomics++;
       else
         t->bytes[ACCESS] += SIZE;
-      if (t->count_warps) count_global_access(t, context + site.key, site.range, address - site.low, ACCESS);
+      if (t->count_warps) count_global_access(t, site, context, site.range, address - site.low, ACCESS);
     }
     return (uint8_t*)address;
   }

@@ -178,7 +178,8 @@ static void start_block(LaunchState& s, Block& b, uint64_t index, uint8_t* stack
 
 static void finish_block(LaunchState& s, Block& b) {
   if (!s.options.count_warps) return;
-  for (uint32_t w = 0; w < s.warps; w++) b.traces[w].finish(&b.threads[w * 32], s.lanes_of(w), s.counters);
+  finish_phase(s, b);
+  finish_chain(s, b);
 }
 
 static std::string description_of_deadlock(const Block& b) {

@@ -29,8 +29,10 @@ struct Counters {
   uint64_t global_sectors_read, global_sectors_written, global_sectors_atomic;
   uint64_t global_atomics, shared_atomics;
   uint64_t global_atomic_warp_contention, global_atomic_launch_contention;
-  uint64_t shared_atomic_warp_contention, shared_atomic_block_contention, shared_replays;
+  uint64_t shared_atomic_warp_contention, shared_atomic_block_contention;
+  uint64_t shared_accesses, shared_replays;
   uint64_t barriers, warp_collectives, resident_blocks;
+  uint64_t chain_instructions, chain_global_waits, chain_shared_waits, chain_barriers;
 };
 
 struct LaunchRequest {
@@ -47,6 +49,11 @@ struct LaunchRequest {
 // ---- the launch
 
 enum State { READY, AT_BARRIER, IN_COLLECTIVE, DONE };
+
+// What one warp does one after the other, or a block: between two barriers the most of any of its warps.
+struct Chain {
+  uint64_t instructions = 0, global_waits = 0, shared_waits = 0, barriers = 0;
+};
 
 // Executions of one basic block, or of one access to memory, that the lanes of a warp share.
 struct Record {
@@ -70,6 +77,7 @@ class WarpTrace {
   void finish(Thread* warp, uint32_t lanes, Counters& counters);  // nothing so far will be met again
   void compact(Thread* warp, uint32_t lanes, Counters& counters);
   bool is_full() const;
+  Chain chain;  // since the last barrier of the block
 
  private:
   struct Node {
@@ -77,6 +85,7 @@ class WarpTrace {
     uint32_t count, next;
   };
   void clear();
+  void execute(uint32_t instructions, Counters& counters);
   void insert(uint32_t index);
   std::vector<Record> records_;  // 0: before the first
   std::vector<uint32_t> buckets_;
@@ -106,6 +115,7 @@ struct Block {
   uint32_t waiting_lanes[32], done_lanes[32];  // by warp
   uint32_t barrier_waiting[BARRIERS + 1], barrier_arrived[BARRIERS + 1], barrier_wanted[BARRIERS + 1];
   std::vector<WarpTrace> traces;
+  Chain chain;
   std::vector<uint32_t> shared_atomic_counts;
 };
 
@@ -142,6 +152,10 @@ void yield(Thread* t);
 
 // collectives.cpp
 void thread_left(Thread* t);
+
+// counters.cpp
+void finish_phase(LaunchState& s, Block& block);  // all warps are at a barrier, or at their end
+void finish_chain(LaunchState& s, Block& block);
 
 // races.cpp
 void check_global_race(Thread* t, uint32_t range, uint64_t offset, unsigned size, Access access,

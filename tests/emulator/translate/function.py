@@ -12,6 +12,7 @@ from ..parser import WIDTH, Function, parse_variable, split_operands
 from .control_flow import LoopForest
 from .instruction import Instruction, translator_of
 from .scope import Register, Scope, Symbol, c_name
+from .waits import waiting_loads
 
 if TYPE_CHECKING:
     from .unit import UnitTranslator
@@ -98,6 +99,7 @@ class FunctionTranslator:
         self._collect()
         successors = [self._successors(i) for i in range(len(self.blocks))]
         self.forest = LoopForest(successors)
+        self.unit.sites.waits |= waiting_loads([block.instructions for block in self.blocks], successors)
         for i in range(len(self.blocks)):
             self._translate_block(i)
         locals_ = [f"{UNSIGNED[r.size]} {r.name} = 0;" for r in self.registers]

@@ -33,7 +33,8 @@ def mix(seed: int) -> int:
 class Sites:
     """The instructions that messages can name, caches belong to, and counters tell apart."""
 
-    texts: list[tuple[int, str]] = field(default_factory=lambda: [(0, "?")])
+    texts: list[tuple[int, str, bool]] = field(default_factory=lambda: [(0, "?", False)])
+    waits: set[int] = field(default_factory=set)  # ids of the instructions where a warp waits for memory
     _known: dict[int, int] = field(default_factory=dict)
     first_line: int = 1  # of the function that is translated: lines count from it, whatever stands before it in the file
     unknown: str = "sites[0]"
@@ -42,11 +43,14 @@ class Sites:
         index = self._known.get(id(ins))
         if index is None:
             index = self._known[id(ins)] = len(self.texts)
-            self.texts.append((ins.line - self.first_line + 1, ins.text))
+            self.texts.append((ins.line - self.first_line + 1, ins.text, id(ins) in self.waits))
         return f"sites[{index}]"
 
     def definition(self) -> str:
-        rows = [f"{{{json.dumps(text[:160])}, {line}, 0x{mix(i + (1 << 32)):x}ull}}" for i, (line, text) in enumerate(self.texts)]
+        rows = [
+            f"{{{json.dumps(text[:160])}, {line}, 0x{mix(i + (1 << 32)):x}ull, {int(waits)}}}"
+            for i, (line, text, waits) in enumerate(self.texts)
+        ]
         return f"static Site sites[] = {{{', '.join(rows)}}};"
 
 
