@@ -169,8 +169,8 @@ REPORTS = {
     "ignored logits get no gradient": Mutation(TILED, "if (j >= input.n) return;", "if (j >= input.n || !negative) return;"),
 }
 
-FIND, SORT, TABLES, COUNT, SPREAD, LOSSES = (
-    f"cuda/{name}.cu" for name in ("find", "sort_positives", "build_tables", "count", "spread", "compute_losses")
+FIND, RANK, TABLES, COUNT, SPREAD, LOSSES = (
+    f"cuda/{name}.cu" for name in ("find", "rank_positives", "build_tables", "count", "spread", "compute_losses")
 )
 
 
@@ -216,14 +216,27 @@ SORTED = {
     "sorted: a count below 0 is a great one": in_sorted(COUNT, "int64_t{static_cast<int32_t>(wrapped)}", "int64_t{wrapped}"),
     "sorted: ignored rows keep what was spread": in_sorted(TERMS, "if (status && status->ignored)", "if (false)"),
     "sorted: ignored labels are not reported": in_sorted(FIND, "any_ignored |= mark == Mark::kIgnored;", ""),
-    "sorted: positives beyond the capacity are listed": in_sorted(FIND, "if (slot < search.capacity)", "if (slot >= 0)"),
-    "sorted: positives stay in the bins": in_sorted(TABLES, "if (i < p && index[i] >= 0) take_out", "if (false) take_out"),
-    "sorted: no barrier after a merge in warps": Mutation(
-        BLOCK,
-        "      if constexpr (kPairs) values[i] = value;\n    }\n    __syncthreads();",
-        "      if constexpr (kPairs) values[i] = value;\n    }",
-        units=(SORT,),
-        algorithm="sorted",
+    "sorted: positives beyond the capacity are listed": in_sorted(FIND, "  if (slot >= search.input.p) return;\n", ""),
+    "sorted: positives stay in the bins": in_sorted(TABLES, "if (index[i] >= 0) take_out", "if (false) take_out"),
+    "sorted: a NaN positive is not reported": in_sorted(FIND, "if (nan) raise", "if (false) raise"),
+    "sorted: tied positives in the order of their index": in_sorted(RANK, "rest, %2, %3; subc.cc.u32 rest, %4, %5;", "rest, %3, %2; subc.cc.u32 rest, %5, %4;"),
+    "sorted: half of the positives are not compared": in_sorted(RANK, "j < listed; j += 32", "j < listed; j += 64"),
+    "sorted: a warp ranks one positive too few": in_sorted(
+        RANK, "u < kOwn; ++u) {\n    const int i", "u < kOwn - 1; ++u) {\n    const int i"
+    ),
+    "sorted: a block too few ranks": in_sorted(
+        RANK, "per_item(input.p, kThreads, kRanked)", "per_item(input.p, kThreads, kRanked + 1)"
+    ),
+    "sorted: bins are not emptied before they are filled": in_sorted(RANK, "[k] = {0, 0};", "[k] = {0, 1};"),
+    "sorted: clusters of other blocks are not counted": in_sorted(TABLES, "atomicAdd(&before, count), ", ""),
+    "sorted: a cluster begins with the first positive": in_sorted(TABLES, ", atomicMax(&latest, last)", ""),
+    "sorted: a cluster goes on to the last positive": in_sorted(TABLES, "  if (k < p) atomicMin(&next, k);\n", ""),
+    "sorted: a cluster ends with its warp": in_sorted(TABLES, "w >= 0; --w) {", "w > warp; --w) {"),
+    "sorted: no barrier before clusters are counted": in_sorted(
+        TABLES, "begun[warp] = own;\n  __syncthreads();\n", "begun[warp] = own;\n"
+    ),
+    "sorted: no barrier after clusters are counted": in_sorted(
+        TABLES, "atomicMin(&next, k);\n  __syncthreads();\n", "atomicMin(&next, k);\n"
     ),
     "sorted: the positive's own weight is forgotten": in_sorted(LOSSES, "+ (1 - self) * per_rank(i)", ""),
     "sorted: a run of sums forgets the warps before": Mutation(

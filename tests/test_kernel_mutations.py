@@ -34,6 +34,9 @@ CASES = [
     Case((17000, 5), Labels(torch.uint8), delta=0.0),
     Case((290, 31), Labels(torch.int64), scale="infinite"),
     Case((40, 1100), Labels(torch.int16)),  # more positives than a block has threads
+    # Clusters of several scores, and of ties, over several warps and blocks.
+    Case((200, 900), Labels(torch.int32), delta=1e-3, dtype=torch.float64),
+    Case((200, 900), Labels(torch.int32), delta=0.0, scale="ties"),
     # More than a tile of logits: with ignored ones, without any, most between the same two knots, and above all knots.
     Case((9000, 40), Labels(torch.int8)),
     Case((9000, 40), Labels(torch.uint8), dtype=torch.bfloat16),
@@ -109,6 +112,7 @@ CHECKS: list[Callable[[Fast], None]] = [
     *(part(numbers, case=case, name=name) for case in CASES for name in LOSSES),
     *(part(levels, case=case) for case in (*LARGE, Listed((900, 60), levels="tiny"))),
     *(part(nan, where=k) for k in (0, 1)),
+    part(nan, where=1, dtype=torch.float64),
     *(part(test_edges.test_few_false_positives_send_no_gradient, loss=loss) for loss in RANKING.values()),
     *(part(test_edges.test_infinite_error_reaches_only_what_ranks_with_it, name=name) for name in ("alrp", "alrp_hard")),
     part(test_edges.test_infinite_scores_rank_as_infinite_and_tie_with_their_like, delta=1.0),

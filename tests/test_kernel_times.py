@@ -21,7 +21,7 @@ NAMES = {
     CUB + "select::DeviceSelectSweepKernel<cub::policy_hub<long>, alrp::cuda::(anonymous namespace)::IsPositive>(long)": "find",
     CUB + "radix_sort::DeviceRadixSortOnesweepKernel<cub::policy_hub<unsigned long, long>, false>(int*)": "find",
     "alrp::cuda::<unnamed>::unpack_keys(unsigned long const*, long const*)": "find",
-    "alrp::cuda::sorted::(anonymous namespace)::sort_positives(alrp::Array, long, double)": "sort_positives",
+    "alrp::cuda::sorted::(anonymous namespace)::rank_positives(alrp::Array, long, double)": "rank_positives",
     "alrp::cuda::(anonymous namespace)::build_tables(double, bool)": "build_tables",
     "void alrp::cuda::(anonymous namespace)::count_sorted<__half, true>(alrp::Array, alrp::Labels)": "count",
     "alrp::cuda::(anonymous namespace)::compute_losses(alrp::cuda::SortedTables, double)": "compute_losses",

@@ -1,4 +1,4 @@
-// Scans and sorts of one block of whole warps, in a fixed order: the same bits on every device.
+// Scans of one block of whole warps, in a fixed order: the same bits on every device.
 #pragma once
 
 #include <cstdint>
@@ -102,90 +102,33 @@ __device__ __forceinline__ double block_sum(double value) {
   return sum;
 }
 
-// out[i] = the sum of load(0), ..., load(i), for i below `count`; returns the whole. A warp takes neighbours,
-// so that warps wait for one another once, however many there are. load(i) may read out[i]. All threads call;
-// ends with a barrier.
+// out[i] = the sum of load(0), ..., load(i), for i below `count`; returns the whole. A warp takes neighbours, and
+// issues the loads of several rows of lanes before it needs one. load(i) may read out[i]. All threads call; ends
+// with a barrier.
 template <typename T, typename Load>
 __device__ __forceinline__ T prefix_sums(int count, const Load& load, T* out) {
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
-  const int each = ((count + 31) / 32 + warps - 1) / warps * 32;
-  const int begin = min(count, warp * each), end = min(count, begin + each);
+  constexpr int kRows = 4;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   T carry{};
 #pragma unroll 1
-  for (int base = begin; base < end; base += 32) {
-    const int i = base + lane;
-    const T sum = carry + warp_scan(i < end ? load(i) : T(), Plus());
-    if (i < end) out[i] = sum;
-    carry = broadcast(sum, 31);
-  }
-  const Scanned<T> scanned = scan_warps<T, Plus>(carry);
-#pragma unroll 1
-  for (int i = begin + lane; i < end; i += 32) out[i] = scanned.before + out[i];
-  __syncthreads();
-  return scanned.total;
-}
-
-// The passes of a bitonic merge from a distance below a warp on, in registers: lane i & 31 has element i.
-template <bool kPairs>
-__device__ __forceinline__ void merge_in_warp(uint64_t& key, [[maybe_unused]] uint32_t& value, int i, int run,
-                                              int from) {
-  const bool ascends = (i & run) == 0;
+  for (int base = 0; base < count; base += kRows * blockDim.x) {
+    const int first = base + kRows * 32 * warp + lane;
+    T rows[kRows], sum{};
 #pragma unroll
-  for (int distance = from; distance > 0; distance /= 2) {
-    const uint64_t other = __shfl_xor_sync(0xffffffffu, key, distance);
-    const bool keeps_lower = ((i & distance) == 0) == ascends;
-    if constexpr (kPairs) {
-      const uint32_t other_value = __shfl_xor_sync(0xffffffffu, value, distance);
-      const bool lower = other < key || (other == key && other_value < value);
-      key = lower == keeps_lower ? other : key;
-      value = lower == keeps_lower ? other_value : value;
-    } else {
-      key = (other < key) == keeps_lower ? other : key;
-    }
-  }
-}
-
-// Sorts `size` (a power of two, at least 32) keys ascending, in shared or global memory; where kPairs, pairs
-// by key, then by value. All threads call.
-template <bool kPairs>
-static __device__ __noinline__ void bitonic_sort(uint64_t* keys, [[maybe_unused]] uint32_t* values,
-                                                 int size) {
-  __syncthreads();
-#pragma unroll 1
-  for (int run = 32; run <= size; run *= 2) {
-#pragma unroll 1
-    for (int distance = run / 2; distance >= 32; distance /= 2) {
-#pragma unroll 1
-      for (int t = threadIdx.x; t < size / 2; t += blockDim.x) {
-        const int a = 2 * t - (t & (distance - 1)), b = a + distance;
-        const uint64_t key_a = keys[a], key_b = keys[b];
-        bool above = key_a > key_b;
-        if constexpr (kPairs) above |= key_a == key_b && values[a] > values[b];
-        if (above != ((a & run) == 0)) continue;
-        keys[a] = key_b, keys[b] = key_a;
-        if constexpr (kPairs) {
-          const uint32_t value = values[a];
-          values[a] = values[b], values[b] = value;
-        }
-      }
-      __syncthreads();
-    }
-#pragma unroll 1
-    for (int i = threadIdx.x; i < size; i += blockDim.x) {
-      uint64_t key = keys[i];
-      uint32_t value = 0;
-      if constexpr (kPairs) value = values[i];
-      if (run == 32) {
+    for (int u = 0; u < kRows; ++u) rows[u] = first + 32 * u < count ? load(first + 32 * u) : T();
 #pragma unroll
-        for (int within = 2; within <= 16; within *= 2)
-          merge_in_warp<kPairs>(key, value, i, within, within / 2);
-      }
-      merge_in_warp<kPairs>(key, value, i, run, 16);
-      keys[i] = key;
-      if constexpr (kPairs) values[i] = value;
+    for (int u = 0; u < kRows; ++u) {
+      rows[u] = sum + warp_scan(rows[u], Plus());
+      sum = broadcast(rows[u], 31);
     }
-    __syncthreads();
+    const Scanned<T> scanned = scan_warps<T, Plus>(sum);
+#pragma unroll
+    for (int u = 0; u < kRows; ++u)
+      if (first + 32 * u < count) out[first + 32 * u] = carry + (scanned.before + rows[u]);
+    carry = carry + scanned.total;
   }
+  __syncthreads();
+  return carry;
 }
 
 }  // namespace alrp::cuda

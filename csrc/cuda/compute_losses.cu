@@ -17,7 +17,7 @@ __device__ void sum_bins(const Position& position, const SortedTables& t, double
   const auto* knots = static_cast<const typename Position::Int*>(t.knots);
   const int p = static_cast<int>(t.p);
   const auto all = prefix_sums(2 * p + 1, [bins](int m) { return bins[m]; }, bins);
-#pragma unroll 1
+#pragma unroll 4
   for (int i = threadIdx.x; i < p; i += blockDim.x)
     n_fp[i] = count_of(bins[t.left[i]], bins[t.right[i]], all.count, knots[t.left[i]], position.half);
 }
@@ -98,7 +98,7 @@ __device__ void sum_pairs(const Position& position, const SortedTables& t, const
     return {1, weight};
   });
   const bool by_pairs = __syncthreads_or(infinite);  // infinity and NaN do not go through prefix sums
-#pragma unroll 1
+#pragma unroll 2
   for (int i = threadIdx.x; i < p; i += blockDim.x) {
     const TwoSums sum = steps.at_positive(i);
     sums.rank_pos[i] = 1 + (sum.first - self);
@@ -134,7 +134,7 @@ __device__ void write_spread(const Position& position, const SortedTables& t, co
   });
   too_large = __syncthreads_or(too_large);
   if (threadIdx.x == 0) t.plan->spreads = !too_large;
-#pragma unroll 1
+#pragma unroll 2
   for (int m = threadIdx.x; m <= 2 * p; m += blockDim.x) {
     double base = t.value[m].first, slope = steps.slope(m).first;
     if constexpr (std::is_same_v<Position, Narrow>) {
@@ -147,7 +147,7 @@ __device__ void write_spread(const Position& position, const SortedTables& t, co
   }
   if (!error_gradient) return;
   const double self = position.half ? 0.5 : 1.0;  // H(0), where k = i has 1
-#pragma unroll 1
+#pragma unroll 2
   for (int i = threadIdx.x; i < p; i += blockDim.x)
     error_gradient[sums.place[i]] = steps.at_positive(i).second + (1 - self) * per_rank(i) + *poison;
 }

@@ -1,4 +1,5 @@
-// Finding the positives among the labels, as many as one block sorts.
+// Finding the positives among the labels, as many as are ranked by counting.
+#include "../keys.h"
 #include "array.cuh"
 #include "launch.cuh"
 #include "sorted.cuh"
@@ -9,23 +10,26 @@ namespace {
 
 constexpr int kLoads = 2;  // of 16 bytes, that a thread issues at once
 
-// Appends the flat indices of the positives to `list`, in any order; drops those beyond its capacity.
+// Appends the positives to `list`, in any order; drops those beyond input.p.
 struct Search {
-  Labels labels;
+  Input input;
   int64_t count;  // of labels
-  int64_t* list;
-  int64_t capacity;
-  Status* status;  // found, invalid and ignored; zeroed by the caller
+  Listed* list;
+  Status* status;  // zeroed by the caller
 };
 
-// Keeps a positive, or reports an impossible label.
+// Keeps a positive, a NaN as 0, and reports NaN and impossible labels.
 __device__ void visit(const Search& search, Mark mark, int64_t flat, bool& any_ignored) {
   any_ignored |= mark == Mark::kIgnored;
   if (mark == Mark::kInvalid) raise(&search.status->invalid);
   if (mark != Mark::kPositive) return;
   const auto slot =
       static_cast<int64_t>(atomicAdd(reinterpret_cast<unsigned long long*>(&search.status->found), 1ULL));
-  if (slot < search.capacity) search.list[slot] = flat;
+  if (slot >= search.input.p) return;
+  const double score = load(search.input, flat);
+  const bool nan = score != score;
+  if (nan) raise(&search.status->nan);
+  search.list[slot] = {key_of(nan ? 0.0 : score), flat};
 }
 
 // Ignored labels may be many: a block reports them once. All threads call.
@@ -37,8 +41,8 @@ __device__ void report_ignored(bool any_ignored, Status* status) {
 //   labels   read once, 16 bytes a lane; all zero: nothing to do
 //   launch   any grid of kThreads threads
 template <int kBytes>
-__global__ void __launch_bounds__(kThreads) find_labels(Search search) {
-  const Labels& labels = search.labels;
+__global__ void __launch_bounds__(kThreads, 4) find_labels(Search search) {
+  const Labels& labels = search.input.labels;
   constexpr int kLabels = 16 / kBytes;  // in a load
   constexpr int kBlockLoads = kLoads * kThreads;
   const auto* vectors = static_cast<const ulonglong2*>(labels.data);
@@ -55,9 +59,10 @@ __global__ void __launch_bounds__(kThreads) find_labels(Search search) {
       any |= own[u].x | own[u].y;
     }
     if (any == 0) continue;
-#pragma unroll
+#pragma unroll 1  // such vectors are few
     for (int half = 0; half < 2 * kLoads; ++half) {
-      uint64_t bits = half % 2 ? own[half / 2].y : own[half / 2].x;
+      const ulonglong2 pair = half < 2 ? own[0] : own[1];
+      uint64_t bits = half % 2 ? pair.y : pair.x;
       const int64_t first = (v + half / 2 * kThreads) * kLabels + half % 2 * (kLabels / 2);
 #pragma unroll 1
       for (int64_t i = first; bits != 0; ++i, bits = kBytes == 8 ? 0 : bits >> 8 * kBytes % 64)
@@ -72,7 +77,7 @@ __global__ void __launch_bounds__(kThreads) find_labels(Search search) {
 
 // The search, where a row of logits has a class index. launch  any grid of kThreads threads
 __global__ void __launch_bounds__(kThreads) find_rows(Search search) {
-  const Labels& labels = search.labels;
+  const Labels& labels = search.input.labels;
   bool any_ignored = false;
   sweep_grid<kThreads>(0, search.count, [&](int64_t row) {
     const int64_t column = row_class(labels, label_bits(labels, row));
@@ -84,9 +89,9 @@ __global__ void __launch_bounds__(kThreads) find_rows(Search search) {
 
 }  // namespace
 
-void list_positives(const Input& input, int64_t* list, Status* status, cudaStream_t stream) {
+void list_positives(const Input& input, Listed* list, Status* status, cudaStream_t stream) {
   const Labels& labels = input.labels;
-  const Search search{labels, label_count(labels, input.n), list, input.p, status};
+  const Search search{input, label_count(labels, input.n), list, status};
   const int64_t items = labels.classes ? search.count : search.count * labels.bytes / (kLoads * 16);
   auto* kernel = labels.classes      ? find_rows
                  : labels.bytes == 1 ? find_labels<1>

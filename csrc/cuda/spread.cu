@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(kStreamThreads, 2)
     spread_sorted(Input input, SortedTables t, const Status* status, Tables tables, Gradients gradients) {
   const Plan& plan = *t.plan;
   const double scale = load_scalar(gradients.grad_cls, gradients.incoming);
-  // With shares below 1e15, and delta as sort_positives bounds it, slopes fit float.
+  // With shares below 1e15, and delta as build_tables bounds it, slopes fit float.
   constexpr double kMost = 1e15;
   if (plan.kind != PositionKind::kNarrow || *tables.poison != 0 || !plan.spreads || !(fabs(scale) < kMost))
     return spread_rare(input, t, tables, scale);

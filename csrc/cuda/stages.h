@@ -20,18 +20,25 @@ void find_positives(const Input& input, const Tables& tables, int64_t* place, St
 // tables.
 namespace sorted {
 
-// find.cu: flat indices of at most p positives, in any order; all of status but nan.
-void list_positives(const Input& input, int64_t* list, Status* status, cudaStream_t stream);
+// A positive that is found: the key of its score, and its flat index.
+struct alignas(16) Listed {
+  uint64_t key;
+  int64_t flat;
+};
 
-// sort_positives.cu, and with it build_tables.cu. lay_out is find for positives that are found and sorted
+// find.cu: at most p positives, in any order; status.
+void list_positives(const Input& input, Listed* list, Status* status, cudaStream_t stream);
+
+// rank_positives.cu, and with it build_tables.cu. lay_out is find for positives that are found and sorted
 // already.
 size_t table_bytes(const Input& input);
 size_t scratch_bytes(const Input& input, cudaStream_t stream);
 void find(const Input& input, const Tables& tables, int64_t* place, Status* status, void* scratch,
           cudaStream_t stream);
-void lay_out(const Input& input, const Tables& tables, Status* status, cudaStream_t stream);
+void lay_out(const Input& input, const Tables& tables, const Status* status, cudaStream_t stream);
 
-void build(const Input& input, const Tables& tables, cudaStream_t stream);  // build_tables.cu
+// build_tables.cu
+void build(const Input& input, const Tables& tables, const Status* status, cudaStream_t stream);
 
 void count(const Input& input, const Tables& tables, Status* status, cudaStream_t stream);  // count.cu
 
