@@ -219,7 +219,9 @@ SORTED = {
     "sorted: positives beyond the capacity are listed": in_sorted(FIND, "  if (slot >= search.input.p) return;\n", ""),
     "sorted: positives stay in the bins": in_sorted(TABLES, "if (index[i] >= 0) take_out", "if (false) take_out"),
     "sorted: a NaN positive is not reported": in_sorted(FIND, "if (nan) raise", "if (false) raise"),
-    "sorted: tied positives in the order of their index": in_sorted(RANK, "rest, %2, %3; subc.cc.u32 rest, %4, %5;", "rest, %3, %2; subc.cc.u32 rest, %5, %4;"),
+    "sorted: tied positives in the order of their index": in_sorted(
+        RANK, "rest, %2, %3; subc.cc.u32 rest, %4, %5;", "rest, %3, %2; subc.cc.u32 rest, %5, %4;"
+    ),
     "sorted: half of the positives are not compared": in_sorted(RANK, "j < listed; j += 32", "j < listed; j += 64"),
     "sorted: a warp ranks one positive too few": in_sorted(
         RANK, "u < kOwn; ++u) {\n    const int i", "u < kOwn - 1; ++u) {\n    const int i"

@@ -74,7 +74,7 @@ def test_the_device_is_asked_nothing_after_the_first_call(p, by_cub):
 
 def at_target(regime, p, count):
     """``count(session)`` of both passes together, per logit, at TARGET logits."""
-    small, large = (sum(count(session.counters) for session in passes(regime, n, p)) for n in (SMALL, LARGE))
+    small, large = (sum(map(count, passes(regime, n, p))) for n in (SMALL, LARGE))
     slope = (large - small) / (LARGE - SMALL)
     return slope + (large - slope * LARGE) / TARGET
 
@@ -88,15 +88,30 @@ def test_a_step_takes_few_launches_and_no_synchronisation(p):
         assert session.counters.host_syncs == session.counters.allocations == session.counters.copies == 0
 
 
-@pytest.mark.parametrize(("regime", "most"), [("dense", 52), ("sparse", 14)])
+ON_POSITIVES = "rank_positives", "build_tables", "compute_losses", "scatter_gradients"
+
+
+def instructions(session, *, on_positives):
+    """Of the kernels that visit positives alone, or of those that visit logits."""
+    kernels = session.kernel_counters.items()
+    return sum(c.thread_instructions for name, c in kernels if name.endswith(ON_POSITIVES) == on_positives)
+
+
+@pytest.mark.parametrize(("regime", "most"), [("dense", 49), ("sparse", 13)])
 def test_a_logit_takes_few_instructions(regime, most):
-    assert at_target(regime, 500, lambda counters: counters.thread_instructions) <= most
+    assert at_target(regime, 500, lambda session: instructions(session, on_positives=False)) <= most
+
+
+@pytest.mark.parametrize(("p", "most"), [(500, 14_000), (2000, 24_000)])
+def test_a_positive_takes_few_instructions(p, most):
+    """Those that compare it with all others among them, seven each."""
+    assert sum(instructions(session, on_positives=True) for session in passes("dense", SMALL, p)) <= most * p
 
 
 @pytest.mark.parametrize("regime", ["dense", "sparse"])
 def test_memory_traffic_is_near_the_floor(regime):
-    def traffic(counters):
-        return 32 * (counters.global_sectors_read + counters.global_sectors_written)
+    def traffic(session):
+        return 32 * (session.counters.global_sectors_read + session.counters.global_sectors_written)
 
     # Logits twice, gradient once, and labels of one byte once a pass. Without ignored labels the streams read none.
     assert at_target(regime, 500, traffic) <= 1.15 * (4 + 4 + 4 + 2)

@@ -24,8 +24,9 @@ def assert_as_the_truth(fast, name, dtype, delta, negatives, positives, scale="d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("delta", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("name", "delta"), [("alrp", 0.0), *((name, 1.0) for name in LOSSES if name != "alrp_hard"), ("alrp_hard", 0.0)]
+)
 def test_a_million_scores_lose_no_precision(fast, name, delta):
     assert_as_the_truth(fast, name, torch.float32, delta, 1_000_000, 5)
 
@@ -58,12 +59,13 @@ def test_ten_million_scores_lose_no_precision(fast, name, delta, scale, dtype):
 @pytest.mark.parametrize("labels", [Labels(torch.int8), Labels(torch.int64, 7)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_result_does_not_depend_on_run_or_thread_count(fast, loss, labels, dtype):
+    """What runs on a device is run twice: threads of the host do nothing there."""
     data = Case((150_001, 37), labels, dtype=dtype).build()
     tensors = data.logits, data.targets, data.loc_errors
     threads = torch.get_num_threads()
     try:
         results = []
-        for count in (1, 1, 2, 3):
+        for count in (1, 1, 2, 3) if fast.backend == "cpu" else (1, 1):
             torch.set_num_threads(count)
             results.append(evaluate(loss, fast, *tensors, **data.options))
     finally:
