@@ -19,8 +19,8 @@ WARM_UP, STEPS = 3, 10
 SIZES = ((10**4, 50), (10**6, 500), (10**6, 2000), (10**6, 8000), (10**6, 20000), (10**8, 2000))
 DTYPE = "float32"
 
-# The beginnings of kernels' names: of the sorted form, in the order of a step. With more positives than are ranked by counting, find
-# is CUB's selection and sort.
+# The beginnings of kernels' names: of the sorted form, in the order of a step. Of more positives than are
+# ranked by counting, find is CUB's selection and sort.
 COLUMNS = {
     "find": ("find_labels", "find_rows", "make_keys", "unpack_keys", "Device"),
     "rank_positives": ("rank_positives",),

@@ -31,7 +31,7 @@ SIZES = [
     (1009, 257),
     (4099, 67),
 ]
-LARGE_SIZES = [(8191, 1523), (20011, 701)]  # with more positives than a block has threads, and fewer
+LARGE_SIZES = [(8191, 1623), (20011, 701)]  # with more knots than a block sums in one run, and fewer
 DELTAS = [0.0, 1e-3, 0.5, 1.0, 10.0, 100.0]
 SCALES = ["dense", "sparse", "equal", "ties", "near", "far", "infinite", "subnormal", "extreme"]
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]

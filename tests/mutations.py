@@ -242,12 +242,15 @@ SORTED = {
     ),
     "sorted: the positive's own weight is forgotten": in_sorted(LOSSES, "+ (1 - self) * per_rank(i)", ""),
     "sorted: a run of sums forgets the warps before": Mutation(
-        BLOCK, "out[i] = scanned.before + out[i]", "out[i] = T() + out[i]", units=(LOSSES,), algorithm="sorted"
+        BLOCK, "(scanned.before + rows[u])", "rows[u]", units=(LOSSES,), algorithm="sorted"
+    ),
+    "sorted: a run of sums forgets the runs before": Mutation(
+        BLOCK, "carry = carry + scanned.total;\n  }", "carry = scanned.total;\n  }", units=(LOSSES,), algorithm="sorted"
     ),
     "sorted: no barrier after sums are laid out": Mutation(
         BLOCK,
-        "out[i] = scanned.before + out[i];\n  __syncthreads();",
-        "out[i] = scanned.before + out[i];",
+        "carry = carry + scanned.total;\n  }\n  __syncthreads();",
+        "carry = carry + scanned.total;\n  }",
         units=(LOSSES,),
         algorithm="sorted",
     ),
@@ -275,13 +278,13 @@ LISTS = {
     "lists: what a map's crowd held is lost": in_sorted(COUNT, "    held.release(bins);\n", ""),
     "lists: labels of the first map": in_sorted(STREAM, "labels_from(input.labels, map.begin)", "input.labels", STREAMS),
     "lists: labels in the order of memory": in_sorted(STREAM, "has_labels(map, labels) &&", "labels.classes == 0 &&", STREAMS),
-    "lists: ignored logits are taken out twice": in_sorted(ROWS, "if (has_labels(map, labels)) continue;", "", WALKS),
-    "lists: a row of classes lies together": in_sorted(ROWS, "stride = map.stride[map.dims - 1];", "", WALKS),
+    "lists: ignored logits are taken out twice": in_sorted(ROWS, "if (place.has_labels) return;", "", WALKS),
+    "lists: a row of classes lies together": in_sorted(ROWS, "c * place.step", "c", WALKS),
     "lists: gradients go to the first map": in_sorted(
         ARRAY, "return {map.logits, map.gradient,", "return {map.logits, logits.maps[0].gradient,", ("terms.cu", "spread.cu")
     ),
     "lists: a positive is read in the order of memory": in_sorted(
-        ARRAY, "map.gradient, offset_of(map, i)};", "map.gradient, i - map.begin};", ("positives.cu",)
+        ARRAY, "map.gradient, offset_of(map, i),", "map.gradient, i - map.begin,", ("find.cu",)
     ),
 }
 

@@ -33,7 +33,7 @@ CASES = [
     Case((300, 257), Labels(torch.int8), dtype=torch.float64, errors_dtype=torch.float64, scale="ties"),
     Case((17000, 5), Labels(torch.uint8), delta=0.0),
     Case((290, 31), Labels(torch.int64), scale="infinite"),
-    Case((40, 1100), Labels(torch.int16)),  # more positives than a block has threads
+    Case((40, 1600), Labels(torch.int16)),  # more knots than a block sums in one run
     # Clusters of several scores, and of ties, over several warps and blocks.
     Case((200, 900), Labels(torch.int32), delta=1e-3, dtype=torch.float64),
     Case((200, 900), Labels(torch.int32), delta=0.0, scale="ties"),

@@ -429,7 +429,7 @@ def test_continuous_labels_are_named_by_their_entry():
 
 
 def raw_loss(logits, targets, classes, sizes=(), counts=()):
-    numbers = (classes, classes, False, 1.0, 1, 1, 1e-7, None, sizes, counts)
+    numbers = (classes, classes, False, 1.0, 1, alrp_cuda.inputs.LOSSES.index("ap"), 1e-7, None, sizes, counts)
     return torch.ops.alrp_cuda.ranking_loss(logits, [targets], None, *numbers)
 
 
