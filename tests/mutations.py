@@ -268,7 +268,7 @@ SORTED = {
     ),
 }
 
-MAPS, ROWS, STREAM, ARRAY = "cuda/maps.cu", "cuda/ignored.cuh", "cuda/stream.cuh", "cuda/array.cuh"
+MAPS, IGNORED, STREAM, ARRAY = "cuda/maps.cu", "cuda/ignored.cuh", "cuda/stream.cuh", "cuda/array.cuh"
 STREAMS, WALKS = ("count.cu", "spread.cu"), ("count.cu", "terms.cu")
 LISTS = {
     "lists: the second chunk of maps is the first": in_sorted(MAPS, "std::copy_n(maps + begin", "std::copy_n(maps"),
@@ -278,8 +278,8 @@ LISTS = {
     "lists: what a map's crowd held is lost": in_sorted(COUNT, "    held.release(bins);\n", ""),
     "lists: labels of the first map": in_sorted(STREAM, "labels_from(input.labels, map.begin)", "input.labels", STREAMS),
     "lists: labels in the order of memory": in_sorted(STREAM, "has_labels(map, labels) &&", "labels.classes == 0 &&", STREAMS),
-    "lists: ignored logits are taken out twice": in_sorted(ROWS, "if (place.has_labels) return;", "", WALKS),
-    "lists: a row of classes lies together": in_sorted(ROWS, "c * place.step", "c", WALKS),
+    "lists: ignored logits are taken out twice": in_sorted(IGNORED, "if (place.has_labels) return;", "", WALKS),
+    "lists: a row of classes lies together": in_sorted(IGNORED, "c * place.step", "c", WALKS),
     "lists: gradients go to the first map": in_sorted(
         ARRAY, "return {map.logits, map.gradient,", "return {map.logits, logits.maps[0].gradient,", ("terms.cu", "spread.cu")
     ),

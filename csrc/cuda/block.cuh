@@ -103,11 +103,11 @@ __device__ __forceinline__ double block_sum(double value) {
 }
 
 // out[i] = the sum of load(0), ..., load(i), for i below `count`; returns the whole. A warp takes neighbours, and
-// issues the loads of several rows of lanes before it needs one. load(i) may read out[i]. All threads call; ends
+// issues the loads of all its rows before it needs one. load(i) may read out[i]. All threads call; ends
 // with a barrier.
 template <typename T, typename Load>
 __device__ __forceinline__ T prefix_sums(int count, const Load& load, T* out) {
-  constexpr int kRows = 4;
+  constexpr int kRows = 2;  // a block of p threads sums 2p numbers in one run
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   T carry{};
 #pragma unroll 1
