@@ -223,9 +223,7 @@ SORTED = {
         RANK, "rest, %2, %3; subc.cc.u32 rest, %4, %5;", "rest, %3, %2; subc.cc.u32 rest, %5, %4;"
     ),
     "sorted: half of the positives are not compared": in_sorted(RANK, "j < listed; j += 32", "j < listed; j += 64"),
-    "sorted: a warp ranks one positive too few": in_sorted(
-        RANK, "u < kOwn; ++u) {\n    const int i", "u < kOwn - 1; ++u) {\n    const int i"
-    ),
+    "sorted: a warp ranks one positive too few": in_sorted(RANK, "lane >= kOwn ||", "lane >= kOwn - 1 ||"),
     "sorted: a block too few ranks": in_sorted(
         RANK, "per_item(input.p, kThreads, kRanked)", "per_item(input.p, kThreads, kRanked + 1)"
     ),

@@ -45,28 +45,32 @@ __global__ void __launch_bounds__(kThreads)
   const int lane = threadIdx.x & 31, p = static_cast<int>(to.p);
   const int listed = static_cast<int>(min(status->found, to.p));
   const int first = (blockIdx.x * kThreads + threadIdx.x) / 32 * kOwn;
+  if (first >= p) return;
   uint4 own[kOwn]{};
   uint32_t below[kOwn]{}, later[kOwn]{};
+  if (first < listed) {
 #pragma unroll
-  for (int u = 0; u < kOwn; ++u)
-    if (first + u < listed) own[u] = words_of(list, first + u);
+    for (int u = 0; u < kOwn; ++u) own[u] = words_of(list, min(first + u, listed - 1));
+  }
 #pragma unroll 4
   for (int j = lane; j < listed; j += 32) {
     const uint4 other = words_of(list, j);
 #pragma unroll
     for (int u = 0; u < kOwn; ++u) compare(other, own[u], below[u], later[u]);
   }
+  uint32_t mine = 0;  // of lane u, what was counted for own[u]
 #pragma unroll
   for (int u = 0; u < kOwn; ++u) {
-    const int i = first + u;
-    const bool found = i < listed;
     const uint32_t both = warp_sum(-below[u] + (-later[u] << 16));  // each at most kMostCounted
-    const int r = found ? both & 0xffff : i, at = found ? listed - 1 - (both >> 16) : i;
-    if (lane != 0 || i >= p) continue;
-    place[r] = at;
-    tables.index[r] = found ? list[i].flat : -1;
-    tables.score[r] = found ? score_of(list[i].key) : HUGE_VAL;  // scores have to ascend
+    if (lane == u) mine = both;
   }
+  const int i = first + lane;
+  if (lane >= kOwn || i >= p) return;
+  const bool found = i < listed;
+  const int r = found ? mine & 0xffff : i;
+  place[r] = found ? listed - 1 - static_cast<int>(mine >> 16) : i;
+  tables.index[r] = found ? list[i].flat : -1;
+  tables.score[r] = found ? score_of(list[i].key) : HUGE_VAL;  // scores have to ascend
 }
 
 }  // namespace

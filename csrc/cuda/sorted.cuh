@@ -158,7 +158,8 @@ __device__ int first_of(const X& x, int from, int to, Int shift, const Below& be
 #pragma unroll
     for (int u = 1; u < kWays; ++u) {
       const int last = from + u * part - 1;
-      passed += last < to && below(x[last] + shift);
+      // Read whether it is there or not, so that no load waits for another.
+      passed += static_cast<int>(last < to) & static_cast<int>(below(x[min(last, to - 1)] + shift));
     }
     from += passed * part;
     to = min(to, from + part - 1);
