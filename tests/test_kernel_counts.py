@@ -149,7 +149,7 @@ def test_streams_read_no_labels(dtype, classes, ignored_rows, n, most):
 
 def test_maps_are_streamed_at_once_as_they_lie():
     """Two launches more than one tensor takes, which write the tables of maps; nearly its traffic and its instructions."""
-    sides, images, anchors, classes = (64, 32, 16, 8, 4), 4, 3, 16
+    sides, images, anchors, classes = (64, 32, 16, 8, 4), 8, 3, 16
     rows = images * anchors * sum(side * side for side in sides)
     drawn = Case(rows * classes, 200, "dense", "float32", classes=classes).draw()
     counts = [images * side * side * anchors for side in sides]
@@ -187,7 +187,7 @@ def test_adding_up_seldom_collides():
 
 def test_lanes_meet_in_few_banks():
     # Of both streams, where each logit is looked up twice a pass and added up by three atomics.
-    assert at_target("dense", 500, lambda counters: counters.shared_replays) <= 0.75
+    assert at_target("dense", 500, lambda session: session.counters.shared_replays) <= 0.75
 
 
 def test_negatives_that_crowd_in_one_segment_do_not_wait_for_one_another():
