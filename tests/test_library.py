@@ -120,7 +120,7 @@ class TestOpcheck:
             ([], [60], ([], []), "logits must hold at least one tensor"),
             ([60, 60], [60], ([], []), "targets do not fit logits"),
             ([60, 40], [100], ([50, 40], [9, 0]), "sizes must add up to the 100 logits"),
-            ([60, 40], [100], ([60, 40], [9, 0]), "slices of several tensors must be alike"),
+            ([60, 40], [100], ([60, 40], [9, 0]), "slices must be equal shares of the first dimension of each tensor"),
             ([61, 39], [100], ([50, 50], [9, 0]), "logits must have 2 slices"),
         ],
     )
