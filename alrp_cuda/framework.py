@@ -214,6 +214,8 @@ def error_driven_loss(
         >>> round(float(loss.detach()), 4), logits.grad.tolist()[1:]
         (0.1667, [0.1666666716337204, -0.1666666716337204])
     """
+    if not callable(error_fn):
+        raise TypeError(f"error_fn must be callable, got {type(error_fn).__name__}")
     labelled = check_labelled(logits, targets, background)
     first = labelled.logits[0]
     check_extras(first, extras)

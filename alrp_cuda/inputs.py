@@ -318,6 +318,8 @@ def check_num_positives(value: object, scope: str) -> int | list[int] | None:
                 raise TypeError(f"num_positives[{k}] must be an int, got NoneType")
             check_count(f"num_positives[{k}]", number)
         return [int(number) for number in value]
+    if scope == "image" and not isinstance(value, numbers.Integral | None):
+        raise TypeError(f"num_positives must be an int, a sequence of them, one an image, or None, got {type(value).__name__}")
     check_count("num_positives", value)
     return None if value is None else int(value)  # type: ignore[call-overload]
 

@@ -39,8 +39,13 @@ def _split(name: str, joined: Tensor | Sequence[Tensor], maps: Sequence[Tensor],
         for n, tensor in enumerate(joined):
             if not isinstance(tensor, Tensor):
                 raise TypeError(f"{name}[{n}] must be a torch.Tensor, got {type(tensor).__name__}")
-            if tensor.dim() == 0 or tensor.shape != joined[0].shape:
+            if tuple(tensor.shape[:1]) != (sum(counts),):
                 raise ValueError(f"{name}[{n}] must have shape (anchors,) = ({sum(counts)},), got {tuple(tensor.shape)}")
+            if tensor.shape != joined[0].shape:
+                shapes = f"{tuple(joined[0].shape)}, got {tuple(tensor.shape)}"
+                raise ValueError(f"{name}[{n}] must have the shape of {name}[0], {shapes}")
+            if tensor.dtype != joined[0].dtype:
+                raise TypeError(f"{name}[{n}] must have the dtype of {name}[0], {joined[0].dtype}, got {tensor.dtype}")
         if not joined:
             raise ValueError(f"{name} must have one tensor an image, got an empty list")
         joined = torch.stack(list(joined))
@@ -48,6 +53,10 @@ def _split(name: str, joined: Tensor | Sequence[Tensor], maps: Sequence[Tensor],
         raise TypeError(f"{name} must be a torch.Tensor or a list of them, got {type(joined).__name__}")
     if joined.dim() < 2 or tuple(joined.shape[:2]) != (images, sum(counts)):
         raise ValueError(f"{name} must have shape (N, anchors) = {(images, sum(counts))}, got {tuple(joined.shape)}")
+    if tuple(joined.shape[2:]) not in ((), (classes,)):
+        raise ValueError(
+            f"{name} must have shape (N, anchors) or, with a label a logit, (N, anchors, {classes}), got {tuple(joined.shape)}"
+        )
     parts = joined.split_with_sizes(counts, dim=1)
     return [part.view(images, *size, *joined.shape[2:]) for part, size in zip(parts, sizes, strict=True)]
 
@@ -126,7 +135,7 @@ def order_by_level(values: Tensor, positive: Tensor | Sequence[Tensor], maps: Se
         (P, ...), the rows of ``values`` in the order of the positives' flat index in the list.
 
     Raises:
-        TypeError, ValueError: as :func:`split_targets`; a mask that is not bool.
+        TypeError, ValueError: as :func:`split_targets`; a mask that is not bool; ``values`` that are no tensor of rows.
 
     Example:
         >>> import torch, alrp_cuda
@@ -135,6 +144,10 @@ def order_by_level(values: Tensor, positive: Tensor | Sequence[Tensor], maps: Se
         >>> alrp_cuda.order_by_level(torch.tensor([0.1, 0.2, 0.3, 0.4]), positive, maps, 3)
         tensor([0.1000, 0.3000, 0.2000, 0.4000])
     """
+    if not isinstance(values, Tensor):
+        raise TypeError(f"values must be a torch.Tensor, got {type(values).__name__}")
+    if values.dim() == 0:
+        raise ValueError("values must have shape (P, ...), got ()")
     levels = _split("positive", positive, maps, classes)
     for level in levels:
         check_tensor("positive", level, (torch.bool,))

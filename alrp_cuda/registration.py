@@ -125,7 +125,7 @@ _GRADIENTS = {
 def _refuse(*_: Any) -> Any:
     raise RuntimeError(
         "alrp_cuda's losses have no batching rule for torch.func.vmap: to rank the images of a batch each by itself, pass "
-        'scope="image" and image_index'
+        'scope="image" and image_index (of lists scope alone)'
     )
 
 

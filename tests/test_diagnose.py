@@ -286,6 +286,20 @@ def test_gradients_that_end_early():
         assert diagnose(*(tensor.detach() for tensor in (logits, targets, errors))).findings == ()
 
 
+def test_lists_are_looked_at_before_they_are_joined():
+    logits, targets, errors = healthy()
+    toys = logits.detach().requires_grad_(), targets, errors.detach().requires_grad_()
+    assert diagnose([toys[0]], [toys[1]], toys[2]).findings == ()
+    with torch.no_grad():
+        assert diagnose([logits], [targets], errors).findings == ()
+    findings(diagnose([logits], [targets], errors.detach().requires_grad_()), "loc_errors are a leaf")
+
+
+def test_an_empty_batch_has_no_image():
+    found = diagnose(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), image_index=torch.zeros(0, dtype=torch.int64))
+    assert (found.images, found.images_without_objects) == (0, 0)
+
+
 def test_errors_that_are_no_errors():
     logits, targets, errors = healthy()
     findings(diagnose(logits, targets, -errors), r"loc_errors are as low as -1\.")

@@ -300,3 +300,9 @@ def test_skew_is_not_for_the_sorted_algorithm():
     with pytest.raises(ValueError, match=r"skew must be 1 for algorithm 'sorted', got 2\.0"):
         alrp_cuda.error_driven_loss(**GOOD, skew=2.0, algorithm="sorted")
     assert alrp_cuda.error_driven_loss(**GOOD, skew=2.0) == alrp_cuda.error_driven_loss(**GOOD, skew=2.0, algorithm="tiled")
+
+
+@pytest.mark.parametrize("error_fn", [None, 1.0])
+def test_an_error_function_can_be_called(error_fn):
+    with pytest.raises(TypeError, match=f"error_fn must be callable, got {type(error_fn).__name__}"):
+        alrp_cuda.error_driven_loss(torch.zeros(3), torch.zeros(3, dtype=torch.int64), error_fn)

@@ -135,6 +135,18 @@ def test_misuse_of_maps_is_named(error, levels, classes, words):
         (ValueError, [], "must have one tensor an image, got an empty list"),
         (TypeError, [TARGETS[0], 1], r"\[1\] must be a torch\.Tensor, got int"),
         (ValueError, [TARGETS[0], TARGETS[0, :8]], r"\[1\] must have shape \(anchors,\) = \(9,\), got \(8,\)"),
+        (ValueError, [TARGETS[0, :8], TARGETS[0]], r"\[0\] must have shape \(anchors,\) = \(9,\), got \(8,\)"),
+        (ValueError, [TARGETS[0], TARGETS[0, :, None]], r"\[1\] must have the shape of [a-z]*\[0\], \(9,\), got \(9, 1\)"),
+        (
+            TypeError,
+            [TARGETS[0], TARGETS[0].float()],
+            r"\[1\] must have the dtype of [a-z]*\[0\], torch\.int64, got torch\.float32",
+        ),
+        (
+            ValueError,
+            TARGETS[..., None].expand(2, 9, 7),
+            r"must have shape .* with a label a logit, \(N, anchors, 3\), got \(2, 9, 7\)",
+        ),
     ],
 )
 def test_misuse_of_targets_is_named(error, targets, words):
@@ -142,6 +154,18 @@ def test_misuse_of_targets_is_named(error, targets, words):
         split_targets(targets, GOOD, 3)
     with pytest.raises(error, match="positive" + words if words[0] == "\\" else "positive " + words):
         order_by_level(torch.ones(0), targets, GOOD, 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "given", "words"),
+    [
+        (TypeError, [0.5], r"must be a torch\.Tensor, got list"),
+        (ValueError, torch.tensor(0.5), r"must have shape \(P, \.\.\.\), got \(\)"),
+    ],
+)
+def test_misuse_of_values_is_named(error, given, words):
+    with pytest.raises(error, match="values " + words):
+        order_by_level(given, TARGETS > 0, GOOD, 3)
 
 
 def test_a_mask_is_bool():

@@ -275,7 +275,7 @@ def test_misuse_is_named(losses, error, options, words):
         (ValueError, [0, 1, 0], [1, 1], "image_index must ascend where num_positives has one number an image, got another order"),
         (ValueError, [0, 0, 1], [1, -1], r"num_positives\[1\] must be >= 0, got -1"),
         (TypeError, [0, 0, 1], [1, None], r"num_positives\[1\] must be an int, got NoneType"),
-        (TypeError, [0, 0, 1], "11", "num_positives must be an int or None, got str"),
+        (TypeError, [0, 0, 1], "11", "num_positives must be an int, a sequence of them, one an image, or None, got str"),
         (TypeError, None, [1, 1], "num_positives must be an int or None, got list"),
     ],
 )

@@ -22,6 +22,7 @@ from detectors import CASES, CLASSES, SIDE, ByHand, batch, calls_of, dense_by_ha
 from torch import Tensor, nn
 from torch.nn.functional import pad, smooth_l1_loss
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torchvision.models import detection
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.ssd import SSD
@@ -310,6 +311,50 @@ def test_rank_and_sort_by_class_is_that_of_dense_labels(delta):
     torch.testing.assert_close(a.grad, b.grad, rtol=1e-6, atol=1e-12)
 
 
+def test_rank_and_sort_by_class_makes_no_tensor_of_the_logits_size_but_gradients():
+    torch.manual_seed(0)
+    maps = [torch.randn(2, 6, side, side, requires_grad=True) for side in (7, 4)]
+    targets = [torch.randint(6, (2, side, side, 2)).clamp(max=3) for side in (7, 4)]
+    labels = torch.rand(sum(int((t < 3).sum()) for t in targets))
+    out = rank_sort_by_class(head_views(maps, 3), targets, labels)
+    with Made({m.numel() for m in maps}) as made:
+        gradients = torch.autograd.grad(out.rank + out.sort, maps)
+    assert made.seen == Counter({"alrp_cuda.ranking_gradients": len(maps)})
+    joined = [m.detach().requires_grad_() for m in maps]
+    rows = torch.cat([v.reshape(-1, 3) for v in head_views(joined, 3)])
+    dense = torch.zeros_like(rows)
+    classes = torch.cat([t.flatten() for t in targets])
+    row = (classes < 3).nonzero()[:, 0]
+    dense[row, classes[row]] = labels
+    want = reference.rank_sort_loss(rows, dense, delta=0.5)
+    for got, expected in zip(gradients, torch.autograd.grad(want.rank + want.sort, joined), strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (torch.rand(2), "labels must be the number|labels must"),
+        (torch.rand(3, 1), r"labels must have shape \(P,\), got \(3, 1\)"),
+        ([0.5] * 3, r"labels must be a torch\.Tensor, got list"),
+        (torch.ones(3, dtype=torch.int64), "labels must have one of the dtypes"),
+    ],
+)
+def test_labels_of_rank_and_sort_that_do_not_fit_are_named(labels, words):
+    with pytest.raises((TypeError, ValueError), match=words):
+        rank_sort_by_class(torch.randn(4, 2), torch.tensor([0, 1, 1, 2]), labels)
+
+
+@pytest.mark.parametrize("name", [*DENSE, "faster rcnn"])
+@pytest.mark.parametrize("wrong", [-1, 99])
+def test_a_label_of_no_class_is_named(name, wrong):
+    model, (images, targets) = ready(name, 2, 3)
+    for target in targets:
+        target["labels"] = torch.full_like(target["labels"], wrong)
+    with pytest.raises(ValueError, match=f'"labels" must be . to ., got {wrong} to {wrong}'):
+        model(images, targets)
+
+
 def test_centre_ness_is_trained_as_torchvision_does():
     model, data = ready("fcos centerness", 2, 0, 3)
     with calls_of(model.head, "compute_loss") as calls:
@@ -328,9 +373,23 @@ def test_errors_of_known_boxes():
     torch.testing.assert_close(paired_iou(predicted, boxes), torch.tensor([1.0, 0.5, 0.0]))
     torch.testing.assert_close(giou_errors(predicted, boxes), torch.tensor([0.0, 0.5, 1.5]))
     torch.testing.assert_close(iou_errors(predicted, boxes, 0.6), torch.tensor([0.0, 1.25, 2.5]))
+
     shifted = (predicted[:2] + torch.rand(2, 4)).double().requires_grad_()
     for errors in (giou_errors, iou_errors):
         torch.autograd.gradcheck(lambda p, errors=errors: errors(p, boxes[:2].double()), shifted)
+
+
+@pytest.mark.parametrize("errors", [iou_errors, giou_errors])
+def test_boxes_that_do_not_fit_are_named(errors):
+    boxes = torch.rand(4, 4)
+    for other in (boxes[:1], boxes[0], boxes[:, :2]):
+        with pytest.raises(ValueError, match=r"predicted and boxes must both have shape \(P, 4\), got"):
+            errors(boxes, other)
+    with pytest.raises(TypeError, match=r"boxes must be a torch\.Tensor, got list"):
+        errors(boxes, boxes.tolist())
+    for tau in (1, 2.0, -0.1):
+        with pytest.raises(ValueError, match="tau must be"):
+            errors(boxes, boxes, tau)
 
 
 # --- balance ---------------------------------------------------------------------------------------------------------
@@ -404,6 +463,22 @@ def test_maps_train_as_joined_scores_do(name, loss):
     for (key, parameter), joined in zip(model.named_parameters(), other.parameters(), strict=True):
         scale = float(joined.grad.abs().max())
         torch.testing.assert_close(parameter.grad, joined.grad, rtol=1e-3, atol=1e-5 * scale, msg=lambda m, k=key: f"{k}: {m}")
+
+
+class Made(TorchDispatchMode):
+    """The operators that make tensors of one of these numbers of elements, in memory of their own, and how many."""
+
+    def __init__(self, sizes: set[int]) -> None:
+        super().__init__()
+        self.sizes, self.seen = sizes, Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **kwargs or {})
+        given = {t.untyped_storage().data_ptr() for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)}
+        for made in tree_leaves(result):
+            if isinstance(made, Tensor) and made.numel() in self.sizes and made.untyped_storage().data_ptr() not in given:
+                self.seen[str(func.overloadpacket)] += 1
+        return result
 
 
 class Copies(TorchDispatchMode):

@@ -88,12 +88,15 @@ def diagnose(
         balance = None if balance is None else check_number("balance", balance)
     if balance is not None and loc_errors is None:
         raise ValueError(f"balance must be None without loc_errors, got {balance}")
+    needs_grad, are_leaves = any(v.requires_grad for v in given.logits), all(v.is_leaf for v in given.logits)
     logits, targets = given.joined()
     positive, invalid = kinds_of_labels(targets, layout)
     if bool(invalid.any()):
         raise bad_label(layout)
     if loc_errors is not None:
         check_positives("loc_errors", loc_errors.numel(), int(positive.sum()))
-    batch = Batch(logits, targets, loc_errors, layout, delta, scope, image_index, score_threshold, balance)
+    batch = Batch(
+        logits, targets, loc_errors, layout, delta, scope, image_index, score_threshold, balance, needs_grad, are_leaves
+    )
     numbers = measure(batch)
     return replace(numbers, findings=findings_of(batch, numbers))

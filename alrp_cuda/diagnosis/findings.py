@@ -210,7 +210,7 @@ def score_level(batch: Batch, found: Diagnosis) -> Iterator[str]:
 
 def logit_gradient(batch: Batch, found: Diagnosis) -> Iterator[str]:
     """Whether the gradient reaches the model, and in equal parts."""
-    if batch.loc_errors is not None and batch.loc_errors.requires_grad and not batch.logits.requires_grad:
+    if batch.loc_errors is not None and batch.loc_errors.requires_grad and not batch.needs_grad:
         yield (
             "loc_errors carry a gradient and the logits none: class scores do not learn. Look for detach(), .data or no_grad "
             "between the class head and the loss, and for frozen layers."
@@ -228,12 +228,12 @@ def box_errors(batch: Batch, found: Diagnosis) -> Iterator[str]:
     errors = batch.loc_errors
     if errors is None or not bool(errors.isfinite().all()):
         return
-    if batch.logits.requires_grad and not errors.requires_grad:
+    if batch.needs_grad and not errors.requires_grad:
         yield (
             "loc_errors carry no gradient: boxes do not learn. Compute them from the decoded boxes, without detach(), .item(), "
             "no_grad or NumPy on the way."
         )
-    elif errors.requires_grad and errors.is_leaf and not batch.logits.is_leaf:
+    elif errors.requires_grad and errors.is_leaf and not batch.are_leaves:
         yield (
             "loc_errors are a leaf, where the gradient ends: boxes do not learn. torch.tensor(...) and detach() cut errors off "
             "from the boxes that they were computed from."

@@ -27,6 +27,8 @@ class Batch:
     image_index: Tensor | None
     score_threshold: float
     balance: SelfBalance | float | str | None
+    needs_grad: bool  # of the logits as they were given: a list's are joined here
+    are_leaves: bool
 
     def options(self) -> dict[str, object]:
         """What the losses take besides tensors."""
@@ -118,7 +120,7 @@ def _images(batch: Batch) -> tuple[int, Tensor]:
     """How many images there are, and the number of that of each logit, of the logits' shape."""
     logits = batch.logits
     if batch.image_index is None or logits.numel() == 0:
-        return 1, torch.zeros(logits.shape, dtype=torch.int64, device=logits.device)
+        return int(batch.image_index is None), torch.zeros(logits.shape, dtype=torch.int64, device=logits.device)
     images, number = torch.unique(batch.image_index.to(torch.int64), return_inverse=True)
     return len(images), number.reshape(-1, 1).expand(-1, logits.numel() // number.numel()).reshape(logits.shape)
 

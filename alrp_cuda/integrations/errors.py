@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_area, generalized_box_iou_loss
 
-from ..inputs import check_number
+from ..inputs import FLOATING, check_number, check_tensor
 
 
 def paired_iou(predicted: Tensor, boxes: Tensor) -> Tensor:
@@ -17,6 +17,9 @@ def paired_iou(predicted: Tensor, boxes: Tensor) -> Tensor:
 
     Returns:
         (P,) in [0, 1]; 0 where both boxes are empty.
+
+    Raises:
+        TypeError, ValueError: no floating tensors, or not of one shape (P, 4).
 
     Example:
         >>> import torch
@@ -44,12 +47,15 @@ def iou_errors(predicted: Tensor, boxes: Tensor, tau: float = 0.5) -> Tensor:
     Returns:
         (P,), in [0, 1 / (1 - tau)]; float64 for float64 boxes, else float32.
 
+    Raises:
+        TypeError, ValueError: as :func:`paired_iou`; ``tau`` out of range.
+
     Example:
         >>> import torch
         >>> iou_errors(torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([[0.0, 0.0, 10.0, 5.0]]))
         tensor([1.])
     """
-    return (1 - paired_iou(predicted, boxes)) / (1 - tau)
+    return (1 - paired_iou(predicted, boxes)) / (1 - check_tau("tau", tau))
 
 
 def giou_errors(predicted: Tensor, boxes: Tensor, tau: float = 0.5) -> Tensor:
@@ -63,6 +69,9 @@ def giou_errors(predicted: Tensor, boxes: Tensor, tau: float = 0.5) -> Tensor:
     Returns:
         (P,), in [0, 1 / (1 - tau)); float64 for float64 boxes, else float32.
 
+    Raises:
+        TypeError, ValueError: as :func:`iou_errors`.
+
     Example:
         >>> import torch
         >>> giou_errors(torch.tensor([[0.0, 0.0, 10.0, 10.0]]), torch.tensor([[0.0, 0.0, 10.0, 5.0]]))
@@ -70,7 +79,7 @@ def giou_errors(predicted: Tensor, boxes: Tensor, tau: float = 0.5) -> Tensor:
     """
     dtype = _computed_in(predicted, boxes)
     loss: Tensor = generalized_box_iou_loss(predicted.to(dtype), boxes.to(dtype))  # 1 - GIoU
-    return loss / 2 / (1 - tau)
+    return loss / 2 / (1 - check_tau("tau", tau))
 
 
 # By the overlap that they are computed from.
@@ -86,4 +95,11 @@ def check_tau(name: str, tau: object) -> float:
 
 
 def _computed_in(predicted: Tensor, boxes: Tensor) -> torch.dtype:
+    """At least float32; raises unless both are boxes, row by row."""
+    for name, value in (("predicted", predicted), ("boxes", boxes)):
+        check_tensor(name, value, FLOATING)
+    if predicted.dim() != 2 or predicted.shape[1] != 4 or predicted.shape != boxes.shape:
+        raise ValueError(
+            f"predicted and boxes must both have shape (P, 4), got {tuple(predicted.shape)} and {tuple(boxes.shape)}"
+        )
     return torch.promote_types(torch.promote_types(predicted.dtype, boxes.dtype), torch.float32)

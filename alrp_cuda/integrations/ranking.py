@@ -1,15 +1,16 @@
 """The loss of a detector's head: one ranking of the batch for class scores, and a loss of the boxes."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..framework import Errors, Ranks, error_driven_loss
 from ..functional import rank_sort_loss
-from ..inputs import ORDERS, Tensors, check_choice, check_number
+from ..inputs import FLOATING, ORDERS, Tensors, check_choice, check_labelled, check_number, check_positives, check_tensor
 from ..losses import ALRPLoss, APLoss, NDCGLoss, RankSortLoss, apply_balance, make_balance
 from ..outputs import RankSortOutput
 from .errors import ERRORS, check_tau, paired_iou
@@ -176,8 +177,8 @@ def rank_sort_by_class(
 ) -> RankSortOutput:
     """:func:`alrp_cuda.rank_sort_loss` from class indices and one continuous label for each positive.
 
-    Ranking takes which logits are positive, and sorting takes the positives and their labels. So the only tensor of the logits'
-    size is their gradient.
+    Ranking takes which logits are positive, and sorting takes the positives and their labels. So the only tensors of the logits'
+    size are their gradients.
 
     Args:
         logits: (..., C), class scores before the sigmoid, or a list of such tensors.
@@ -199,19 +200,64 @@ def rank_sort_by_class(
         >>> [round(v.item(), 4) for v in out]
         [0.2857, 0.1667]
     """
+    check_tensor("labels", labels, FLOATING)
+    if labels.dim() != 1:
+        raise ValueError(f"labels must have shape (P,), got {tuple(labels.shape)}")
+    given = check_labelled(logits, classes, None)
+    if not given.layout.classes:
+        raise ValueError(
+            f"classes must be class indices, one for each row of logits, got the logits' shape {tuple(given.targets.shape)}"
+        )
+    where = [
+        _positives_in(own, v) for own, v in zip(given.targets.reshape(-1).split_with_sizes(given.rows), given.logits, strict=True)
+    ]
+    if torch.compiler.is_compiling():  # which puts gradients together by itself, and knows no number of positives
+        scores, views = _scores_of(where, given.logits), given.logits
+    else:
+        check_positives("labels", len(labels), sum(len(index[0]) for index in where))
+        scores, *views = _Scores.apply(where, *given.logits)
     tie = 0.5 if delta > 0 else 1.0  # H(0): r+(i) counts i itself, rank+(i) counts 1 for it
 
     def rank_error(ranks: Ranks) -> Errors:
         return Errors(ranks.n_fp / (ranks.rank - 1 + tie))
 
     options: dict[str, Any] = {"delta": delta, "eps": eps, "algorithm": algorithm, "group": group, "num_positives": len(labels)}
-    rank = error_driven_loss(logits, classes, rank_error, **options)
-    pairs = [(logits, classes)] if isinstance(logits, Tensor) else zip(logits, classes, strict=True)
-    scores = torch.cat([_of_positives(*pair) for pair in pairs])
+    rank = error_driven_loss(list(views) if given.is_list else views[0], classes, rank_error, **options)
     return RankSortOutput(rank, rank_sort_loss(scores, labels.to(scores.device), **options).sort)
 
 
-def _of_positives(logits: Tensor, classes: Tensor) -> Tensor:
-    """Each positive's logit of its class."""
-    positive = (classes >= 0) & (classes < logits.shape[-1])
-    return logits[positive].gather(1, classes[positive].long()[:, None])[:, 0]
+Index = tuple[Tensor, ...]
+
+
+def _positives_in(classes: Tensor, logits: Tensor) -> Index:
+    """Where the positives' logits of their classes are in ``logits``, from flat class indices."""
+    row = ((classes >= 0) & (classes < logits.shape[-1])).nonzero()[:, 0]
+    return *torch.unravel_index(row, logits.shape[:-1]), classes[row].long()
+
+
+def _scores_of(where: Sequence[Index], logits: Sequence[Tensor]) -> Tensor:
+    return torch.cat([v[index] for v, index in zip(logits, where, strict=True)])
+
+
+class _Scores(torch.autograd.Function):
+    """The logits of positives, and all logits once more. The gradient of the former is added to that of the latter, which is
+    nobody else's, in place: by indexing alone it would be a tensor of the logits' size, and the sum another."""
+
+    @staticmethod
+    def forward(ctx: Any, where: Sequence[Index], *logits: Tensor) -> tuple[Tensor, ...]:
+        ctx.where = where
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*logits)
+        return _scores_of(where, logits), *(v.view_as(v) for v in logits)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_scores: Tensor | None, *of_logits: Tensor | None) -> tuple[Tensor | None, ...]:
+        if of_scores is None:
+            return None, *of_logits
+        gradients = [torch.zeros_like(v) if g is None else g for v, g in zip(ctx.saved_tensors, of_logits, strict=True)]
+        parts = of_scores.split_with_sizes([len(index[0]) for index in ctx.where])
+        for gradient, index, part in zip(gradients, ctx.where, parts, strict=True):
+            if len(part):
+                gradient[index] += part  # each place is there once
+        return None, *gradients

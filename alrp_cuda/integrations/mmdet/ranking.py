@@ -37,6 +37,8 @@ class RankingLoss(core.RankingLoss):
         if use_sigmoid is not True:
             raise ValueError(f"use_sigmoid must be True: a ranking has no use for a softmax, got {use_sigmoid!r}")
         if overlap is not None:
+            if "errors" in options:
+                raise TypeError(f"overlap is an earlier name of errors: one of them must be left out, got {overlap!r} too")
             options = dict(errors=overlap, **options)
         super().__init__(**options)
 

@@ -16,7 +16,7 @@ from torchvision.models.detection.rpn import RegionProposalNetwork
 from ...inputs import Tensors
 from ...levels import head_views, order_by_level, split_targets
 from .class_maps import as_maps, is_stock
-from .positives import at_least_float32, code_loss
+from .positives import at_least_float32, check_labels, code_loss
 from .prior import ClassBias
 from .ranking import RankingLoss
 from .replacement import MakeLoss, Replacement
@@ -123,6 +123,7 @@ class BoxHeadForward:
         class_logits, codes = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, image_shapes)))
         logits = class_logits[:, 1:]  # (R, C)
         label = torch.cat(labels)  # 1..C, or 0 for background
+        check_labels(torch.cat([t["labels"] for t in targets or []]), 1, logits.shape[-1])
         positive = (label > 0).nonzero()[:, 0]
         classes = torch.where(label > 0, label - 1, logits.shape[-1])
         of_label = codes.view(len(codes), -1, 4)[positive, label[positive]]

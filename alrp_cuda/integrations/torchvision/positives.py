@@ -57,6 +57,9 @@ def gather_positives(
             part, as one whose overlap lies between the matcher's thresholds.
         classes: C.
         first_label: the label of class 0.
+
+    Raises:
+        ValueError: a label of no class, where the host need not wait to see it; on other devices the loss is NaN.
     """
     matched = torch.stack(matched_idxs)
     where = (matched >= 0).nonzero(as_tuple=True)  # in flat order
@@ -67,8 +70,18 @@ def gather_positives(
     boxes = torch.cat([t["boxes"] for t in targets])[matched_object]
     own_codes = at_least_float32(codes[where])
     indices = torch.where(matched == Matcher.BETWEEN_THRESHOLDS, -1, classes)
+    check_labels(labels, first_label, classes)
     indices[where] = labels.to(indices.dtype) - first_label
     return Positives(indices, own_codes, torch.stack(anchors)[where], boxes.to(own_codes.dtype), where)
+
+
+def check_labels(labels: Tensor, first: int, classes: int) -> None:
+    """Raise ValueError for a label of no class, where the host need not wait to see it."""
+    if torch.compiler.is_compiling() or not labels.is_cpu or labels.numel() == 0:
+        return
+    low, high = (int(bound) for bound in labels.aminmax())
+    if low < first or high >= first + classes:
+        raise ValueError(f'targets\' "labels" must be {first} to {first + classes - 1}, got {low} to {high}')
 
 
 def beside(scores: Tensors, positives: Positives, classes: int) -> tuple[Tensors, Tensors, Positives]:

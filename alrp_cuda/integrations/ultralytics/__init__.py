@@ -8,6 +8,7 @@ Example:
 
 from typing import TypeVar
 
+from ultralytics import __version__
 from ultralytics.engine.model import Model
 
 from ...inputs import check_choice, check_number
@@ -15,6 +16,9 @@ from ..prior import check_prior
 from ..ranking import RankingLoss, use_alrp_settings
 from .callbacks import Callbacks
 from .criterion import check_model
+from .version import check_version
+
+check_version(__version__)
 
 __all__ = ["undo_alrp", "use_alrp"]
 
