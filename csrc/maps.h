@@ -17,13 +17,17 @@ enum class Dtype : int32_t { kFloat32, kFloat64, kFloat16, kBFloat16 };
 constexpr int kMapDims =
     8;  // images, depth, height, width, anchors, classes and what else a model has, in any order
 
+// What memory has one after the other is one dimension. Aligned, so that a device loads both numbers at once.
+struct alignas(16) Dim {
+  int64_t size, stride;
+};
+
 struct Map {
   void* logits;
   void* gradient;      // null where none is wanted
   int64_t begin, end;  // flat indices
   int32_t dims;        // 1: memory is in the order of the flat index
-  int64_t size[kMapDims],
-      stride[kMapDims];  // of the view; what memory has one after the other is one dimension
+  Dim dim[kMapDims];   // of the view
 };
 
 struct Logits {
@@ -38,7 +42,7 @@ struct Logits {
 // Map k of n logits.
 ALRP_HD Map map_at(const Logits& logits, int64_t n, int32_t k) {
   if (logits.maps) return logits.maps[k];
-  return {logits.data, logits.gradient, 0, n, 1, {n}, {1}};
+  return {logits.data, logits.gradient, 0, n, 1, {{n, 1}}};
 }
 
 // Which map has flat index i: the last one that begins at or before it.
@@ -61,11 +65,12 @@ ALRP_HD int64_t offset_of(const Map& map, int64_t i) {
 #pragma unroll 1  // unrolled, it takes registers that kernels lack
 #endif
   for (int32_t d = map.dims - 1; d > 0; --d) {
-    const int64_t outer = rest / map.size[d];
-    offset += (rest - outer * map.size[d]) * map.stride[d];
+    const Dim dim = map.dim[d];
+    const int64_t outer = rest / dim.size;
+    offset += (rest - outer * dim.size) * dim.stride;
     rest = outer;
   }
-  return offset + rest * map.stride[0];
+  return offset + rest * map.dim[0].stride;
 }
 
 // Whether the logits of a map lie in memory as their labels do, each with its own: who goes by memory knows these.

@@ -29,6 +29,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 from alrp_cuda import reference
 from alrp_cuda.integrations.errors import ERRORS, paired_iou
 from alrp_cuda.integrations.ultralytics import undo_alrp, use_alrp
+from alrp_cuda.integrations.ultralytics.version import check_version
 
 CLASSES = 3
 SIDE = 64
@@ -508,3 +509,11 @@ def test_the_package_does_not_import_the_framework():
         "import sys, alrp_cuda, alrp_cuda.integrations, alrp_cuda.integrations.ranking; assert 'ultralytics' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+def test_older_versions_are_refused():
+    for version in ("8.4.190", "8.4.1000", "8.5.0", "9.0.0"):
+        check_version(version)
+    for version in ("8.4.189", "8.3.999", "8.4"):
+        with pytest.raises(ImportError, match=f"takes ultralytics 8.4.190 or newer, got {version}"):
+            check_version(version)

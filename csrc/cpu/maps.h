@@ -21,9 +21,9 @@ template <typename F>
 void each_run(const Input& input, int64_t begin, int64_t size, const F& f) {
   while (size > 0) {
     const Map map = map_with(input, begin);
-    const int32_t last = map.dims - 1;
-    const int64_t run = std::min(size, map.size[last] - (begin - map.begin) % map.size[last]);
-    f(map, offset_of(map, begin), map.stride[last], run);
+    const Dim last = map.dim[map.dims - 1];
+    const int64_t run = std::min(size, last.size - (begin - map.begin) % last.size);
+    f(map, offset_of(map, begin), last.stride, run);
     begin += run, size -= run;
   }
 }

@@ -53,7 +53,7 @@ __device__ __forceinline__ Place place_of(const Input& input, int64_t i) {
   const Logits& logits = input.logits;
   if (!logits.maps) return {logits.data, logits.gradient, i, 1, input.labels.classes == 0};
   const Map& map = logits.maps[map_number(logits, i)];
-  return {map.logits, map.gradient, offset_of(map, i), map.stride[map.dims - 1],
+  return {map.logits, map.gradient, offset_of(map, i), map.dim[map.dims - 1].stride,
           has_labels(map, input.labels)};
 }
 

@@ -80,7 +80,7 @@ void compute_terms(const Input& input, const Spec& spec, const Sums& sums, const
 }  // namespace tiled
 
 // Either form. terms.cu: errors that the caller brings; gradients of what is no negative, and of loc_errors:
-// positives, and with a status also the rows that are ignored.
+// positives, and with a status also what is ignored and walked.
 void take_errors(const Input& input, const Drive& drive, const Tables& tables, cudaStream_t stream);
 void write_others(const Input& input, const Status* status, const Tables& tables, const Gradients& gradients,
                   cudaStream_t stream);

@@ -13,22 +13,20 @@ namespace {
 
 // A dense view as a map without memory, whose logits have flat indices from `begin` on.
 Map map_of(const at::Tensor& dense, int64_t begin) {
-  Map map{nullptr, nullptr, begin, begin + dense.numel(), 0, {}, {}};
+  Map map{nullptr, nullptr, begin, begin + dense.numel(), 0, {}};
   for (int64_t d = 0; d < dense.dim(); ++d) {
     const int64_t size = dense.size(d), stride = dense.stride(d);
     if (size == 1) continue;
-    const int32_t last = map.dims - 1;
-    if (last >= 0 && map.stride[last] == size * stride) {
-      map.size[last] *= size;
-      map.stride[last] = stride;
+    Dim* const last = map.dims ? &map.dim[map.dims - 1] : nullptr;
+    if (last && last->stride == size * stride) {
+      *last = {last->size * size, stride};
       continue;
     }
     TORCH_CHECK_VALUE(map.dims < kMapDims, "logits must have at most ", kMapDims,
                       " dimensions in another order than memory, got strides ", dense.strides());
-    map.size[map.dims] = size;
-    map.stride[map.dims++] = stride;
+    map.dim[map.dims++] = {size, stride};
   }
-  if (map.dims == 0) map.size[0] = map.stride[0] = map.dims = 1;  // a single logit
+  if (map.dims == 0) map.dim[map.dims++] = {1, 1};  // a single logit
   return map;
 }
 
@@ -94,8 +92,9 @@ std::vector<Logits> Views::slices(const DeviceScope& device, const std::vector<i
     for (int64_t s = 0; s < count; ++s) {
       Map& map = maps[s * each + k];
       map = map_of(share, k ? maps[s * each + k - 1].end : 0);
-      TORCH_CHECK_VALUE(map.size[map.dims - 1] % classes == 0, "logits must have the classes of a row last, ",
-                        classes, ", got shape ", view.sizes(), " and strides ", view.strides());
+      TORCH_CHECK_VALUE(map.dim[map.dims - 1].size % classes == 0,
+                        "logits must have the classes of a row last, ", classes, ", got shape ", view.sizes(),
+                        " and strides ", view.strides());
       map.logits = data + s * step;
       if (!gradients_.empty()) map.gradient = gradients_[k] + s * step;
     }
