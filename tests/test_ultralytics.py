@@ -512,7 +512,7 @@ def test_the_package_does_not_import_the_framework():
 
 
 def test_older_versions_are_refused():
-    for version in ("8.4.190", "8.4.1000", "8.5.0", "9.0.0"):
+    for version in ("8.4.190", "8.4.1000", "8.5.0", "9.0.0", "main"):
         check_version(version)
     for version in ("8.4.189", "8.3.999", "8.4"):
         with pytest.raises(ImportError, match=f"takes ultralytics 8.4.190 or newer, got {version}"):

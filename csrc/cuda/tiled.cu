@@ -57,7 +57,7 @@ __device__ __forceinline__ double own_score(const Positives& positives) {
 //                   shared memory
 //   order           every sum runs over j ascending: the same bits on every device
 template <bool kSkewed>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     count_tiled(Input input, Positives positives, Parts parts, Status* status) {
   const int64_t i = own_item(), begin = blockIdx.y * parts.size;
   const double s_i = own_score(positives);
