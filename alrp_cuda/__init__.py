@@ -11,6 +11,7 @@ Example:
 
 from . import metrics, reference
 from .balance import SelfBalance
+from .correlation import correlation_loss
 from .diagnosis import Diagnosis, diagnose
 from .framework import Errors, Ranks, error_driven_loss
 from .functional import alrp_loss, ap_loss, ndcg_loss, rank_sort_loss
@@ -35,6 +36,7 @@ __all__ = [
     "alrp_loss",
     "ap_loss",
     "backends",
+    "correlation_loss",
     "diagnose",
     "error_driven_loss",
     "head_views",

@@ -1,4 +1,4 @@
-"""Correlation of score and IoU, and what ordering one against the other is worth."""
+"""Correlation of score and IoU, as a metric and as a loss, and what ordering one against the other is worth."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,8 @@ from dispatched import recorded
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alrp_cuda import correlation_loss
+from alrp_cuda.correlation import COEFFICIENTS
 from alrp_cuda.metrics import (
     OrderBounds,
     ScoreIoUCorrelation,
@@ -32,6 +34,51 @@ def test_rho_is_that_of_numpy(pairs):
     if scores.std() < 1e-6 or ious.std() < 1e-6:
         return
     torch.testing.assert_close(float(rho), float(np.corrcoef(scores, ious)[0, 1]))
+
+
+def pairs(count, dtype=torch.float64):
+    torch.manual_seed(count)
+    return torch.rand(count, dtype=dtype).requires_grad_(), torch.rand(count, dtype=dtype)
+
+
+@pytest.mark.parametrize("count", [2, 3, 200])
+def test_losses_are_those_of_numpy(count):
+    scores, ious = pairs(count)
+    s, u = scores.detach().numpy(), ious.numpy()
+    concordance = 2 * np.cov(s, u, bias=True)[0, 1] / (s.var() + u.var() + (s.mean() - u.mean()) ** 2)
+    for coefficient, rho in (("pearson", np.corrcoef(s, u)[0, 1]), ("concordance", concordance)):
+        assert correlation_loss(scores, ious, coefficient=coefficient).item() == pytest.approx(1 - rho, rel=1e-12)
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+def test_the_loss_is_differentiated_by_scores_alone(coefficient):
+    scores, ious = pairs(6)
+    assert torch.autograd.gradcheck(lambda s: correlation_loss(s, ious, coefficient=coefficient), scores)
+    ious.requires_grad_()
+    assert not correlation_loss(scores.detach(), ious, coefficient=coefficient).requires_grad
+    assert correlation_loss(ious, ious, coefficient=coefficient).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("coefficient", COEFFICIENTS)
+@pytest.mark.parametrize("count", [0, 1, 3, 7])  # 0.1 seven times has a mean that rounds
+def test_the_loss_is_0_where_nothing_varies(coefficient, count):
+    varying, constant = torch.linspace(0, 1, count), torch.full((count,), 0.1)
+    for scores, ious in ((varying, constant), (constant, varying)):
+        scores.requires_grad_()
+        loss = correlation_loss(scores, ious, coefficient=coefficient)
+        loss.backward()
+        assert loss.item() == 0
+        assert not scores.grad.any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_the_loss_of_any_dtype_makes_no_synchronisation(dtype):
+    scores, ious = (v.detach() for v in pairs(20, dtype))
+    with recorded() as operators:
+        loss = correlation_loss(scores, ious)
+    assert "aten._local_scalar_dense" not in operators
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss.double(), correlation_loss(scores.double(), ious.double()))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 7])  # 0.1 seven times has a mean that rounds
@@ -79,8 +126,14 @@ def test_correlation_of_nothing():
     ],
 )
 def test_bad_pairs(error, pair, words):
-    with pytest.raises(error, match=words):
-        score_iou_correlation(*pair)
+    for function in (score_iou_correlation, correlation_loss):
+        with pytest.raises(error, match=words):
+            function(*pair)
+
+
+def test_a_coefficient_of_no_name():
+    with pytest.raises(ValueError, match=r"coefficient must be one of .*, got 'spearman'"):
+        correlation_loss(torch.ones(2), torch.ones(2), coefficient="spearman")
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------

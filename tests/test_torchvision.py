@@ -27,8 +27,8 @@ from torchvision.models import detection
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.ssd import SSD
 
-from alrp_cuda import SelfBalance, head_views, reference, split_targets
-from alrp_cuda.integrations.ranking import rank_sort_by_class
+from alrp_cuda import SelfBalance, correlation_loss, head_views, reference, split_targets
+from alrp_cuda.integrations.rank_sort import rank_sort_by_class
 from alrp_cuda.integrations.torchvision import giou_errors, iou_errors, paired_iou, undo_alrp, use_alrp
 
 LOSSES = ("alrp", "ap", "ndcg", "rank_sort")
@@ -265,6 +265,39 @@ def test_options_reach_the_ranking():
     assert_same_gradients(losses["classification"], [outputs["cls_logits"]], expected, [by_hand["cls_logits"]])
 
 
+def correlated(hand: ByHand, weight: float) -> Tensor:
+    """Correlation Loss of positives alone, from dense labels."""
+    return weight * correlation_loss(hand.logits[hand.labels == 1].sigmoid(), 1 - hand.errors("iou", 0.0))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("name", DENSE)
+def test_correlation_loss_joins_the_class_loss(name, loss):
+    model, data = ready(name, 2, 0, 3, loss=loss, correlation=0.3, loss_weight=2.0)
+    with calls_of(owner_of_loss(model), "compute_loss") as calls:
+        losses = model(*data)
+    outputs = calls[0][1]
+    by_hand = leaves(outputs, CASES[name][2])
+    owner = owner_of_loss(model)
+    owner.ranking.correlation = 0.0
+    without = owner.compute_loss(*calls[0][:4])
+    more = 2 * correlated(dense_by_hand(model, calls[0], by_hand, CASES[name][2]), 0.3)
+    assert more > 0.1
+    torch.testing.assert_close(losses["classification"], without["classification"] + more, rtol=2e-5, atol=0)
+    assert losses["bbox_regression"] == without["bbox_regression"]
+    difference = losses["classification"] - without["classification"]
+    assert_same_gradients(difference, [outputs["cls_logits"]], more, [by_hand["cls_logits"]])
+
+
+def test_correlation_loss_is_of_the_box_head_alone():
+    model, data = ready("faster rcnn", 2, 3, correlation=0.3)
+    losses, _, _, heads, _ = faster_rcnn_by_hand(model, data)
+    without, _ = ready("faster rcnn", 2, 3)
+    expected = without(*data)
+    expected["loss_classifier"] += correlated(heads, 0.3)
+    torch.testing.assert_close(losses, expected, rtol=2e-5, atol=0)
+
+
 @pytest.mark.parametrize("name", ONE_EACH)
 def test_loss_weight_is_of_both_losses_but_not_of_the_rpn(name):
     once, twice = (ready(name, 2, 3, loss_weight=weight) for weight in (1.0, 2.0))
@@ -497,9 +530,10 @@ class Copies(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", DENSE)
-def test_no_class_map_is_copied(name):
+@pytest.mark.parametrize("correlation", [0.0, 0.2])
+def test_no_class_map_is_copied(name, correlation):
     """In a whole step, forward and backward."""
-    model, data = ready(name, 2, 3)
+    model, data = ready(name, 2, 3, correlation=correlation)
     with calls_of(owner_of_loss(model), "compute_loss") as calls:
         model(*data)
     _, outputs, *_ = calls[0]

@@ -26,7 +26,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.loss import E2ELoss
 from ultralytics.utils.torch_utils import unwrap_model
 
-from alrp_cuda import reference
+from alrp_cuda import correlation_loss, reference
 from alrp_cuda.integrations.errors import ERRORS, paired_iou
 from alrp_cuda.integrations.ultralytics import undo_alrp, use_alrp
 from alrp_cuda.integrations.ultralytics.version import check_version
@@ -160,6 +160,8 @@ def direct(criterion: Any, preds: dict[str, Any], batch: dict[str, Tensor], **se
     else:
         cls, box = getattr(reference, f"{loss}_loss")(logits, labels, **options), own[0]
     box = box + (settings.get("balance", 1.0) - 1) * (box - box.detach())
+    own_scores = logits[image, place, classes[image, place]].sigmoid()
+    cls = cls + settings.get("correlation", 0.0) * correlation_loss(own_scores, paired_iou(predicted, boxes))
     return {"box": box, "cls": cls, "dfl": settings.get("dfl_weight", 0.2) * own[2]}
 
 
@@ -178,7 +180,7 @@ SETTINGS = [
     {},
     {"errors": "iou", "tau": 0.3, "delta": 0.5, "balance": 3.0, "dfl_weight": 1.5},
     {"loss": "ap"},
-    {"loss": "ndcg", "balance": 0.5},
+    {"loss": "ndcg", "balance": 0.5, "correlation": 0.4},
     {"loss": "rank_sort"},
     {"loss": "rank_sort", "labels": "assigner", "errors": "iou", "delta": 0.7},
 ]
@@ -478,6 +480,7 @@ def test_what_is_no_yolo_is_refused():
         ({"labels": "scores", "loss": "rank_sort"}, ValueError, "labels"),
         ({"dfl_weight": -1.0}, ValueError, "dfl_weight"),
         ({"dfl_weight": "1"}, TypeError, "dfl_weight"),
+        ({"correlation": -0.1}, ValueError, "correlation"),
         ({"prior_probability": 1.0}, ValueError, "prior_probability"),
         ({"balance": "none"}, ValueError, "balance"),
         ({"order": "soft"}, ValueError, "order"),

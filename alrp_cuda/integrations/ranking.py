@@ -1,19 +1,18 @@
 """The loss of a detector's head: one ranking of the batch for class scores, and a loss of the boxes."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from ..framework import Errors, Ranks, error_driven_loss
-from ..functional import rank_sort_loss
-from ..inputs import FLOATING, ORDERS, Tensors, check_choice, check_labelled, check_number, check_positives, check_tensor
+from ..correlation import correlation_loss
+from ..inputs import ORDERS, Tensors, check_choice, check_number
 from ..losses import ALRPLoss, APLoss, NDCGLoss, RankSortLoss, apply_balance, make_balance
-from ..outputs import RankSortOutput
 from .errors import ERRORS, check_tau, paired_iou
+from .positive_scores import scores_of_positives
+from .rank_sort import rank_sort_by_class
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -63,6 +62,8 @@ class RankingLoss(nn.Module):
             (class loss / box loss) of the iteration, as Rank & Sort Loss does; or "self" for self-balancing (sec. 4.2), by the
             submodule ``balance``, an :class:`alrp_cuda.SelfBalance`.
         epoch_length: iterations of an epoch, only with "self"; None: signalled by ``balance.end_epoch()``.
+        correlation: the weight in the class loss, >= 0, of :func:`alrp_cuda.correlation_loss`, 1 - rho of positives' scores and
+            IoUs, whatever the balance. Published weights are 0.1 to 0.4.
         balance_group: the ranks over which self-balancing adds up losses, only with "self"; None for ``group`` among the options.
         options: ``delta``, ``eps``, ``algorithm``, ``group`` and so on, of the loss: see :class:`alrp_cuda.ALRPLoss`,
             :class:`alrp_cuda.APLoss`, :class:`alrp_cuda.NDCGLoss` and :class:`alrp_cuda.RankSortLoss`.
@@ -80,6 +81,7 @@ class RankingLoss(nn.Module):
     """
 
     _steps_without_positive = 0  # of pickles that are older than the count
+    correlation = 0.0  # or than the option
 
     def __init__(
         self,
@@ -90,6 +92,7 @@ class RankingLoss(nn.Module):
         loss_weight: float = 1.0,
         balance: float | str | None = None,
         epoch_length: int | None = None,
+        correlation: float = 0.0,
         balance_group: "ProcessGroup | None" = None,
         **options: Any,
     ) -> None:
@@ -102,6 +105,7 @@ class RankingLoss(nn.Module):
             raise ValueError(f"balance_group must be None unless balance is 'self', got {type(balance_group).__name__}")
         self.loss, self.errors = loss, errors
         self.tau, self.loss_weight = check_tau("tau", tau), check_number("loss_weight", loss_weight)
+        self.correlation = check_number("correlation", correlation)
         self.ranking = RANKINGS[loss](**options)
         self.balance = make_balance(balance, epoch_length, self.ranking.group if balance_group is None else balance_group)
         self._steps_without_positive = 0  # goes with copies and pickles, and not with the state_dict
@@ -135,6 +139,11 @@ class RankingLoss(nn.Module):
         def mean_error() -> Tensor:
             return ERRORS[self.errors](predicted, boxes, self.tau).sum() / max(1, len(boxes))
 
+        correlation = None
+        if self.correlation:
+            scores, logits = scores_of_positives(logits, classes, "boxes", len(boxes))
+            scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+            correlation = correlation_loss(scores.sigmoid(), paired_iou(predicted.detach(), boxes))
         if self.loss == "alrp":
             cls, box = self.ranking(logits, classes, ERRORS[self.errors](predicted, boxes, self.tau))[:2]
         elif self.loss == "rank_sort":
@@ -146,6 +155,8 @@ class RankingLoss(nn.Module):
         else:
             cls, box = self.ranking(logits, classes, num_positives=len(boxes)), (own_box_loss or mean_error)()
         cls, box = apply_balance(self.balance, cls, box)
+        if correlation is not None:
+            cls = cls + self.correlation * correlation
         return self.loss_weight * cls, self.loss_weight * box
 
     def _count_step(self, positives: int) -> None:
@@ -162,102 +173,5 @@ class RankingLoss(nn.Module):
 
     def extra_repr(self) -> str:
         balance = f", balance={self.balance!r}" if "balance" in vars(self) else ""
-        return f"loss={self.loss!r}, errors={self.errors!r}, tau={self.tau}, loss_weight={self.loss_weight}{balance}"
-
-
-def rank_sort_by_class(
-    logits: Tensors,
-    classes: Tensors,
-    labels: Tensor,
-    *,
-    delta: float = 0.5,
-    eps: float = 1e-10,
-    algorithm: str = "auto",
-    group: "ProcessGroup | None" = None,
-) -> RankSortOutput:
-    """:func:`alrp_cuda.rank_sort_loss` from class indices and one continuous label for each positive.
-
-    Ranking takes which logits are positive, and sorting takes the positives and their labels. So the only tensors of the logits'
-    size are their gradients.
-
-    Args:
-        logits: (..., C), class scores before the sigmoid, or a list of such tensors.
-        classes: (...), integers: 0..C-1 positive for that class, C background, below 0 ignored; a list where the logits are one.
-        labels: (P,), the positives' labels in the order of their flat index, above 0 and finite, floating; as a rule the IoU
-            of their boxes.
-        delta, eps, algorithm, group: as in :func:`alrp_cuda.rank_sort_loss`.
-
-    Returns:
-        RankSortOutput(rank, sort), those of :func:`alrp_cuda.rank_sort_loss` but for rounding.
-
-    Raises:
-        TypeError, ValueError: as :func:`alrp_cuda.rank_sort_loss`; ``labels`` of another number than P.
-
-    Example:
-        >>> import torch
-        >>> logits = torch.tensor([[2.0, 1.0], [1.0, 0.0]])
-        >>> out = rank_sort_by_class(logits, torch.tensor([0, 1]), torch.tensor([0.5, 1.0]))
-        >>> [round(v.item(), 4) for v in out]
-        [0.2857, 0.1667]
-    """
-    check_tensor("labels", labels, FLOATING)
-    if labels.dim() != 1:
-        raise ValueError(f"labels must have shape (P,), got {tuple(labels.shape)}")
-    given = check_labelled(logits, classes, None)
-    if not given.layout.classes:
-        raise ValueError(
-            f"classes must be class indices, one for each row of logits, got the logits' shape {tuple(given.targets.shape)}"
-        )
-    where = [
-        _positives_in(own, v) for own, v in zip(given.targets.reshape(-1).split_with_sizes(given.rows), given.logits, strict=True)
-    ]
-    if torch.compiler.is_compiling():  # which puts gradients together by itself, and knows no number of positives
-        scores, views = _scores_of(where, given.logits), given.logits
-    else:
-        check_positives("labels", len(labels), sum(len(index[0]) for index in where))
-        scores, *views = _Scores.apply(where, *given.logits)
-    tie = 0.5 if delta > 0 else 1.0  # H(0): r+(i) counts i itself, rank+(i) counts 1 for it
-
-    def rank_error(ranks: Ranks) -> Errors:
-        return Errors(ranks.n_fp / (ranks.rank - 1 + tie))
-
-    options: dict[str, Any] = {"delta": delta, "eps": eps, "algorithm": algorithm, "group": group, "num_positives": len(labels)}
-    rank = error_driven_loss(list(views) if given.is_list else views[0], classes, rank_error, **options)
-    return RankSortOutput(rank, rank_sort_loss(scores, labels.to(scores.device), **options).sort)
-
-
-Index = tuple[Tensor, ...]
-
-
-def _positives_in(classes: Tensor, logits: Tensor) -> Index:
-    """Where the positives' logits of their classes are in ``logits``, from flat class indices."""
-    row = ((classes >= 0) & (classes < logits.shape[-1])).nonzero()[:, 0]
-    return *torch.unravel_index(row, logits.shape[:-1]), classes[row].long()
-
-
-def _scores_of(where: Sequence[Index], logits: Sequence[Tensor]) -> Tensor:
-    return torch.cat([v[index] for v, index in zip(logits, where, strict=True)])
-
-
-class _Scores(torch.autograd.Function):
-    """The logits of positives, and all logits once more. The gradient of the former is added to that of the latter, which is
-    nobody else's, in place: by indexing alone it would be a tensor of the logits' size, and the sum another."""
-
-    @staticmethod
-    def forward(ctx: Any, where: Sequence[Index], *logits: Tensor) -> tuple[Tensor, ...]:
-        ctx.where = where
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*logits)
-        return _scores_of(where, logits), *(v.view_as(v) for v in logits)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, of_scores: Tensor | None, *of_logits: Tensor | None) -> tuple[Tensor | None, ...]:
-        if of_scores is None:
-            return None, *of_logits
-        gradients = [torch.zeros_like(v) if g is None else g for v, g in zip(ctx.saved_tensors, of_logits, strict=True)]
-        parts = of_scores.split_with_sizes([len(index[0]) for index in ctx.where])
-        for gradient, index, part in zip(gradients, ctx.where, parts, strict=True):
-            if len(part):
-                gradient[index] += part  # each place is there once
-        return None, *gradients
+        correlation = f", correlation={self.correlation}" if self.correlation else ""
+        return f"loss={self.loss!r}, errors={self.errors!r}, tau={self.tau}, loss_weight={self.loss_weight}{balance}{correlation}"

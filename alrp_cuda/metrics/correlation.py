@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..inputs import FLOATING, check_tensor
+from ..correlation import check_scores_and_ious
 from .matching import Matches
 from .metric import MatchingMetric
 
@@ -31,14 +31,7 @@ def score_iou_correlation(scores: Tensor, ious: Tensor) -> Tensor:
         >>> round(float(score_iou_correlation(torch.tensor([0.9, 0.5, 0.1]), torch.tensor([0.8, 0.9, 0.6]))), 4)
         0.6547
     """
-    for name, value in (("scores", scores), ("ious", ious)):
-        check_tensor(name, value, FLOATING)
-        if value.dim() != 1:
-            raise ValueError(f"{name} must have shape (P,), got {tuple(value.shape)}")
-    if ious.shape != scores.shape:
-        raise ValueError(f"ious must have the shape of scores, {tuple(scores.shape)}, got {tuple(ious.shape)}")
-    if ious.device != scores.device:
-        raise ValueError(f"ious must be on the device of scores, {scores.device}, got {ious.device}")
+    check_scores_and_ious(scores, ious)
     pair = torch.stack((scores.detach().double(), ious.detach().double()))
     if pair.shape[1] < 2:
         return pair.new_full((), math.nan)

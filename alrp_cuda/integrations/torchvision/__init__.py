@@ -48,6 +48,7 @@ def use_alrp(
     balance: float | str | None = None,
     epoch_length: int | None = None,
     balance_group: "ProcessGroup | None" = None,
+    correlation: float = 0.0,
     assign: str | None = None,
     centerness: bool = False,
     rpn_tau: float | None = None,
@@ -124,6 +125,8 @@ def use_alrp(
         balance_group: the :class:`torch.distributed.ProcessGroup` of the ranks that train, over which self-balancing adds up
             losses; only with "self". None: those of ``group``, else all. A model with a group can be neither copied nor pickled
             as a whole.
+        correlation: the weight in the class loss, >= 0, of :func:`alrp_cuda.correlation_loss`, 1 - rho of positives' scores and
+            IoUs; of Faster R-CNN, in that of the box head. Published weights are 0.1 to 0.4.
         assign: "atss" assigns anchors of a RetinaNet by adaptive training sample selection; None by the model's matcher.
         centerness: train and use the centre-ness of FCOS as torchvision does.
         rpn_tau: tau of Faster R-CNN's RPN; None for 0.7, as in the published code.
@@ -156,7 +159,8 @@ def use_alrp(
     """
     balancing: dict[str, Any] = {"balance": balance, "epoch_length": epoch_length, "balance_group": balance_group}
     options = {"delta": delta, "eps": eps, "order": order, "interpolate": interpolate, "algorithm": algorithm, "group": group}
-    make = partial(_make_loss, model, loss=loss, errors=errors, tau=tau, loss_weight=loss_weight, **balancing, **options)
+    weights = {"loss_weight": loss_weight, "correlation": correlation}
+    make = partial(_make_loss, model, loss=loss, errors=errors, tau=tau, **weights, **balancing, **options)
     if prior_probability is not None:
         prior_probability = check_prior("prior_probability", prior_probability)
     check_flag("centerness", centerness)

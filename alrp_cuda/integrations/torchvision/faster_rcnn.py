@@ -170,7 +170,7 @@ def replacements(model: FasterRCNN, make_loss: MakeLoss, rpn_tau: float, rpn_wei
     rpn, heads = model.rpn, model.roi_heads
     if heads.has_mask() or heads.has_keypoint():
         raise TypeError(f"model must be a Faster R-CNN without masks and keypoints, got {type(model).__name__}")
-    first, second = make_loss(tau=rpn_tau, loss_weight=rpn_weight), make_loss()
+    first, second = make_loss(tau=rpn_tau, loss_weight=rpn_weight, correlation=0.0), make_loss()
     replaced = [
         Replacement(rpn, "ranking", first),
         Replacement(rpn, "compute_loss", RPNLoss(rpn, first)),

@@ -33,6 +33,7 @@ def use_alrp(
     tau: float = 0.5,
     loss_weight: float = 1.0,
     balance: float | str | None = None,
+    correlation: float = 0.0,
     labels: str | None = None,
     dfl_weight: float = 0.2,
     prior_probability: float | None = 0.01,
@@ -73,6 +74,8 @@ def use_alrp(
         balance: w, what the gradient of the box loss is multiplied by, not its value: a number >= 0; "self" for self-balancing
             (sec. 4.2), whose epochs are the trainer's; "value" for (class loss / box loss) of the iteration; None for "value"
             with "rank_sort" and 1 otherwise.
+        correlation: the weight in the class loss, >= 0, of :func:`alrp_cuda.correlation_loss`, 1 - rho of positives' scores and
+            IoUs. Published weights are 0.1 to 0.4.
         labels: of Rank & Sort Loss: "iou", the IoUs of the decoded boxes, as None, or "assigner", the assigner's target
             scores; both at least 1e-6. Only with "rank_sort".
         dfl_weight: d, >= 0. 0.2 is the ratio to the box loss that Ultralytics' gains have.
@@ -113,6 +116,7 @@ def use_alrp(
         tau=tau,
         loss_weight=loss_weight,
         balance=balance,
+        correlation=correlation,
         delta=delta,
         eps=eps,
         order=order,
