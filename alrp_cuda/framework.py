@@ -1,24 +1,28 @@
 """Ranking losses of the caller's own (sec. 3, Algorithm 1): counted and spread by the kernels of the named ones."""
 
 import numbers
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from . import native
 from .distributed.channel import connect, uncompiled
-from .distributed.union import union_sums
+from .distributed.images import means
+from .distributed.union import error_driven_arguments, union_sums
+from .images import Images, agreed_images, reordered
 from .inputs import (
     ALGORITHMS,
     FLOATING,
+    Labelled,
     Tensors,
     check_choice,
-    check_count,
     check_device,
     check_labelled,
+    check_num_positives,
     check_number,
+    check_scope,
     check_tensor,
     choose_algorithm,
     is_finite,
@@ -165,7 +169,9 @@ def error_driven_loss(
     extras: Tensor | None = None,
     skew: float = 1.0,
     background: int | None = None,
-    num_positives: int | None = None,
+    num_positives: int | Sequence[int] | None = None,
+    scope: str = "batch",
+    image_index: Tensor | None = None,
     algorithm: str = "auto",
     group: "ProcessGroup | None" = None,
 ) -> Tensor:
@@ -181,6 +187,8 @@ def error_driven_loss(
 
     Args:
         logits, targets, delta, eps, background, algorithm: as in :func:`alrp_cuda.alrp_loss`.
+        scope, image_index: as in :func:`alrp_cuda.alrp_loss`. "image" ranks each image by itself, by operators and a call of
+            ``error_fn`` of its own, ascending by ``image_index``, and averages over the images that hold a positive.
         error_fn: called once, if there is a positive (in compiled code always). It runs without gradients, unless
             ``extras`` require one: then l(i) and Z may depend differentiably on ``ranks.extras`` and
             ``ranks.extra_sums``, and the returned loss carries the derivative dL/dextras, ranks held constant. Whatever
@@ -190,10 +198,11 @@ def error_driven_loss(
         skew: how an error is shared among the negatives. 1 is the paper's uniform choice, p(j|i) = H(x_ij) / N_FP(i); more
             promotes harder examples, less spreads wider; 0 < skew <= 16. Other than 1 only with ``algorithm`` "tiled",
             which "auto" then is.
-        num_positives: P, if the caller knows it (``extras`` give it too): on a CUDA device the call then makes no host
-            synchronisation.
+        num_positives: P, if the caller knows it (``extras`` give it too), or with ``scope="image"`` a sequence, the positives
+            of each image: on a CUDA device the call then makes no host synchronisation.
         group: as in :func:`alrp_cuda.alrp_loss`. ``error_fn`` is called on every rank with the positives of all ranks, rank by
-            rank, and has to return the same on each; ``extras`` and ``num_positives`` are those of this rank.
+            rank, and has to return the same on each; ``extras`` and ``num_positives`` are those of this rank. With
+            ``scope="image"`` it is called with those of one image, on the rank that has it.
 
     Returns:
         The loss, a scalar; float64 for float64 logits, else float32. Without positives 0, connected to the graph. A second
@@ -219,7 +228,8 @@ def error_driven_loss(
     labelled = check_labelled(logits, targets, background)
     first = labelled.logits[0]
     check_extras(first, extras)
-    check_count("num_positives", num_positives)
+    told = check_num_positives(num_positives, scope)
+    check_scope(scope, image_index, labelled, told)
     delta, eps, skew = check_number("delta", delta), check_number("eps", eps), check_skew(skew)
     check_choice("algorithm", algorithm, ("auto", *ALGORITHMS))
     if skew != 1:
@@ -228,8 +238,25 @@ def error_driven_loss(
         algorithm = "tiled"
     check_device(first)
     channel = connect(group)
+    if scope == "image":
+        choose_algorithm(algorithm)  # raises before ranks wait for one another
+        options: dict[str, Any] = {"delta": delta, "eps": eps, "skew": skew, "algorithm": algorithm}
+        values = None if extras is None else ("extras", extras.shape[-1])
+        agreed = error_driven_arguments(scope, first, extras, **options)
+        images, with_positives = agreed_images(channel, agreed, image_index, labelled, told, values)
+        options["background"] = background if labelled.layout.classes else None
+        each = [
+            error_driven_loss(*call, error_fn, extras=own, num_positives=count, **options)
+            for call, own, count in _each_image(labelled, extras, images)
+        ]
+        losses = torch.stack(each or [error_driven_loss(logits, targets, error_fn, extras=extras, **options)])
+        if images.poison is not None:
+            losses = losses * images.poison
+        if channel is not None:
+            return uncompiled(means)(channel, (losses, losses[:0]), max(1, with_positives))[0]
+        return losses.sum() / max(1, with_positives)
     operators = native.operators
-    given = given_positives(extras, num_positives)
+    given = given_positives(extras, cast(int | None, told))
     classes, background_class, _ = labelled.layout
     scores, labels = tuple(v.detach() for v in labelled.logits), [labelled.targets]
     call = classes, background_class, delta, choose_algorithm(algorithm)
@@ -265,3 +292,28 @@ def error_driven_loss(
         value = torch.where(torch.full_like(poison, positives) == 0, value, asked + poison)
     loss: Tensor = operators.error_driven.default(labelled.logits, value, labels, *call, skew, positives, state, others)
     return loss
+
+
+def _each_image(
+    labelled: Labelled, extras: Tensor | None, images: Images
+) -> Iterator[tuple[tuple[Tensors, Tensors], Tensor | None, int]]:
+    """The logits and targets of each image, its extras and the number of its positives."""
+    calls: Iterator[tuple[Tensors, Tensors]]
+    width = max(1, labelled.layout.classes)
+    if labelled.is_list:
+        labels = labelled.targets.reshape(-1).split_with_sizes(labelled.rows)
+        shapes = [v.shape[:-1] if labelled.layout.classes else v.shape for v in labelled.logits]
+        ones = [1] * len(images.counts)
+        of_images = (t.view(shape).split_with_sizes(ones) for t, shape in zip(labels, shapes, strict=True))
+        logits = (v.split_with_sizes(ones) for v in labelled.logits)
+        calls = zip(zip(*logits, strict=True), zip(*of_images, strict=True), strict=True)
+    else:
+        form = (-1, width) if labelled.layout.classes else (-1,)
+        rows = [size // width for size in images.sizes]
+        ordered = reordered(labelled.logits[0], images.rows).view(form), reordered(labelled.targets, images.rows).view(-1)
+        calls = zip(*(tensor.split_with_sizes(rows) for tensor in ordered), strict=True)
+    if extras is None:
+        own: Sequence[Tensor | None] = [None] * len(images.counts)
+    else:
+        own = (extras if images.positives is None else extras[..., images.positives]).split_with_sizes(images.counts, -1)
+    return zip(calls, own, images.counts, strict=True)

@@ -17,7 +17,7 @@ Example:
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -31,7 +31,6 @@ from .inputs import (
     bad_label,
     check_choice,
     check_continuously_labelled,
-    check_count,
     check_flag,
     check_labelled,
     check_loc_errors,
@@ -498,7 +497,9 @@ def error_driven_loss(
     extras: Tensor | None = None,
     skew: float = 1.0,
     background: int | None = None,
-    num_positives: int | None = None,
+    num_positives: int | Sequence[int] | None = None,
+    scope: str = "batch",
+    image_index: Tensor | None = None,
 ) -> Tensor:
     """Any ranking loss (sec. 3, Algorithm 1) in float64; arguments and result as in :func:`alrp_cuda.error_driven_loss`.
 
@@ -510,10 +511,23 @@ def error_driven_loss(
     """
     given = check_labelled(logits, targets, background)
     check_extras(given.logits[0], extras)
-    check_count("num_positives", num_positives)
+    counts = check_num_positives(num_positives, scope)
+    check_scope(scope, image_index, given, counts)
     delta, eps, skew = check_number("delta", delta), check_number("eps", eps), check_skew(skew)
-    expected = given_positives(extras, num_positives)
     whole, labels = given.joined()
+    if scope == "image":
+        images = list(images_of(image_index, given, counts))
+        options: dict[str, Any] = {"delta": delta, "eps": eps, "skew": skew, "background": background}
+        if extras is None:
+            losses = [error_driven_loss(image.logits, image.targets, error_fn, **options) for image in images]
+            return mean_over_images(losses, images, whole)
+        check_positives("extras", extras.shape[-1], sum(int(image.positives.sum()) for image in images))
+        losses = [
+            error_driven_loss(image.logits, image.targets, error_fn, extras=extras[..., image.positives], **options)
+            for image in images
+        ]
+        return mean_over_images(losses, images, whole) + extras[..., :0].sum()
+    expected = given_positives(extras, cast(int | None, counts))
     flat = whole.detach().reshape(-1).double()
     index, negative = split(labels, given.layout, flat.numel())
     if expected is not None:

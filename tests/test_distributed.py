@@ -424,6 +424,27 @@ def with_extras(ranks):
     return alrp_cuda.Errors((ranks.n_fp + first + ranks.extra_sums[0]) / ranks.rank + second, second / ranks.rank)
 
 
+def drive_per_image(rank, group, parts, images):
+    """AP Loss by its name, and as a loss of the caller's own."""
+    logits, targets, _ = parts[rank]
+    options = {"scope": "image", "image_index": images[rank], "group": group, "algorithm": "sorted"}
+    out = []
+    for loss in (alrp_cuda.ap_loss, lambda *tensors, **options: alrp_cuda.error_driven_loss(*tensors, ap, **options)):
+        leaf = logits.clone().requires_grad_()
+        value = loss(leaf, targets, **options)
+        out += [value.detach(), *torch.autograd.grad(value, leaf)]
+    return out
+
+
+def test_images_of_all_ranks_are_averaged_in_losses_of_the_callers_own(pool):
+    data = cases.Case((400, 30), cases.Labels(torch.int64, 5)).build()
+    parts = dealt(data, 4, "uneven")[1]
+    images = [torch.arange(len(targets)) * 3 // max(1, len(targets)) for _, targets, _ in parts]
+    for named, d_named, own, d_own in raised(pool.run(4, drive_per_image, parts, images)):
+        assert_near("loss", own, named, BOUND[torch.float32])
+        assert_near("gradient", d_own, d_named, BOUND[torch.float32])
+
+
 def drive(rank, group, parts, skew, algorithm, background=None):
     logits, targets, errors = (t.clone() for t in parts[rank])
     extras = torch.stack((errors, errors * errors)).requires_grad_()

@@ -9,7 +9,7 @@ from cases import TABLE, Case, Labels, expected, near_eps
 from compare import BOUND, assert_balanced, assert_near, assert_same_loss, compute_dtype
 from conftest import implementations, make
 from dispatched import recorded
-from implementations import assert_value_error
+from implementations import LOSSES, assert_value_error, evaluate
 
 import alrp_cuda
 from alrp_cuda import Errors
@@ -71,6 +71,66 @@ def test_named_losses_are_forms_of_the_framework(losses, name, case):
         got["d_loc_errors"] = got.pop("d_extras")
     assert_near("loss", got["loss"], want["loss"], bound)
     assert_same_loss(got, want, case.dtype, data.positive)
+
+
+@pytest.mark.parametrize("labels", [Labels(torch.float32), Labels(torch.int64, 5)], ids=str)
+def test_each_image_may_be_ranked_by_itself(losses, labels):
+    """As a named loss does: images that come in any order, of which one holds no positive."""
+    data = Case((1009, 67), labels).build()
+    is_positive = (data.flat == 1).reshape(data.targets.numel(), -1).any(1).reshape(data.targets.shape)
+    generator = torch.Generator().manual_seed(2)
+    image = losses.put(torch.where(is_positive, 0, 1) + 2 * torch.randint(0, 4, data.targets.shape, generator=generator))
+    scoped = {"scope": "image", "image_index": image}
+    got = run(losses, alrp, data, extras=data.loc_errors, **scoped)
+    want = evaluate(LOSSES["alrp"], losses, data.logits, data.targets, data.loc_errors, **data.options, **scoped)
+    assert_near("loss", got["loss"], want["cls"] + want["loc"], BOUND[torch.float32])
+    assert_near("extras", got["d_extras"], want["d_loc_errors"], BOUND[torch.float32])
+    assert_same_loss({"d_logits": got["d_logits"]}, {"d_logits": want["d_logits"]}, torch.float32, data.positive)
+    without = run(losses, ap, data, **scoped)
+    want = evaluate(LOSSES["ap"], losses, data.logits, data.targets, data.loc_errors, **data.options, **scoped)
+    assert_near("loss", without["loss"], want["loss"], BOUND[torch.float32])
+
+
+def test_the_images_of_lists_may_be_ranked_by_themselves(losses):
+    """Extras go to the images tensor by tensor; the function sees one image after the other."""
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(3, 4, places, generator=generator).transpose(1, 2) for places in (30, 7)]
+    labels = [torch.randint(0, 6, v.shape[:2], generator=generator) for v in maps]  # classes 0 to 3, else background
+    labels = [t.clamp(max=4).index_fill(0, torch.tensor(1), 4) for t in labels]
+    extras = torch.rand(sum(int((t < 4).sum()) for t in labels), generator=generator).requires_grad_()
+    seen = []
+
+    def watched(ranks):
+        seen.append(len(ranks.n_fp))
+        return alrp(ranks)
+
+    each = [[losses.put(v.clone()).requires_grad_() for v in maps], [losses.put(v.clone()).requires_grad_() for v in maps]]
+    put = [losses.put(t) for t in labels]
+    of_images = [losses.put(extras.detach().clone()).requires_grad_() for _ in range(2)]
+    loss = losses.error_driven_loss(each[0], put, watched, extras=of_images[0], scope="image")
+    out = losses.alrp_loss(each[1], put, of_images[1], scope="image")
+    assert seen == [sum(int((t[k] < 4).sum()) for t in labels) for k in (0, 2)]
+    assert_near("loss", loss.detach(), (out.cls + out.loc).detach(), BOUND[torch.float32])
+    got = torch.autograd.grad(loss, [*each[0], of_images[0]])
+    for a, b in zip(got, torch.autograd.grad(out.cls + out.loc, [*each[1], of_images[1]]), strict=True):
+        assert_near("gradient", a, b, BOUND[torch.float32])
+
+
+def test_images_that_do_not_fit_are_named(losses):
+    logits, targets, image = (losses.put(v) for v in (torch.zeros(6), torch.tensor([1, 0, 1, 0, 0, 0]), torch.arange(6) // 3))
+    scoped = {"scope": "image", "image_index": image}
+    for words, options in (
+        ("extras must be the number of positives, 2|extras .* 2", {"extras": losses.put(torch.ones(3)), **scoped}),
+        ("image_index must be given", {"scope": "image"}),
+        ("num_positives", {"num_positives": [1, 1], **scoped}),
+    ):
+        with pytest.raises(ValueError, match=words):
+            losses.error_driven_loss(logits, targets, ap, **options)
+    nothing = losses.put(torch.zeros(0)).requires_grad_()
+    losses.error_driven_loss(
+        nothing, losses.put(torch.zeros(0, dtype=torch.int64)), ap, **scoped | {"image_index": image[:0]}
+    ).backward()
+    assert nothing.grad.shape == (0,)
 
 
 @pytest.mark.parametrize("delta", [0.0, 0.5, 1.0])

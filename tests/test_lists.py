@@ -183,7 +183,7 @@ def test_images_that_are_not_outermost_in_memory(losses, loss):
 
 
 def test_wrongly_told_positives_of_images_give_nan_on_a_device(not_waiting, monkeypatch):
-    monkeypatch.setattr("alrp_cuda.ops._is_awaited", lambda tensor: True)
+    monkeypatch.setattr("alrp_cuda.images._is_awaited", lambda tensor: True)
     problem = images_of(SMALL)
     first, second, _ = counts_of(problem)
     for wrong in ([first + 1, second - 1, 0], [0, 0, first + second], [second, first, 0]):

@@ -10,7 +10,7 @@ from implementations import LOSSES, evaluate, every_loss
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import alrp_cuda
-from alrp_cuda import ops, reference
+from alrp_cuda import images, reference
 
 FORMS = [Labels(torch.int64), Labels(torch.float32), Labels(torch.int64, 5), Labels(torch.uint16, 3), Labels(torch.int32, 8, 0)]
 
@@ -150,7 +150,7 @@ def waiting(monkeypatch):
             return func(*args, **kwargs or {})
 
     read = torch.Tensor.tolist
-    monkeypatch.setattr(ops, "_is_awaited", lambda tensor: True)
+    monkeypatch.setattr(images, "_is_awaited", lambda tensor: True)
     monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: waits.append("tolist") or read(tensor))
     with Seen():
         yield waits
@@ -189,7 +189,7 @@ def test_told_positives_take_no_wait(fast, waiting, loss):
 
 
 def test_an_index_on_the_cpu_tells_images_of_any_size(fast, monkeypatch):
-    monkeypatch.setattr(ops, "_is_awaited", lambda tensor: tensor.is_floating_point())  # the logits, not the index
+    monkeypatch.setattr(images, "_is_awaited", lambda tensor: tensor.is_floating_point())  # the logits, not the index
     data = Case((600, 30), Labels(torch.int64, 5)).build()
     image = torch.arange(len(data.targets)) ** 2 // 1000
     tensors, counts = (data.logits, data.targets, data.loc_errors), told(data, image)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from ..balance import SelfBalance
+from ..images import kinds_of_labels
 from ..inputs import (
     SCOPES,
     Tensors,
@@ -16,7 +17,6 @@ from ..inputs import (
     check_positives,
     check_scope,
 )
-from ..ops import kinds_of_labels
 from .findings import findings_of
 from .measure import Batch, measure
 from .report import Diagnosis

@@ -10,7 +10,7 @@ import torch
 
 from ..balance import SelfBalance
 from ..functional import ap_loss
-from ..ops import kinds_of_labels
+from ..images import kinds_of_labels
 from .measure import Batch
 from .report import Diagnosis, brief, percent
 

@@ -183,6 +183,12 @@ def union_loss(
 _Sums = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
+def error_driven_arguments(scope: str, logits: Tensor, extras: Tensor | None, **options: Any) -> Arguments:
+    """What ranks must agree on in a loss of the caller's own."""
+    shape = "none" if extras is None else str(tuple(extras.shape[:-1]))
+    return Arguments("error_driven", scope, logits.dtype, logits.device.type, extras=shape, **options)
+
+
 def union_sums(
     channel: Channel,
     given: Labelled,
@@ -197,8 +203,7 @@ def union_sums(
     """(ranking, extras, logits of the other ranks) for a loss of the caller's own over the positives of all ranks. The ranking is
     what the operator ranking_sums gives; the extras those of all, (P,) or (K, P) float64, differentiable in this rank's."""
     first = given.logits[0]
-    shape = "none" if extras is None else str(tuple(extras.shape[:-1]))
-    arguments = Arguments("error_driven", "batch", first.dtype, first.device.type, algorithm, delta, eps, skew, shape)
+    arguments = error_driven_arguments("batch", first, extras, algorithm=algorithm, delta=delta, eps=eps, skew=skew)
     rows = None if extras is None else extras.detach().to(torch.float64)
     if rows is not None and rows.dim() == 1:
         rows = rows[None]
