@@ -75,9 +75,9 @@ def tiny_ssd(seed: int = 0) -> SSD:
     return model
 
 
-def tiny_faster_rcnn(seed: int = 0) -> FasterRCNN:
+def tiny_faster_rcnn(seed: int = 0, build: type[FasterRCNN] = FasterRCNN, **heads: Any) -> FasterRCNN:
     torch.manual_seed(seed)
-    model = FasterRCNN(
+    model = build(
         TwoLevels(),
         min_size=SIDE,
         max_size=SIDE,
@@ -87,6 +87,7 @@ def tiny_faster_rcnn(seed: int = 0) -> FasterRCNN:
         box_predictor=FastRCNNPredictor(16, CLASSES + 1),
         rpn_fg_iou_thresh=0.6,
         rpn_post_nms_top_n_train=60,
+        **heads,
     )
     spread(model.roi_heads)
     spread(model.rpn.head)

@@ -1,4 +1,4 @@
-"""aLRP Loss and its relatives in torchvision's detectors: RetinaNet, FCOS, SSD, SSDlite and Faster R-CNN.
+"""aLRP Loss and its relatives in torchvision's detectors: RetinaNet, FCOS, SSD, SSDlite; Faster, Mask and Keypoint R-CNN.
 
 Example:
     >>> import torch, torchvision
@@ -84,8 +84,8 @@ def use_alrp(
     - **SSD, SSDlite**: all default boxes; no negatives are mined.
     - **Faster R-CNN**: the RPN ranks all anchors, its losses weighted by ``rpn_weight``; the box head ranks all proposals with
       all classes. Neither samples, so the box head sees all that the RPN proposes (and the objects themselves, as usual in
-      torchvision): ``rpn_post_nms_top_n_train``, 2000 in torchvision, limits memory and time. Models with masks or keypoints
-      are not supported.
+      torchvision): ``rpn_post_nms_top_n_train``, 2000 in torchvision, limits memory and time. Mask R-CNN and Keypoint R-CNN
+      likewise; their masks and keypoints keep torchvision's losses, of as many positives as it samples.
 
     The heads of SSD and Faster R-CNN are made for a softmax over 1 + C logits. A ranking compares logits of different anchors,
     which a softmax leaves open up to a constant for each anchor. So, as in the paper, they are read as one binary classifier per

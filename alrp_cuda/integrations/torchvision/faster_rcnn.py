@@ -1,4 +1,4 @@
-"""Faster R-CNN: a ranking of all anchors for the RPN, and one of all proposals and classes for the box head."""
+"""Faster R-CNN, also with masks or keypoints: one ranking of all anchors in the RPN, and one of all proposals in the box head."""
 
 import math
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from .positives import at_least_float32, check_labels, code_loss
 from .prior import ClassBias
 from .ranking import RankingLoss
 from .replacement import MakeLoss, Replacement
+from .roi_losses import losses_of_neighbours
 from .scores import postprocess, sigmoid_as_softmax
 
 BETA = 1 / 9  # of torchvision's smooth L1, in both stages
@@ -119,18 +120,20 @@ class BoxHeadForward:
         heads = self.heads
         if not heads.training:
             return type(heads).forward(heads, features, proposals, image_shapes, targets)  # type: ignore[no-any-return]
-        proposals, _, labels, regression_targets = heads.select_training_samples(proposals, targets)
+        proposals, matched, labels, regression_targets = heads.select_training_samples(proposals, targets)
         class_logits, codes = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, proposals, image_shapes)))
         logits = class_logits[:, 1:]  # (R, C)
         label = torch.cat(labels)  # 1..C, or 0 for background
-        check_labels(torch.cat([t["labels"] for t in targets or []]), 1, logits.shape[-1])
+        objects = targets or []
+        check_labels(torch.cat([t["labels"] for t in objects]), 1, logits.shape[-1])
         positive = (label > 0).nonzero()[:, 0]
         classes = torch.where(label > 0, label - 1, logits.shape[-1])
         of_label = codes.view(len(codes), -1, 4)[positive, label[positive]]
         cls, box = losses_of_codes(
             self.ranking, heads.box_coder, logits, classes, of_label, torch.cat(regression_targets)[positive]
         )
-        return [], {"loss_classifier": cls, "loss_box_reg": box}
+        others = losses_of_neighbours(heads, features, proposals, matched, labels, image_shapes, objects)
+        return [], {"loss_classifier": cls, "loss_box_reg": box, **others}
 
 
 def all_proposals(labels: list[Tensor]) -> list[Tensor]:
@@ -168,8 +171,6 @@ def class_bias(model: FasterRCNN) -> ClassBias | None:
 def replacements(model: FasterRCNN, make_loss: MakeLoss, rpn_tau: float, rpn_weight: float) -> list[Replacement]:
     """What makes a Faster R-CNN train by ranking."""
     rpn, heads = model.rpn, model.roi_heads
-    if heads.has_mask() or heads.has_keypoint():
-        raise TypeError(f"model must be a Faster R-CNN without masks and keypoints, got {type(model).__name__}")
     first, second = make_loss(tau=rpn_tau, loss_weight=rpn_weight, correlation=0.0), make_loss()
     replaced = [
         Replacement(rpn, "ranking", first),
