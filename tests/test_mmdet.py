@@ -23,6 +23,7 @@ from mmdet.models.dense_heads import ATSSHead, FCOSHead, FoveaHead, RetinaHead, 
 from mmdet.models.roi_heads.bbox_heads import Shared2FCBBoxHead
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmdet.structures.mask import BitmapMasks
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -54,14 +55,7 @@ NARROW = {
     "neck": {"in_channels": [8, 16, 32, 64], "out_channels": CHANNELS},
 }
 NARROW_DENSE = {"bbox_head": {"num_classes": CLASSES, "in_channels": CHANNELS, "feat_channels": CHANNELS, "stacked_convs": 1}}
-NARROW_TWO_STAGES = {
-    "rpn_head": {"in_channels": CHANNELS, "feat_channels": CHANNELS},
-    "roi_head": {
-        "bbox_roi_extractor": {"out_channels": CHANNELS},
-        "bbox_head": {"num_classes": CLASSES, "in_channels": CHANNELS, "fc_out_channels": 64},
-    },
-    "train_cfg": {"rpn_proposal": {"max_per_img": 100}},
-}
+TWO_STAGES = [name for name in CONFIGS if name.endswith("rcnn")]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -71,16 +65,29 @@ def _framework() -> None:
     MMLogger.get_current_instance().setLevel("WARNING")  # init_weights tells of each parameter
 
 
+def narrow_stages(model: Any) -> list[Any]:
+    """A model of two stages or more, with few channels and proposals; its heads of boxes."""
+    stages = model.roi_head.bbox_head if isinstance(model.roi_head.bbox_head, list) else [model.roi_head.bbox_head]
+    model.rpn_head.update(in_channels=CHANNELS, feat_channels=CHANNELS)
+    model.train_cfg.rpn_proposal.max_per_img = 100
+    for stage in stages:
+        stage.update(num_classes=CLASSES, in_channels=CHANNELS, fc_out_channels=64)
+    model.roi_head.bbox_roi_extractor.out_channels = CHANNELS
+    if "mask_head" in model.roi_head:
+        model.roi_head.mask_roi_extractor.out_channels = CHANNELS
+        model.roi_head.mask_head.update(num_classes=CLASSES, in_channels=CHANNELS, conv_out_channels=CHANNELS, num_convs=1)
+    return [model.rpn_head, *stages]
+
+
 def tiny(name: str, ranking: dict[str, Any] | None = None, seed: int = 0, **head: Any) -> nn.Module:
     """The detector of a config with random weights and few channels."""
     config = Config.fromfile(CONFIGS[name])
     config.merge_from_dict({"model": NARROW})
-    if name == "faster-rcnn":
-        config.merge_from_dict({"model": NARROW_TWO_STAGES})
-        heads = config.model.rpn_head, config.model.roi_head.bbox_head
+    if name in TWO_STAGES:
+        heads = narrow_stages(config.model)
     else:
         config.merge_from_dict({"model": NARROW_DENSE})
-        heads = (config.model.bbox_head,)
+        heads = [config.model.bbox_head]
     for each in heads:
         each.ranking = {} if ranking is None else ranking
         each.update(head)
@@ -114,6 +121,10 @@ def canvases(*objects: int, seed: int = 0) -> dict[str, list[Any]]:
         sample.gt_instances = InstanceData(
             bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), labels=torch.tensor(labels, dtype=torch.int64)
         )
+        inside = np.zeros((count, SIDE, SIDE), dtype=np.uint8)
+        for mask, (left, top, right, bottom) in zip(inside, boxes, strict=True):
+            mask[top:bottom, left:right] = 1
+        sample.gt_instances.masks = BitmapMasks(inside, SIDE, SIDE)
         sample.ignored_instances = InstanceData(bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.int64))
         images.append(image)
         samples.append(sample)
@@ -296,8 +307,11 @@ def test_a_few_steps_lower_the_loss(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_loss_names_and_parameters(name):
     model = tiny(name)
-    rpn = ["loss_rpn_cls", "loss_rpn_bbox"] if name == "faster-rcnn" else []
-    assert list(losses_of(model, canvases(2, 3))) == [*rpn, "loss_cls", "loss_bbox"]
+    rpn = ["loss_rpn_cls", "loss_rpn_bbox"] if name in TWO_STAGES else []
+    own = [f"s{stage}.loss_{part}" for stage in range(3) for part in ("cls", "bbox")]
+    own = own if name == "cascade-rcnn" else ["loss_cls", "loss_bbox"]
+    mask = ["loss_mask"] if name == "mask-rcnn" else []
+    assert [key for key in losses_of(model, canvases(2, 3)) if "loss" in key] == [*rpn, *own, *mask]
     for parameter, grad in gradients(model, canvases(2, 3)).items():
         assert grad is not None, f"{parameter} has no part in the loss: DistributedDataParallel refuses that"
 
@@ -329,9 +343,10 @@ def test_a_group_is_that_of_self_balancing_too(process_group):
 def test_images_without_objects(name):
     model = tiny(name)
     mixed = losses_of(model, canvases(0, 3))
-    assert all(value.isfinite() and value > 0 for value in mixed.values())
+    later = {f"s{stage}.loss_{part}" for stage in (1, 2) for part in ("cls", "bbox")}  # whose proposals may not fit yet
+    assert all(value.isfinite() and (value > 0 or key in later) for key, value in mixed.items())
     empty = canvases(0, 0)
-    assert all(value == 0 for value in losses_of(model, empty).values())
+    assert all(value == 0 for key, value in losses_of(model, empty).items() if "loss" in key)
     for parameter, grad in gradients(model, empty).items():
         assert grad is not None, parameter
         assert not grad.any(), parameter
@@ -448,7 +463,7 @@ def test_half_outputs_are_decoded_in_float32(name):
     assert all(m.grad.dtype == torch.bfloat16 for maps in half for m in maps)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name != "mask-rcnn"])  # the framework makes NumPy's of proposals
 def test_autocast(name):
     model = tiny(name)
     with torch.autocast("cpu", dtype=torch.bfloat16):

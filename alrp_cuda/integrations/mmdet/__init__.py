@@ -11,8 +11,8 @@ Importing this package registers the heads; a config does so by
 | ALRPATSSHead | ATSSHead | ATSS |
 | ALRPFCOSHead | FCOSHead | FCOS |
 | ALRPFoveaHead | FoveaHead | FoveaBox |
-| ALRPRPNHead | RPNHead | the first stage of Faster R-CNN |
-| ALRPShared2FCBBoxHead | Shared2FCBBoxHead | the second stage of Faster R-CNN |
+| ALRPRPNHead | RPNHead | the first stage of Faster, Mask and Cascade R-CNN |
+| ALRPShared2FCBBoxHead | Shared2FCBBoxHead | their later stages |
 
 Each takes the arguments of the head that it replaces, and ``ranking``, the arguments of :class:`RankingLoss`.
 ``SelfBalanceHook`` is for ``custom_hooks``. :class:`AnchorRanking`, :class:`PointRanking` and :class:`RoIRanking` do the same for
