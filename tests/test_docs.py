@@ -27,6 +27,7 @@ PUBLIC = [
     "alrp_cuda.integrations.ultralytics",
 ]
 PAGES = [
+    "beyond-detection.md",
     "compat.md",
     "distributed.md",
     "framework.md",
