@@ -28,8 +28,8 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from alrp_cuda import correlation_loss, reference
 from alrp_cuda.integrations.errors import ERRORS, paired_iou
-from alrp_cuda.integrations.ultralytics import undo_alrp, use_alrp
-from alrp_cuda.integrations.ultralytics.version import check_version
+from alrp_cuda.integrations.ultralytics import OLDEST, undo_alrp, use_alrp
+from alrp_cuda.integrations.version import check_version
 
 CLASSES = 3
 SIDE = 64
@@ -516,7 +516,7 @@ def test_the_package_does_not_import_the_framework():
 
 def test_older_versions_are_refused():
     for version in ("8.4.190", "8.4.1000", "8.5.0", "9.0.0", "main"):
-        check_version(version)
+        check_version("ultralytics", version, OLDEST)
     for version in ("8.4.189", "8.3.999", "8.4"):
         with pytest.raises(ImportError, match=f"takes ultralytics 8.4.190 or newer, got {version}"):
-            check_version(version)
+            check_version("ultralytics", version, OLDEST)

@@ -14,11 +14,12 @@ from ultralytics.engine.model import Model
 from ...inputs import check_choice, check_number
 from ..prior import check_prior
 from ..ranking import RankingLoss, use_alrp_settings
+from ..version import check_version
 from .callbacks import Callbacks
 from .criterion import check_model
-from .version import check_version
 
-check_version(__version__)
+OLDEST = "8.4.190"  # earlier ones compute no box loss for a batch without objects, or name the losses elsewhere
+check_version("ultralytics", __version__, OLDEST)
 
 __all__ = ["undo_alrp", "use_alrp"]
 
