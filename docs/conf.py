@@ -19,7 +19,7 @@ myst_heading_anchors = 3
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
-autodoc_mock_imports = ["ultralytics"]  # which only tests of its own have
+autodoc_mock_imports = ["rfdetr", "transformers", "ultralytics"]  # which only tests of their own have
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 python_maximum_signature_line_length = 100
@@ -30,7 +30,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!alrp_cuda).*"),
     ("py:class", r"alrp_cuda\.(outputs|ranks|balance|metrics\.\w+|distributed\.\w+)\.\w+"),
-    ("py:class", r"alrp_cuda\.integrations\.(torchvision\.M|ultralytics\.Y)"),
+    ("py:class", r"alrp_cuda\.integrations\.(rfdetr\.T|torchvision\.M|transformers\.M|ultralytics\.Y)"),
 ]
 
 

@@ -23,7 +23,9 @@ PUBLIC = [
     "alrp_cuda.metrics",
     "alrp_cuda.compat",
     "alrp_cuda.distributed",
+    "alrp_cuda.integrations.rfdetr",
     "alrp_cuda.integrations.torchvision",
+    "alrp_cuda.integrations.transformers",
     "alrp_cuda.integrations.ultralytics",
 ]
 PAGES = [
@@ -49,6 +51,9 @@ def load(name):
     if name.startswith("alrp_cuda.integrations.ultralytics"):
         importlib.import_module("ultralytics_offline")
         pytest.importorskip("ultralytics")
+    for framework in ("rfdetr", "transformers"):
+        if name.startswith(f"alrp_cuda.integrations.{framework}"):
+            pytest.importorskip(framework)
     return importlib.import_module(name)
 
 
