@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert
 
-from alrp_cuda import reference
-from alrp_cuda.integrations.errors import giou_errors
+from alrp_cuda import correlation_loss, reference
+from alrp_cuda.integrations.errors import giou_errors, paired_iou
 from alrp_cuda.integrations.queries import BOX_LOSS, CLASS_LOSS, QueryRanking
 
 IMAGES, QUERIES, CLASSES = 2, 6, 3
@@ -51,3 +51,13 @@ def test_it_does_not_warn_of_steps_without_a_match(recwarn):
     for _ in range(101):
         ranking.losses(logits, predicted, *(each[:0] for each in others))
     assert not recwarn.list
+
+
+def test_correlation_is_of_scores_and_overlaps():
+    logits, predicted, image, query, labels, boxes = batch()
+    matched = image, query, labels, boxes
+    with_it, without = (QueryRanking(correlation=each).losses(logits, predicted, *matched) for each in (0.5, 0.0))
+    ious = paired_iou(*(box_convert(each, "cxcywh", "xyxy") for each in (predicted[image, query], boxes)))
+    expected = 0.5 * correlation_loss(logits[image, query, labels].sigmoid(), ious)
+    torch.testing.assert_close(with_it[CLASS_LOSS] - without[CLASS_LOSS], expected)
+    assert with_it[BOX_LOSS] == without[BOX_LOSS]

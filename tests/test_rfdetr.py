@@ -28,7 +28,7 @@ from rfdetr_data import CLASSES, SIDE, SMALL
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from alrp_cuda import reference
+from alrp_cuda import correlation_loss, reference
 from alrp_cuda.integrations.errors import ERRORS, paired_iou
 from alrp_cuda.integrations.rfdetr import OLDEST, undo_alrp, use_alrp
 from alrp_cuda.integrations.rfdetr.criterion import RankedCriterion
@@ -150,6 +150,8 @@ def direct(criterion: SetCriterion, out: dict[str, Any], targets: list[dict[str,
             box = box * (cls / box).detach() + (box - box * (cls / box)).detach()  # its gradient alone is weighed
         else:
             cls, box = getattr(reference, f"{loss}_loss")(logits, labels, **options), None
+        correlation = correlation_loss(logits[labels > 0].sigmoid(), paired_iou(corners, truth))
+        cls = cls + settings.get("correlation", 0.0) * correlation
         del own[f"loss_ce{suffix}"]
         own[f"loss_cls{suffix}"] = weight * cls
         if box is not None:
@@ -162,7 +164,7 @@ SETTINGS = [
     {},
     {"errors": "iou", "tau": 0.3, "delta": 0.5, "balance": 3.0, "loss_weight": 2.0},
     {"loss": "ap", "loss_weight": 0.5},
-    {"loss": "ndcg"},
+    {"loss": "ndcg", "correlation": 0.4},
     {"loss": "rank_sort", "errors": "iou"},
 ]
 

@@ -23,7 +23,7 @@ from transformers.loss.loss_lw_detr import LwDetrHungarianMatcher
 from transformers.loss.loss_rt_detr import RTDetrHungarianMatcher
 from transformers_models import CLASSES, SIDE, build
 
-from alrp_cuda import reference
+from alrp_cuda import correlation_loss, reference
 from alrp_cuda.integrations.errors import ERRORS, paired_iou
 from alrp_cuda.integrations.transformers import OLDEST, undo_alrp, use_alrp
 from alrp_cuda.integrations.transformers.function import RankedLossFunction
@@ -136,6 +136,8 @@ def direct(seen: Seen, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tupl
             box = box * (cls / box).detach() + (box - box * (cls / box)).detach()  # its gradient alone is weighed
         else:
             cls, box = getattr(reference, f"{loss}_loss")(logits.double(), labels, **options), None
+        correlation = correlation_loss(logits.double()[labels > 0].sigmoid(), paired_iou(corners, truth))
+        cls = cls + settings.get("correlation", 0.0) * correlation
         weights = dict(zip(("class", "giou"), own_weights(name, config), strict=True))
         total = total - weights["class"] * losses.pop(name) + settings.get("loss_weight", 1.0) * cls
         suffix = name.removeprefix("_".join(name.split("_")[:2]))
@@ -158,7 +160,7 @@ SETTINGS = [
     {},
     {"errors": "iou", "tau": 0.3, "delta": 0.5, "balance": 3.0, "loss_weight": 2.0},
     {"loss": "ap", "loss_weight": 0.5},
-    {"loss": "ndcg"},
+    {"loss": "ndcg", "correlation": 0.4},
     {"loss": "rank_sort", "errors": "iou"},
 ]
 

@@ -17,7 +17,8 @@ class QueryRanking(RankingLoss):
     Args:
         balance: a number >= 0 or "value", for "alrp" and "rank_sort"; None for 1 or, with "rank_sort", "value". "self" is for
             detectors whose boxes learn by this loss alone, and whose iterations have one ranking.
-        others: ``loss``, ``errors``, ``tau``, ``loss_weight`` and the loss's own, as of :func:`use_alrp_settings`.
+        others: ``loss``, ``errors``, ``tau``, ``loss_weight``, ``correlation`` and the loss's own, as
+            of :func:`use_alrp_settings`.
 
     Raises:
         TypeError, ValueError: an argument of the wrong type, out of range, of an unknown name, or of another loss.

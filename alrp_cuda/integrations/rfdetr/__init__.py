@@ -36,6 +36,7 @@ def use_alrp(
     tau: float = 0.5,
     loss_weight: float = 1.0,
     balance: float | str | None = None,
+    correlation: float = 0.0,
     delta: float | None = None,
     eps: float | None = None,
     order: str = "smooth",
@@ -69,6 +70,8 @@ def use_alrp(
         balance: w, what the gradient of L_loc is multiplied by, not its value: a number >= 0; "value" for (class loss / box
             loss) of the output; None for "value" with "rank_sort" and 1 otherwise. There is no "self": the L1 loss, which
             stays, keeps boxes learning when L_loc becomes small. Not with "ap" and "ndcg".
+        correlation: the weight in the class loss, >= 0, of :func:`alrp_cuda.correlation_loss`, 1 - rho of positives' scores and
+            IoUs. Published weights are 0.1 to 0.4.
         delta: half the width of the step function's ramp, in logits, >= 0; None for 1 or, with "rank_sort", 0.5.
         eps: see the loss, as :func:`alrp_cuda.alrp_loss`; None for its default.
         order: "smooth" or "hard", see :func:`alrp_cuda.alrp_loss`; only with "alrp".
@@ -96,6 +99,7 @@ def use_alrp(
         tau=tau,
         loss_weight=loss_weight,
         balance=balance,
+        correlation=correlation,
         delta=delta,
         eps=eps,
         order=order,

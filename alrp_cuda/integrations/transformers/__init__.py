@@ -39,6 +39,7 @@ def use_alrp(
     tau: float = 0.5,
     loss_weight: float = 1.0,
     balance: float | str | None = None,
+    correlation: float = 0.0,
     prior_probability: float | None = 0.01,
     delta: float | None = None,
     eps: float | None = None,
@@ -75,6 +76,8 @@ def use_alrp(
             stays, keeps boxes learning when L_loc becomes small. Not with "ap" and "ndcg".
         prior_probability: the score, between 0 and 1, that every class begins with where all class biases are 0, as in
             untrained Deformable and Conditional DETR; the other models have a prior of their own. None: they stay.
+        correlation: the weight in the class loss, >= 0, of :func:`alrp_cuda.correlation_loss`, 1 - rho of positives' scores and
+            IoUs. Published weights are 0.1 to 0.4.
         delta: half the width of the step function's ramp, in logits, >= 0; None for 1 or, with "rank_sort", 0.5.
         eps: see the loss, as :func:`alrp_cuda.alrp_loss`; None for its default.
         order: "smooth" or "hard", see :func:`alrp_cuda.alrp_loss`; only with "alrp".
@@ -109,6 +112,7 @@ def use_alrp(
         tau=tau,
         loss_weight=loss_weight,
         balance=balance,
+        correlation=correlation,
         delta=delta,
         eps=eps,
         order=order,
