@@ -94,7 +94,7 @@ $(OVERLAY)/installed: requirements-$(NAME).txt | $(VENV)/installed
 # The loops of csrc/cpu for Arm, cross-compiled and run under an emulator (Debian: g++-aarch64-linux-gnu, qemu-user): what they compute
 # is bit for bit what they compute here, at every level that this CPU has.
 ARM_CXX ?= aarch64-linux-gnu-g++
-LOOPS := $(addprefix csrc/cpu/,level.cpp cells.cpp loops.cpp loops_avx2.cpp loops_avx512.cpp) $(addprefix tests/native/,vector_forms.cpp loop_digests.cpp)
+LOOPS := csrc/cpu/level.cpp csrc/cpu/cells.cpp $(wildcard csrc/cpu/loops*.cpp) $(addprefix tests/native/,vector_forms.cpp loop_digests.cpp)
 test-arm: build/arm/here build/arm/there
 	build/arm/here > build/arm/here.txt
 	qemu-aarch64 build/arm/there > build/arm/there.txt
@@ -104,7 +104,7 @@ build/arm/here: BUILD := $(CXX)
 build/arm/there: BUILD := $(ARM_CXX) -static
 build/arm/here build/arm/there: $(LOOPS) $(NATIVE) $(VENV)/installed
 	mkdir -p build/arm
-	$(BUILD) -std=c++20 -O2 -ffp-contract=off -Wall -Wextra -Icsrc -Icsrc/cpu \
+	$(BUILD) -std=c++20 -O3 -ffp-contract=off -Wall -Wextra -Icsrc -Icsrc/cpu \
 		-isystem $$(python -c "import torch, pathlib; print(pathlib.Path(torch.__file__).parent)")/include $(LOOPS) -o $@
 
 dist: $(VENV)/installed

@@ -68,7 +68,7 @@ def test_every_level_gives_the_same_bits():
 def test_a_level_that_is_none_is_named_when_the_package_is_imported():
     done = run("import alrp_cuda", "sse9")
     assert done.returncode != 0
-    assert "ALRP_CPU_CAPABILITY must be default, avx2 or avx512, got 'sse9'" in done.stderr
+    assert "ALRP_CPU_CAPABILITY must be one of default, avx2, avx512, got 'sse9'" in done.stderr
 
 
 def test_a_level_above_that_of_the_cpu_is_that_of_the_cpu():

@@ -2,18 +2,24 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <iterator>
 #include <stdexcept>
 #include <string>
 
 namespace alrp::cpu {
 namespace {
 
-constexpr const char* kNames[] = {"default", "avx2", "avx512"};  // by Level
+// By Level.
+#if defined(ALRP_AVX2)
+constexpr const char* kNames[] = {"default", "avx2", "avx512"};
+#elif defined(ALRP_NEON)
+constexpr const char* kNames[] = {"default", "neon"};
+#else
+constexpr const char* kNames[] = {"default"};
+#endif
 constexpr const char* kVariable = "ALRP_CPU_CAPABILITY";
 
 Level highest() {
-#ifdef ALRP_AVX2
+#if defined(ALRP_AVX2)
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("f16c") ||
       !__builtin_cpu_supports("bmi") || !__builtin_cpu_supports("bmi2"))
     return Level::kDefault;
@@ -21,6 +27,8 @@ Level highest() {
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
     return Level::kAvx512;
   return Level::kAvx2;
+#elif defined(ALRP_NEON)
+  return Level::kNeon;
 #else
   return Level::kDefault;
 #endif
@@ -28,12 +36,13 @@ Level highest() {
 
 Level allowed() {
   const char* const wish = std::getenv(kVariable);
-  if (!wish) return Level::kAvx512;
-  const auto name = std::find(std::begin(kNames), std::end(kNames), std::string(wish));
-  if (name == std::end(kNames))
-    throw std::invalid_argument(std::string(kVariable) + " must be default, avx2 or avx512, got '" + wish +
-                                "'");
-  return static_cast<Level>(name - std::begin(kNames));
+  if (!wish) return highest();
+  std::string known;
+  for (const char* const& name : kNames) {
+    if (name == std::string(wish)) return static_cast<Level>(&name - kNames);
+    known += known.empty() ? name : std::string(", ") + name;
+  }
+  throw std::invalid_argument(std::string(kVariable) + " must be one of " + known + ", got '" + wish + "'");
 }
 
 }  // namespace

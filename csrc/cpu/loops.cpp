@@ -104,6 +104,10 @@ const Loops& Loops::of(Level level) {
     case Level::kAvx2:
       return avx2;
 #endif
+#ifdef ALRP_NEON
+    case Level::kNeon:
+      return neon;
+#endif
     default:
       return portable;
   }

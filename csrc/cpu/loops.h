@@ -82,7 +82,7 @@ struct Loops : PlainLoops {
   static const Loops& of(Level level);
 
  private:
-  static const Loops portable, avx2, avx512;
+  static const Loops portable, avx2, avx512, neon;
 };
 
 // Those of level().

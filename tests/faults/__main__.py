@@ -34,7 +34,7 @@ def devices_of(file: str) -> tuple[str, ...]:
 def is_run_here(path: Path) -> bool:
     """Whether this CPU has what the file's loops are made of."""
     capability = torch.backends.cpu.get_cpu_capability()
-    levels = {"loops_avx2.cpp": ("AVX2", "AVX512"), "loops_avx512.cpp": ("AVX512",)}
+    levels = {"loops_avx2.cpp": ("AVX2", "AVX512"), "loops_avx512.cpp": ("AVX512",), "loops_neon.cpp": ()}
     return path.name not in levels or capability in levels[path.name]
 
 
