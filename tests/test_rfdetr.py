@@ -119,7 +119,7 @@ def direct(criterion: SetCriterion, out: dict[str, Any], targets: list[dict[str,
     own = criterion(out, targets)
     own = {name: own[name].double() * weight for name, weight in criterion.weight_dict.items()}
     weight = settings.get("loss_weight", 1.0)
-    for suffix, each in (("", out), ("_0", out["aux_outputs"][0]), ("_enc", out["enc_outputs"])):
+    for suffix, each in (("", out), ("_0", out["aux_outputs"][0])):  # the encoder keeps its losses
         logits = each["pred_logits"].double()
         matches = criterion.matcher(each, targets, group_detr=GROUPS if criterion.training else 1)
         rows = []
@@ -172,7 +172,7 @@ SETTINGS = [
 @pytest.mark.parametrize("targets", [objects(), padded(4)], ids=["own", "padded"])
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: "-".join(map(str, s.values())) or "default")
 def test_losses_and_gradients_are_those_of_a_direct_computation(settings, targets, criterion):
-    """For each output by itself, over thirteen groups, whatever the weights of its own; padding is no positive."""
+    """For each output of the decoder by itself, over thirteen groups, whatever the weights of its own; padding is no positive."""
     stock, ranked = copy.deepcopy(criterion), use_alrp(copy.deepcopy(criterion), **settings)
     out = outputs()
     losses = ranked(out, targets)
@@ -201,7 +201,7 @@ def test_padding_changes_nothing(criterion):
     ranked = use_alrp(copy.deepcopy(criterion))
     out = outputs()
     losses, others = ranked(out, objects()), ranked(out, padded(2))
-    for name in ("loss_cls", "loss_loc", "loss_cls_enc"):
+    for name in ("loss_cls", "loss_loc", "loss_cls_0"):
         torch.testing.assert_close(losses[name], others[name])
 
 
@@ -217,9 +217,11 @@ def test_a_batch_without_objects_costs_nothing_and_reaches_everything(criterion)
     ranked = use_alrp(copy.deepcopy(criterion))
     out = outputs()
     losses = ranked(out, [{"labels": torch.zeros(0, dtype=torch.long), "boxes": torch.zeros(0, 4)}] * 3)
-    assert total(ranked, losses) == 0
+    assert all(losses[name] == 0 for name in ("loss_cls", "loss_loc", "loss_cls_0", "loss_loc_0"))
     total(ranked, losses).backward()
-    assert not any(leaf.grad.any() for leaf in leaves(out))
+    decoder, encoder = leaves(out)[:4], leaves(out)[4]
+    assert not any(leaf.grad.any() for leaf in decoder)
+    assert encoder.grad.any()  # by the class loss that it keeps
 
 
 def test_rankings_of_half_types_are_computed_in_float32(criterion):

@@ -53,7 +53,8 @@ def use_alrp(
     of Oksuz et al., NeurIPS 2020, beside RF-DETR's L1 loss of boxes and its losses of masks, with their weights. Those of class
     and GIoU loss, the number of boxes and ``sum_group_losses`` do not act on L_cls and L_loc.
 
-    The final output, each auxiliary one, and the encoder's are a ranking each. Of targets that are padded to a fixed number the
+    The final output and each auxiliary one are a ranking each. The encoder keeps all its losses: its scores select queries from
+    among places that no ranking sees. Of targets that are padded to a fixed number the
     padding is no positive. Logs have L_cls and L_loc as "loss_cls" and "loss_loc".
 
     Checkpoints have nothing of it; call this again before training goes on. Evaluation, prediction and export stay as they are.

@@ -57,8 +57,9 @@ def use_alrp(
     of Oksuz et al., NeurIPS 2020, beside the model's L1 loss of boxes, its distribution losses (D-FINE, DEIMv2), and the weights
     that its configuration gives to these. Those of class and GIoU losses do not act on L_cls and L_loc.
 
-    The final output, each auxiliary one, and the encoder's are a ranking each. Denoising queries keep all their losses. Of
-    groups of queries (LW-DETR) all are ranked together. ``loss_dict`` has L_cls and L_loc as "loss_cls" and "loss_loc".
+    The final output and each auxiliary one are a ranking each. Denoising queries keep all their losses, and so does the encoder,
+    whose scores select queries from among places that no ranking sees. Of groups of queries (LW-DETR) all are ranked together.
+    ``loss_dict`` has L_cls and L_loc as "loss_cls" and "loss_loc".
 
     It is ``model.loss_function`` that changes: nothing is saved of it, nor loaded, so call this again after
     ``from_pretrained``. Evaluation and post-processing stay as they are.

@@ -17,32 +17,37 @@ Losses = dict[str, Tensor]
 
 
 class Ranked:
-    """Mixed into a criterion, which matches as ever: each output but those of denoising queries has a ranking.
+    """Mixed into a criterion, which matches as ever: each output of the decoder has a ranking, of its matched queries.
+
+    Denoising queries keep their losses, and so does the encoder's output. That one has the places that were selected by their
+    scores, and no others, so a ranking would tell nothing of the scores of the others, from among which it selects.
 
     Args:
         ranking: the losses of an output.
         others: those of the criterion.
     """
 
-    weighs = False  # whether the criterion multiplies losses by the weights of its ``weight_dict``, rather than who calls it
+    # Whether it multiplies losses by ``weight_dict`` itself, and the last of its auxiliary outputs is the encoder's.
+    like_rt_detr = False
     weight_dict: dict[str, float]
 
     def __init__(self, ranking: QueryRanking, *arguments: Any, **others: Any) -> None:
         super().__init__(*arguments, **others)
         self.ranking = ranking
-        self.denoising: list[Any] = []
-        if self.weighs:
+        self.unranked: list[Any] = []
+        if self.like_rt_detr:
             self.weight_dict = {**self.weight_dict, CLASS_LOSS: 1.0, BOX_LOSS: 1.0}
 
     def forward(self, outputs: dict[str, Any], targets: list[Losses]) -> Losses:
-        self.denoising = outputs.get("dn_auxiliary_outputs", [])
+        encoder = outputs.get("auxiliary_outputs", [])[-1:] if self.like_rt_detr else [outputs.get("enc_outputs")]
+        self.unranked = [*encoder, *outputs.get("dn_auxiliary_outputs", [])]
         losses: Losses = super().forward(outputs, targets)  # type: ignore[misc]
         return losses
 
     def get_loss(
         self, loss: str, outputs: dict[str, Any], targets: list[Losses], indices: list[tuple[Tensor, Tensor]], num_boxes: float
     ) -> Losses:
-        ranked = all(outputs is not each for each in self.denoising)
+        ranked = all(outputs is not each for each in self.unranked)
         if ranked and loss in CLASS_LOSSES:
             return self.ranking.losses(
                 outputs["logits"],
@@ -59,15 +64,15 @@ class Ranked:
 
 
 class RankedRTDetrLoss(Ranked, RTDetrLoss):
-    weighs = True
+    like_rt_detr = True
 
 
 class RankedDFineLoss(Ranked, DFineLoss):
-    weighs = True
+    like_rt_detr = True
 
 
 class RankedDeimv2Loss(Ranked, Deimv2Loss):
-    weighs = True
+    like_rt_detr = True
 
 
 class RankedLwDetrLoss(Ranked, LwDetrImageLoss):

@@ -37,6 +37,6 @@ class RankedLossFunction:
         )
         function.__kwdefaults__ = self.own.__kwdefaults__
         loss, losses, auxiliary = function(*arguments, **others)
-        if not criterion.weighs:
+        if not criterion.like_rt_detr:  # which adds them up itself
             loss = loss + sum(value for key, value in losses.items() if key.startswith((CLASS_LOSS, BOX_LOSS)))
         return loss, losses, auxiliary
