@@ -127,14 +127,16 @@ from torch.utils import cpp_extension  # noqa: E402  (after CUDA_HOME)
 sources = [*HERE.glob("csrc/*.cpp"), *HERE.glob("csrc/cpu/*.cpp"), *HERE.glob("csrc/torch/*.cpp")]
 macros: list[tuple[str, str | None]] = []
 # at::parallel_for lies in headers and is serial without -fopenmp. To the compiler only: linked with it, the extension would
-# bring an OpenMP of its own beside torch's, whose threads torch.set_num_threads does not govern.
+# bring an OpenMP of its own beside torch's, whose threads torch.set_num_threads does not govern. Apple's compiler takes it
+# unseen by its driver; omp.h comes with torch there.
+openmp = ["-Xclang", "-fopenmp"] if sys.platform == "darwin" else ["-fopenmp"]
 # Without -ffp-contract=off a compiler may fuse multiply and add on one CPU and not on another: other bits.
 flags = {
     "cxx": [
         "-O3",
         "-std=c++20",
         "-ffp-contract=off",
-        "-fopenmp",
+        *openmp,
         "-fvisibility=hidden",
         "-Wall",
         "-Wextra",
