@@ -19,36 +19,29 @@ OptionalTensor optional(const at::Tensor& tensor) {
   return tensor.defined() ? OptionalTensor(tensor) : std::nullopt;
 }
 
-at::Tensor zeros_where_undefined(const at::Tensor& tensor, const at::Tensor& like) {
-  return tensor.defined() ? tensor : at::zeros_like(like);
-}
-
 // In saved_data, as tracers need: what a model holds fixed as one entry, for each takes microseconds of a step; what may be
-// symbolic, or belongs to few calls, beside it.
+// symbolic, or belongs to few calls, beside it. Neither a skew nor other processes: such losses go another way.
 void save(AutogradContext* ctx, const Call& call) {
   auto& saved = ctx->saved_data;
   saved["fixed"] = std::make_tuple(call.classes, call.background, call.continuous, call.delta, call.algorithm,
-                                   call.skew, call.wants_error_gradient);
+                                   call.wants_error_gradient);
   saved["positives"] = call.positives;
   if (!call.sizes.empty()) {
     saved["sizes"] = call.sizes;
     saved["counts"] = call.counts;
   }
-  if (call.others.maybe_as_int() != 0) saved["others"] = call.others;
 }
 
 Call saved_call(AutogradContext* ctx) {
   auto& saved = ctx->saved_data;
   const auto& fixed = saved["fixed"].toTupleRef().elements();
-  Call call{fixed[0].toInt(),    fixed[1].toInt(), fixed[2].toBool(),
-            fixed[3].toDouble(), fixed[4].toInt(), fixed[5].toDouble()};
-  call.wants_error_gradient = fixed[6].toBool();
+  Call call{fixed[0].toInt(), fixed[1].toInt(), fixed[2].toBool(), fixed[3].toDouble(), fixed[4].toInt()};
+  call.wants_error_gradient = fixed[5].toBool();
   call.positives = saved["positives"].toSymInt();
   if (const auto found = saved.find("sizes"); found != saved.end()) {
     call.sizes = found->second.toSymIntVector();
     call.counts = saved["counts"].toSymIntVector();
   }
-  if (const auto found = saved.find("others"); found != saved.end()) call.others = found->second.toSymInt();
   return call;
 }
 
@@ -97,10 +90,8 @@ class RankingLoss : public Function<RankingLoss> {
     const bool needs_errors = has_errors && ctx->needs_input_grad(many);
 
     at::Tensor grad_cls = incoming[0], grad_loc = incoming[1];
-    if (call.continuous && (grad_cls.defined() || grad_loc.defined())) {  // both go to the logits
-      grad_cls = zeros_where_undefined(grad_cls, grad_loc);
-      grad_loc = zeros_where_undefined(grad_loc, grad_cls);
-    }
+    // Both go to the logits, and to those with grad_cls alone.
+    if (call.continuous && grad_loc.defined() && !grad_cls.defined()) grad_cls = at::zeros_like(grad_loc);
     if (!needs_logits) grad_cls.reset();
     if (!(call.continuous ? needs_logits : needs_errors)) grad_loc.reset();
 

@@ -13,10 +13,10 @@ Labels labels_of(const DeviceScope& device, const at::Tensor& targets, const Cal
   const at::ScalarType type = targets.scalar_type();
   Labels labels{device.read("targets", targets),
                 static_cast<int32_t>(targets.element_size()),
-                1,
-                1,
-                0,
-                0,
+                /*is_signed=*/1,
+                /*least=*/1,
+                /*span=*/0,
+                /*infinity=*/0,
                 call.classes,
                 call.background};
   switch (type) {
@@ -90,9 +90,7 @@ Array advanced(Array array, int64_t elements) {
 
 Input input_of(const DeviceScope& device, Views& logits, const at::Tensor& targets, const Call& call,
                int64_t p) {
-  Call whole = call;
-  whole.sizes.clear();
-  return slices_of(device, logits, targets, whole, p)[0].input;
+  return slices_of(device, logits, targets, call, p)[0].input;
 }
 
 std::vector<Slice> slices_of(const DeviceScope& device, Views& logits, const at::Tensor& targets,
@@ -126,7 +124,7 @@ std::vector<Slice> slices_of(const DeviceScope& device, Views& logits, const at:
     TORCH_CHECK_VALUE(sizes[s] % classes == 0, "a slice must hold whole rows, got ", sizes[s]);
     input.logits = parts[s];
     input.n = sizes[s];
-    input.p = call.counts.empty() ? 0 : number(call.counts.at(s));
+    input.p = number(call.counts.at(s));
     TORCH_CHECK_VALUE(input.p >= 0, "counts must be >= 0, got ", input.p);
     input.algorithm = static_cast<Algorithm>(chosen(call.algorithm, dtype, call.delta, input.p));
     input.labels.data = labels + logit / classes * input.labels.bytes;

@@ -23,6 +23,7 @@ struct Slice {
   int64_t label, positive;  // its first ones
 };
 
+// Of a call without slices.
 Input input_of(const DeviceScope& device, Views& logits, const at::Tensor& targets, const Call& call,
                int64_t p);
 std::vector<Slice> slices_of(const DeviceScope& device, Views& logits, const at::Tensor& targets,
