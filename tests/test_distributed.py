@@ -209,6 +209,26 @@ def test_positions_go_by_the_logits_of_all_ranks(backend):
     assert torch.allclose(inner, coarser, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "skew", "positives", "dtype", "words"),
+    [
+        ("sorted", 1.0, 3, torch.int64, 7 * 4 + 1),
+        ("sorted", 1.0, 1, torch.int64, 3 * 4 + 1),
+        ("sorted", 1.0, 0, torch.float64, 1),
+        ("tiled", 1.0, 3, torch.float64, 3 + 1),
+        ("tiled", 2.0, 3, torch.float64, 2 * 3 + 1),
+    ],
+)
+def test_what_ranks_add_up_is_as_long_as_the_positives(algorithm, skew, positives, dtype, words):
+    """2 P + 1 bins of integers, or a sum or two each; and whether a score is NaN."""
+    logits, targets = torch.zeros(5), torch.zeros(5, dtype=torch.int64)
+    targets[:positives] = 1
+    call = native._C.Call(0, 0, False, 1.0, ALGORITHMS.index(algorithm), skew)
+    _, score, index, status = native._C.find_positives([logits], targets, call, positives)
+    _, part = native._C.count_part([logits], targets, call, index, score, status)
+    assert (part.dtype, part.shape) == (dtype, (words,))
+
+
 # --- NaN and errors --------------------------------------------------------------------------------------------------
 
 

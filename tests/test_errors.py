@@ -272,6 +272,12 @@ def test_any_finite_number_above_zero_is_a_label(losses, dtype):
         assert abs(float(got.sort) - float(want.sort)) <= 1e-6 * float(want.sort)
 
 
+@pytest.mark.parametrize("dtype", CONTINUOUS, ids=str)
+def test_the_greatest_number_is_a_label(losses, dtype):
+    targets = full(dtype, [torch.finfo(dtype).max, 0.0])
+    assert float(losses.rank_sort_loss(losses.put(torch.zeros(2)), losses.put(targets), num_positives=1).rank) == 0.5
+
+
 @pytest.mark.parametrize("background", [None, 0, 7])
 @pytest.mark.parametrize(
     ("dtype", "label"),

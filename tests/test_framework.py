@@ -197,6 +197,14 @@ def test_skew_promotes_the_harder_negative(skewing):
         assert_near("gradient", grad.cpu(), [-0.5, 0.5 * share, 0.5 * (1 - share)], 1e-6)
 
 
+def test_few_false_positives_send_no_gradient_whatever_their_powers(skewing):
+    """eps is of N_FP, not of the sum of powers that a skew shares the error by."""
+    logits = skewing.put(torch.tensor([0.0, -0.998])).requires_grad_()  # H = 0.001
+    loss = skewing.error_driven_loss(logits, skewing.put(torch.tensor([1, 0])), ap, skew=2.0)
+    want = torch.tensor([-1.0, 1.0]) * 0.001 / 1.001
+    assert_near("gradient", torch.autograd.grad(loss, logits)[0].cpu(), want, 1e-4)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_derivative_by_several_extras(losses, dtype):
     """K rows of extras, each summed by itself; the derivative against finite differences of the value, which is linear here."""

@@ -148,6 +148,20 @@ def test_each_image_by_itself(losses, loss, levels):
             assert_same(got, want, algorithm_of(losses), torch.float32)
 
 
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_any_number_of_images(fast, images):
+    generator = torch.Generator().manual_seed(images)
+    maps = [fast.put(torch.randn(images, 2, side, generator=generator)).requires_grad_() for side in (5, 3)]
+    targets = [fast.put(torch.arange(images * side).reshape(images, side) % 3) for side in (5, 3)]
+    views = [m.transpose(1, 2) for m in maps]
+    got = fast.ap_loss(views, targets, scope="image")
+    each = [fast.ap_loss([v[n] for v in views], [t[n] for t in targets]) for n in range(images)]
+    want = torch.stack(each).mean()
+    assert_near("loss", got.detach(), want.detach(), 1e-6)
+    for g, w in zip(torch.autograd.grad(got, maps), torch.autograd.grad(want, maps), strict=True):
+        assert_near("gradient", g, w, 1e-6)
+
+
 @every_loss
 def test_told_positives_of_images_take_no_wait(fast, waiting, loss):  # noqa: F811
     problem = images_of(SMALL)
@@ -202,11 +216,37 @@ def test_no_logits_of_images_give_connected_zeros(losses, loss, shape):
         assert not value.any()
 
 
+def test_class_indices_of_one_class(losses):
+    """0 is the class, 1 the background."""
+    logits = [losses.put(torch.tensor(scores)) for scores in ([0.5, -1.0], [0.25])]
+    targets = [losses.put(torch.tensor(labels)) for labels in ([1, 0], [1])]
+    want = losses.ap_loss(logits, targets)
+    assert torch.equal(losses.ap_loss([score[:, None] for score in logits], [1 - label for label in targets]), want)
+
+
+def test_scores_without_dimensions(losses):
+    scores = [losses.put(torch.tensor(score)) for score in (0.5, -1.0, 0.5)]
+    got = losses.ap_loss(scores, [losses.put(torch.tensor(label)) for label in (1, 0, 0)])
+    assert abs(float(got) - 1 / 3) <= 1e-6
+
+
+def ascending(dims):
+    """Logits of so many dimensions, none of which follows another in memory, and targets."""
+    logits = torch.randn((2,) * dims).permute(*reversed(range(dims)))
+    return logits, (torch.arange(2**dims) % 5 == 0).long().reshape(logits.shape)
+
+
 def test_many_dimensions_in_another_order(fast):
-    logits = torch.randn(2, 2, 2, 2, 2, 2).permute(5, 4, 3, 2, 1, 0)
-    targets = (torch.arange(64) % 5 == 0).long().reshape(logits.shape)
-    problem = Problem([logits], [targets], torch.rand(13), {}, targets.bool())
+    logits, targets = ascending(8)
+    problem = Problem([logits], [targets], torch.rand(52), {}, targets.bool())
     assert_as_joined(LOSSES["alrp"], fast, problem)
+
+
+def test_more_dimensions_in_another_order_are_refused(fast):
+    logits, targets = ascending(9)
+    words = r"logits must have at most 8 dimensions in another order than memory, got strides \[1, 2, 4, 8"
+    with pytest.raises(ValueError, match=words):
+        fast.ap_loss([fast.put(logits)], [fast.put(targets)])
 
 
 # ---- where else a loss is called
@@ -438,6 +478,18 @@ def test_a_tensor_holds_whole_rows():
         ValueError, match=r"logits must have the classes of a row last, 3, got shape \[6, 2\] and strides \[1, 6\]"
     ):
         raw_loss([torch.randn(2, 6).t()], torch.tensor([0, 3, 3, -1]), 3)
+
+
+def test_a_list_has_one_dtype():
+    with pytest.raises(TypeError, match="logits must have one dtype, got Float and Double"):
+        raw_loss([torch.zeros(2), torch.zeros(2, dtype=torch.float64)], torch.tensor([1, 0, 0, 0]), 0)
+
+
+def test_errors_of_images_are_as_many_as_their_positives():
+    logits, targets = torch.zeros(4, 3), torch.tensor([0, 3, 1, -1])
+    numbers = 3, 3, False, 1.0, 1, alrp_cuda.inputs.LOSSES.index("alrp"), 1e-7, None, [6, 6], [1, 1]
+    with pytest.raises(ValueError, match="one error per positive: counts add up to 2, got 3 errors"):
+        torch.ops.alrp_cuda.ranking_loss([logits], [targets], torch.zeros(3), *numbers)
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,27 @@ def test_a_list_takes_no_memory_of_the_size_of_the_logits():
     assert size <= peak < 1.1 * size
 
 
+def test_a_gradient_that_nobody_asks_for_takes_no_memory():
+    logits, targets = torch.randn(1_000_000), torch.zeros(1_000_000, dtype=torch.int8)
+    targets[:5] = 1
+    errors = torch.rand(5).requires_grad_()
+
+    def step():
+        return torch.autograd.grad(alrp_cuda.alrp_loss(logits, targets, errors).loc, errors)
+
+    step()  # what is made once
+    assert peak_bytes(step, torch.device("cpu")) < logits.nbytes / 2
+
+
+@pytest.mark.parametrize("wanted", [False, True])
+def test_a_state_is_no_longer_than_what_backward_reads(wanted):
+    """Four facts, the poison, and of each positive its index, its score and two or three gradients."""
+    targets = torch.tensor([1, 0, 1, 0, 1])
+    loss = 0, 0, False, 1.0, 0, alrp_cuda.inputs.LOSSES.index("alrp"), 1e-5, 3, [], []
+    *_, state = torch.ops.alrp_cuda.ranking_loss([torch.zeros(5)], [targets], torch.zeros(3), *loss, wanted)
+    assert state.nbytes == 8 * (4 + 1 + 3 * (4 + wanted))
+
+
 def step_of_maps(maps, targets, errors):
     out = alrp_cuda.alrp_loss(alrp_cuda.head_views(maps, 80), targets, errors)
     return torch.autograd.grad(out.cls + out.loc, maps)

@@ -66,6 +66,20 @@ def test_mean_of_separate_calls(losses, loss, labels, dtype):
     assert_same_loss(got, separately(loss, losses, data, image, data.options), dtype, data.positive)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_values_of_positives_may_have_a_dtype_of_their_own(fast, dtype):
+    logits, image = fast.put(torch.tensor([[0.0, 0.5, 1.0], [0.25, 0.75, -0.5]])), fast.put(torch.tensor([[0] * 3, [1] * 3]))
+    targets, errors = fast.put(torch.tensor([[1, 0, 1], [0, 1, 1]])), fast.put(torch.tensor([0.5, 0.25, 0.125, 0.75]))
+    given = errors.to(dtype).requires_grad_(), errors.requires_grad_()
+    got, want = (fast.alrp_loss(logits, targets, each, **shared(fast, image)).loc for each in given)
+    assert torch.equal(got, want)
+    gradients = torch.autograd.grad(got, given[0])[0], torch.autograd.grad(want, given[1])[0]
+    assert torch.equal(gradients[0], gradients[1].to(dtype))
+    labels = torch.where(targets == 1, fast.put(torch.tensor([[0.5, 0, 0.25], [0, 0.125, 0.75]])), 0)
+    got, want = (fast.rank_sort_loss(logits, each, **shared(fast, image)) for each in (labels.to(dtype), labels))
+    assert got == want
+
+
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int32, torch.int64], ids=str)
 def test_flat_targets_take_an_index_of_anchors(losses, loss, dtype):
@@ -224,6 +238,21 @@ def test_wide_and_narrow_images_meet(fast):
         near = evaluate(loss, auto, data.logits, data.targets, data.loc_errors, **shared(fast, image))
         for key, value in near.items():
             assert_near(f"{name} {key}", value, got[key], BOUND[compute_dtype(torch.float32)])
+
+
+def test_each_image_takes_the_algorithm_that_it_would_take_alone():
+    """To the bit: 100 positives in float64 are ranked pair by pair, 200 are not."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 1000, dtype=torch.float64, generator=generator)
+    targets = (torch.arange(1000) < 100).long().expand(2, 1000)
+
+    def ranks(logits, targets, positives, *slices, algorithm=-1):
+        call = 0, 0, False, 1.0, algorithm, alrp_cuda.inputs.LOSSES.index("ap"), 1e-5, positives
+        return torch.ops.alrp_cuda.ranking_loss([logits], [targets], None, *call, *slices)[2]
+
+    got = ranks(logits, targets, None, [1000, 1000], [100, 100])
+    assert torch.equal(got, torch.cat([ranks(logits[n], targets[n], 100, [], []) for n in (0, 1)], 1))
+    assert not torch.equal(got, ranks(logits, targets, None, [1000, 1000], [100, 100], algorithm=1))
 
 
 def test_modules_take_images(algorithm):

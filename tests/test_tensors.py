@@ -1,5 +1,7 @@
 """Every kind of tensor that autograd and indexing make: strides, shapes, offsets, and which of them asks for a gradient."""
 
+import math
+
 import pytest
 import torch
 from cases import Case, Labels
@@ -133,6 +135,28 @@ def test_gradient_goes_to_those_who_ask(losses, mine):
         full = evaluate(LOSSES["alrp"], losses, data.logits, data.targets, data.loc_errors)
         for tensor, asks, name in ((logits, mine[0], "d_logits"), (errors, mine[1], "d_loc_errors")):
             assert torch.equal(tensor.grad.cpu(), full[name]) if asks else tensor.grad is None
+
+
+@pytest.mark.parametrize("score", [0.0, float("nan")])
+def test_a_part_that_is_not_asked_for_sends_zero(fast, score):
+    logits, errors = fast.put(torch.tensor([score, 0.5])).requires_grad_(), fast.put(torch.tensor([0.25])).requires_grad_()
+    out = fast.alrp_loss(logits, fast.put(torch.tensor([1, 0])), errors)
+    for part, other, own in ((out.cls, errors, logits), (out.loc, logits, errors)):
+        zero, gradient = torch.autograd.grad(part, (other, own), retain_graph=True)
+        assert torch.equal(zero, torch.zeros_like(other))
+        assert gradient.isnan().any() == math.isnan(score)
+
+
+@every_loss
+def test_a_graph_changes_no_gradient(losses, loss):
+    def gradients(graph):
+        logits = losses.put(torch.tensor([0.5, -0.5, 0.25, 0.0])).requires_grad_()
+        errors = losses.put(torch.tensor([0.3, 0.6])).requires_grad_()
+        out = outputs_of(loss(losses, logits, losses.put(torch.tensor([1, 0, 0, 1])), errors))
+        value = sum(value for value in out.values() if value.requires_grad)
+        return torch.autograd.grad(value, (logits, errors), create_graph=graph, materialize_grads=True)
+
+    assert all(torch.equal(got, want) for got, want in zip(gradients(True), gradients(False), strict=True))
 
 
 @every_loss
