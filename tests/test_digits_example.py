@@ -18,6 +18,8 @@ import alrp_cuda
 
 pytest.importorskip("torchvision")  # not there for every torch
 
+from examples.common import logs
+from examples.common.watch import LossClock, watched
 from examples.digits import exhibit, training
 from examples.digits.__main__ import main
 from examples.digits.data import CLASSES, make_batch, split_digits
@@ -25,7 +27,6 @@ from examples.digits.losses import LOSSES
 from examples.digits.models import ANCHORS_OF_LEVELS, DETECTORS
 from examples.digits.report import write_report
 from examples.digits.training import History, Run, Trainer, train
-from examples.digits.watch import LossClock, watched
 
 ROOT = Path(__file__).parents[1]
 ITERATIONS = 3
@@ -131,7 +132,7 @@ def test_training_lowers_the_loss(detector):
     """On the same few canvases again and again."""
     batch = make_batch(split_digits(held_out=False)[0], 4, training.np.random.default_rng(3))
     trainer = Trainer(replace(TINY_RUN, detector=detector, epochs=1, iterations=25), Path())
-    with watched(trainer.model) as watches:
+    with watched(trainer.model, CLASSES) as watches:
         for _ in range(25):
             trainer.step(batch, *watches)
     total = torch.tensor(list(trainer.history.losses.values())).sum(0)
@@ -202,7 +203,7 @@ def test_tensorboard_gets_losses_and_numbers(tmp_path, monkeypatch, capsys):
         def flush(self):
             pass
 
-    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: types.ModuleType(name))
+    monkeypatch.setattr(logs.importlib.util, "find_spec", lambda name: types.ModuleType(name))
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=SummaryWriter))
     stop_after(1, TINY_RUN, tmp_path, monkeypatch)
     train(TINY_RUN, tmp_path, Console())
@@ -248,7 +249,7 @@ def test_watching_changes_nothing_and_ends():
             before = {name: set(vars(module)) for name, module in model.named_modules()}
             torch.manual_seed(1)
             plain = {name: value.item() for name, value in model(*batch).items()}
-            with watched(model):
+            with watched(model, CLASSES):
                 torch.manual_seed(1)
                 assert {name: value.item() for name, value in model(*batch).items()} == plain
             assert {name: set(vars(module)) for name, module in model.named_modules()} == before

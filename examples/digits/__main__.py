@@ -17,10 +17,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ..common.history import History
+from ..common.pictures import draw_curves, draw_detections
+from .data import NAMES
 from .losses import LOSSES
 from .models import DETECTORS
-from .pictures import draw_curves, draw_detections
-from .training import BATCH, History, Run, train
+from .training import BATCH, Run, train
 
 
 def result_table(history: History, total: float) -> Table:
@@ -56,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
     start = time.perf_counter()
     console = Console()
     history, evaluation = train(Run(**options), out, console)
-    draw_detections(evaluation, out / "detections.png")
+    draw_detections(*evaluation.canvases, evaluation.detections, evaluation.thresholds, NAMES, out / "detections.png")
     draw_curves(history, out / "curves.png")
     console.print(result_table(history, time.perf_counter() - start))
     console.print(f"pictures and history.json in {out}", highlight=False)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 CANVAS = 64  # pixels
 CLASSES = 11  # as torchvision counts: labels are 1..10, for the digits 0..9, and 0 is background
+NAMES = [str(digit) for digit in range(10)]  # of the labels 1..10
 VALIDATION_DIGITS = 360  # a fifth of the 1,797
 HELD_OUT_DIGITS = 300  # of the others, to choose a learning rate by
 

@@ -20,12 +20,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..common.history import History
+from ..common.logs import progress_bar
 from .losses import LOSSES
 from .models import DETECTORS
 from .report import Cell, write_report
-from .training import History, Run
+from .training import Run
 
 LEARNING_RATES = (1e-3, 2e-3, 4e-3, 8e-3)
 GRID = [("retinanet", loss) for loss in LOSSES] + [
@@ -64,11 +65,7 @@ def start(run: Run, folder: Path) -> None:
 
 
 def do_runs(runs: Sequence[tuple[Run, Path]], title: str, jobs: int, console: Console) -> None:
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with (
-        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
-        ThreadPoolExecutor(jobs) as pool,
-    ):
+    with progress_bar(console) as progress, ThreadPoolExecutor(jobs) as pool:
         bar = progress.add_task(title, total=len(runs))
         futures = {pool.submit(start, run, folder): folder for run, folder in runs}
         try:

@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
@@ -13,11 +12,9 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 
-from alrp_cuda.integrations.torchvision import atss
-
+from ..common.assignment import assign_by_atss
+from ..common.losses import Detector
 from .data import CANVAS, CLASSES
-
-Detector: TypeAlias = RetinaNet | FCOS | FasterRCNN
 
 STRIDES = (4, 8)
 CHANNELS = 48
@@ -63,19 +60,8 @@ def make_retinanet() -> RetinaNet:
     return RetinaNet(Backbone(), CLASSES, anchor_generator=make_anchors(), head=head, **INPUT, **DENSE)
 
 
-def atss_losses(
-    model: RetinaNet, targets: list[dict[str, Tensor]], head_outputs: dict[str, Any], anchors: list[Tensor]
-) -> dict[str, Tensor]:
-    """The head's losses, whatever they are, of anchors matched by adaptive training sample selection."""
-    matched = [atss(a, ANCHORS_OF_LEVELS, target["boxes"]) for a, target in zip(anchors, targets, strict=True)]
-    losses: dict[str, Tensor] = model.head.compute_loss(targets, head_outputs, anchors, matched)
-    return losses
-
-
 def make_retinanet_with_atss() -> RetinaNet:
-    model = make_retinanet()
-    model.compute_loss = partial(atss_losses, model)
-    return model
+    return assign_by_atss(make_retinanet(), ANCHORS_OF_LEVELS)
 
 
 def make_fcos() -> FCOS:

@@ -7,8 +7,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .pictures import smooth
-from .training import History
+from ..common.history import History
+from ..common.pictures import smooth
 
 NUMBERS = ("AP", "AP50", "AP75", "AP90", "oLRP", "rho")
 

@@ -1,24 +1,24 @@
 """Training one detector, which can be stopped at any time and goes on after its last whole epoch."""
 
-import importlib.util
 import json
-import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from .data import Batch, make_batch, split_digits
+from ..common.checkpoints import read_checkpoint, write_checkpoint
+from ..common.history import History
+from ..common.logs import log_epoch, make_writer, progress_bar
+from ..common.losses import Detector
+from ..common.watch import GradientWatch, LossClock, watched
+from .data import CLASSES, Batch, make_batch, split_digits
 from .evaluation import Evaluation, evaluate
 from .losses import LOSSES
-from .models import DETECTORS, Detector
-from .watch import GradientWatch, LossClock, watched
+from .models import DETECTORS
 
 BATCH = 8
 
@@ -35,18 +35,6 @@ class Run:
     iterations: int = 100  # of an epoch
     canvases: int = 200  # to evaluate on
     held_out: bool = False  # evaluate on digits held out of training, to choose settings by
-
-
-@dataclass
-class History:
-    """How a run went; written to history.json when it is complete."""
-
-    run: dict[str, Any]
-    losses: dict[str, list[float]] = field(default_factory=dict)  # by their names, one an iteration
-    gradient_balance: list[float] = field(default_factory=list)  # one an iteration, of dense heads' class logits
-    seconds: list[float] = field(default_factory=list)  # of an iteration: forward, backward and the optimiser's step
-    loss_seconds: list[float] = field(default_factory=list)  # of these, in the losses
-    evaluations: list[dict[str, float]] = field(default_factory=list)  # one an epoch
 
 
 class Trainer:
@@ -69,7 +57,7 @@ class Trainer:
         return self.folder / "checkpoint.pt"
 
     def save(self) -> None:
-        """Everything that training goes on from; a stop while writing leaves the last one as it was."""
+        """Everything that training goes on from."""
         state = {
             "model": self.model.state_dict(),  # with the state of self-balancing
             "optimizer": self.optimizer.state_dict(),
@@ -78,17 +66,13 @@ class Trainer:
             "canvases": self.rng.bit_generator.state,
             "history": asdict(self.history),
         }
-        new = self.checkpoint.with_suffix(".new")
-        torch.save(state, new)
-        os.replace(new, self.checkpoint)
+        write_checkpoint(state, self.checkpoint)
 
     def resume(self) -> int:
         """Load what was saved, if anything was by the same run; returns the number of epochs that are done."""
-        if not self.checkpoint.exists():
+        state = read_checkpoint(self.checkpoint, self.history.run)
+        if state is None:
             return 0
-        state = torch.load(self.checkpoint, weights_only=True)
-        if state["history"]["run"] != self.history.run:
-            raise ValueError(f"{self.checkpoint} must be of {self.history.run}, got {state['history']['run']}")
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
@@ -104,34 +88,10 @@ class Trainer:
         sum(losses.values()).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 10.0)
         self.optimizer.step()
-        history = self.history
-        history.seconds.append(time.perf_counter() - start)
-        history.loss_seconds.append(clock.take())
-        balance = gradients.take()
-        if balance is not None:
-            history.gradient_balance.append(balance)
-        for name, value in losses.items():
-            history.losses.setdefault(name, []).append(value.item())
+        seconds = time.perf_counter() - start
+        values = {name: value.item() for name, value in losses.items()}
+        self.history.add_step(values, seconds, clock.take(), gradients.take())
         self.schedule.step()
-
-
-def make_writer(folder: Path, iteration: int) -> Any:
-    """Where TensorBoard will look, from this iteration on; None where it is not installed."""
-    if importlib.util.find_spec("tensorboard") is None:
-        return None
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=iteration)
-
-
-def log_epoch(writer: Any, history: History, first: int) -> None:
-    """Give TensorBoard the iterations from ``first`` on and the evaluation that ended them."""
-    for name, values in (*history.losses.items(), ("gradient_balance", history.gradient_balance)):
-        for iteration, value in enumerate(values[first:], first):
-            writer.add_scalar(f"training/{name}", value, iteration)
-    for name, value in history.evaluations[-1].items():
-        writer.add_scalar(f"validation/{name}", value, len(history.seconds))
-    writer.flush()
 
 
 def train(run: Run, folder: Path, console: Console) -> tuple[History, Evaluation]:
@@ -147,11 +107,7 @@ def train(run: Run, folder: Path, console: Console) -> tuple[History, Evaluation
     done = trainer.resume()
     history = trainer.history
     writer = make_writer(folder, done * run.iterations)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with (
-        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
-        watched(trainer.model) as watches,
-    ):
+    with progress_bar(console) as progress, watched(trainer.model, CLASSES) as watches:
         bar = progress.add_task(run.loss, total=run.epochs * run.iterations, completed=done * run.iterations)
         for epoch in range(done + 1, run.epochs + 1):
             trainer.model.train()
@@ -163,10 +119,7 @@ def train(run: Run, folder: Path, console: Console) -> tuple[History, Evaluation
             if writer is not None:  # before saving: what is logged twice is purged, what is not logged would be lost
                 log_epoch(writer, history, (epoch - 1) * run.iterations)
             trainer.save()
-            recent = {name: float(np.mean(values[-run.iterations :])) for name, values in history.losses.items()}
-            numbers = {**recent, **evaluation.numbers}
-            shown = "  ".join(f"{name} {value:.3f}" for name, value in numbers.items())
-            console.print(f"epoch {epoch:2d}  {shown}", highlight=False, soft_wrap=True)
+            console.print(history.describe_epoch(run.iterations), highlight=False, soft_wrap=True)
     if done == run.epochs:  # stopped between the last epoch and what follows it
         evaluation = evaluate(trainer.model, canvases)
     (folder / "history.json").write_text(json.dumps(asdict(history)))

@@ -1,5 +1,6 @@
 """A run's pictures: what it detects, and how its losses and its AP went."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -14,8 +15,8 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from .evaluation import Evaluation
-from .training import History
+from .evaluation import Detections
+from .history import History
 
 RIGHT, WRONG = "#35d07f", "#ff5252"
 
@@ -25,8 +26,10 @@ def draw_box(axes: Axes, box: list[float], colour: str, style: str) -> None:
     axes.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, ec=colour, ls=style, lw=1.4))
 
 
-def draw_canvas(axes: Axes, image: Tensor, target: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    axes.imshow(image[0].numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+def draw_image(
+    axes: Axes, image: Tensor, target: dict[str, Tensor], found: dict[str, Tensor], names: Sequence[str], size: int
+) -> None:
+    axes.imshow(image.permute(1, 2, 0).squeeze(2).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_axis_off()
     for box in target["boxes"].tolist():
         draw_box(axes, box, "white", ":")
@@ -35,20 +38,32 @@ def draw_canvas(axes: Axes, image: Tensor, target: dict[str, Tensor], found: dic
     for box, label, is_right in zip(found["boxes"].tolist(), found["labels"].tolist(), right.tolist(), strict=True):
         colour = RIGHT if is_right else WRONG
         draw_box(axes, box, colour, "-")
-        above = box[1] > 8  # else there is no room for the digit, and it goes below the box
+        above = box[1] > image.shape[1] / 8  # else there is no room for the name, and it goes below the box
         place = {"y": box[1] - 1, "va": "bottom"} if above else {"y": box[3], "va": "top"}
-        axes.text(box[0] - 0.5, s=str(label - 1), color=colour, size=10, weight="bold", **place)
+        axes.text(box[0] - 0.5, s=names[label - 1], color=colour, size=size, weight="bold", **place)
 
 
-def draw_detections(evaluation: Evaluation, path: Path, rows: int = 2, columns: int = 6) -> None:
-    """The first canvases with the true boxes and those predicted above the score of each class's best F1."""
+def draw_detections(
+    images: Sequence[Tensor],
+    targets: Sequence[dict[str, Tensor]],
+    detections: Detections,
+    thresholds: Tensor,
+    names: Sequence[str],
+    path: Path,
+    *,
+    rows: int = 2,
+    columns: int = 6,
+    inches: float = 1.92,
+    text: int = 10,
+) -> None:
+    """The first images (1 or 3, H, W) in 0..1 with the true boxes and those predicted above the score of each class's best F1."""
     legend = 0.35  # inches
-    width, height = columns * 1.92, rows * 1.92 + legend
+    width, height = columns * inches, rows * inches + legend
     figure, grid = plt.subplots(rows, columns, figsize=(width, height))
-    canvases = zip(*evaluation.canvases, evaluation.detections, strict=True)
-    for axes, (image, target, found) in zip(grid.flat, canvases, strict=False):
-        keep = found["scores"] >= evaluation.thresholds[found["labels"]]
-        draw_canvas(axes, image, target, {name: value[keep] for name, value in found.items()})
+    shown = zip(images, targets, detections, strict=True)
+    for axes, (image, target, found) in zip(grid.flat, shown, strict=False):
+        keep = found["scores"] >= thresholds[found["labels"]]
+        draw_image(axes, image, target, {name: value[keep] for name, value in found.items()}, names, text)
     handles = [
         Line2D([], [], color="black", ls=":", label="true box (white)"),
         Line2D([], [], color=RIGHT, label="predicted, right class, IoU ≥ 0.5"),

@@ -11,12 +11,19 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN, roi_heads
+from torchvision.models.detection.ssd import SSD
 
 from alrp_cuda import head_views
 from alrp_cuda.metrics import GradientBalance
 
-from .data import CLASSES
-from .models import Detector
+from .losses import Detector
+
+
+def now(device: torch.device) -> float:
+    """Seconds on a clock, once the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 class _Mark(torch.autograd.Function):
@@ -29,7 +36,7 @@ class _Mark(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        ctx.times.append(time.perf_counter())
+        ctx.times.append(now(grad.device))
         return grad, None
 
 
@@ -54,6 +61,7 @@ class LossClock:
     runs but that loss.
     """
 
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 (immutable)
     forward: float = 0.0
     _backward: list[tuple[list[float], list[float]]] = field(default_factory=list)  # when each began and ended
 
@@ -63,9 +71,9 @@ class LossClock:
             ended: list[float] = []
             self._backward.append((begun, ended))
             marked = mark(arguments, ended)
-            start = time.perf_counter()
+            start = now(self.device)
             result = loss(*marked)
-            self.forward += time.perf_counter() - start
+            self.forward += now(self.device) - start
             return mark(result, begun)
 
         return watched
@@ -82,6 +90,7 @@ class LossClock:
 class GradientWatch:
     """The balance of the gradient of a dense head's class logits, iteration by iteration."""
 
+    classes: int  # of the head's logits
     _classes: Tensor | None = None  # of one iteration
     _grads: dict[int, Tensor] = field(default_factory=dict)  # of the scores, or of each level's map of them
 
@@ -93,7 +102,7 @@ class GradientWatch:
         ) -> Any:
             scores = head_outputs["cls_logits"]
             # Matches are -1 for background and -2 for what takes no part: the last of these labels, and the one before.
-            last = torch.tensor([-1, CLASSES])
+            last = torch.tensor([-1, self.classes], device=matched[0].device)
             self._classes = torch.stack([torch.cat((t["labels"], last))[m] for t, m in zip(targets, matched, strict=True)])
             self._grads.clear()
             for k, tensor in enumerate([scores] if isinstance(scores, Tensor) else scores):
@@ -108,7 +117,7 @@ class GradientWatch:
             return None
         grads = [self._grads[k] for k in sorted(self._grads)]
         if grads[0].dim() == 4:  # maps, as use_alrp has them
-            grads = [torch.cat([view.flatten(1, 3) for view in head_views(grads, CLASSES)], 1)]
+            grads = [torch.cat([view.flatten(1, 3) for view in head_views(grads, self.classes)], 1)]
         balance = GradientBalance()
         balance.update(grads[0], self._classes)
         self._classes = None
@@ -116,9 +125,10 @@ class GradientWatch:
 
 
 @contextmanager
-def watched(model: Detector) -> Iterator[tuple[LossClock, GradientWatch]]:
-    """Watch the model's losses, torchvision's or those of ``use_alrp``, until the end of the context."""
-    clock, gradients = LossClock(), GradientWatch()
+def watched(model: Detector, classes: int) -> Iterator[tuple[LossClock, GradientWatch]]:
+    """Watch the losses of a model whose dense head has so many classes, torchvision's or those of ``use_alrp``, until the end of
+    the context. Of an SSD, whose own losses are of a softmax, the gradients' balance is not watched."""
+    clock, gradients = LossClock(next(model.parameters()).device), GradientWatch(classes)
     with ExitStack() as stack:
 
         def put(owner: Any, name: str, *watches: Callable[..., Any]) -> None:
@@ -131,6 +141,8 @@ def watched(model: Detector) -> Iterator[tuple[LossClock, GradientWatch]]:
             put(model.rpn, "compute_loss", clock.watch)
             ours = getattr(model.roi_heads, "ranking", None)
             put(*((ours, "forward") if ours is not None else (roi_heads, "fastrcnn_loss")), clock.watch)
+        elif isinstance(model, SSD):
+            put(model, "compute_loss", clock.watch)
         else:
             put(model.head, "compute_loss", clock.watch, gradients.watch)
         yield clock, gradients
