@@ -12,31 +12,14 @@ import argparse
 import time
 from pathlib import Path
 
-import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from ..common.history import History
 from ..common.pictures import draw_curves, draw_detections
+from ..common.tables import result_table
 from .data import NAMES
 from .losses import LOSSES
 from .models import DETECTORS
 from .training import BATCH, Run, train
-
-
-def result_table(history: History, total: float) -> Table:
-    run = history.run
-    title = f"{run['detector']}, {run['loss']}, seed {run['seed']}, {len(history.seconds)} iterations of {BATCH} canvases"
-    table = Table(title=title, box=box.SIMPLE_HEAD)
-    numbers = {name: f"{value:.3f}" for name, value in history.evaluations[-1].items()}
-    numbers["s / step"] = f"{np.median(history.seconds):.4f}"
-    numbers["loss"] = f"{np.sum(history.loss_seconds) / np.sum(history.seconds):.1%}"
-    numbers["all"] = f"{total:.0f} s"
-    for name in numbers:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_row(*numbers.values())
-    return table
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -60,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     history, evaluation = train(Run(**options), out, console)
     draw_detections(*evaluation.canvases, evaluation.detections, evaluation.thresholds, NAMES, out / "detections.png")
     draw_curves(history, out / "curves.png")
-    console.print(result_table(history, time.perf_counter() - start))
+    console.print(result_table(history, f"{BATCH} canvases", time.perf_counter() - start, 4))
     console.print(f"pictures and history.json in {out}", highlight=False)
 
 

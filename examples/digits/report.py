@@ -9,8 +9,7 @@ import numpy as np
 
 from ..common.history import History
 from ..common.pictures import smooth
-
-NUMBERS = ("AP", "AP50", "AP75", "AP90", "oLRP", "rho")
+from ..common.tables import NUMBERS
 
 
 @dataclass
