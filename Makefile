@@ -16,8 +16,9 @@ TORCH ?= 2.13.0
 OTHER := .other/$(notdir $(PYTHON))-torch-$(TORCH)
 OTHER_PYTHON := $(CURDIR)/$(OTHER)/venv/bin/python
 # Of the tests, those that reach torch: no kernels on the emulated device, no benchmark, no training.
-REACHES_TORCH := -k "not emulated" --ignore=tests/emulator --ignore=tests/test_digits_example.py --ignore=tests/test_equivalence.py \
-	--ignore=tests/test_properties.py $(patsubst %,--ignore-glob=tests/test_%*.py,bench compile costs every gpu overhead kernel launches schedules vector)
+REACHES_TORCH := -k "not emulated" --ignore=tests/emulator $(patsubst %,--ignore=tests/test_%.py,digits_example train_example) \
+	--ignore=tests/test_equivalence.py --ignore=tests/test_properties.py \
+	$(patsubst %,--ignore-glob=tests/test_%*.py,bench compile costs every gpu overhead kernel launches schedules vector)
 
 # The detector framework that is laid over .venv; see test-integrations.
 NAME ?= ultralytics
@@ -33,13 +34,13 @@ exhibit: $(VENV)/built
 	python -m examples.digits.exhibit
 
 # As many workers as cores, so one thread each; tests of threads set their number themselves. Which cases run: tests/selection.py.
-test: $(VENV)/built $(VENV)/mmdet
+test: $(VENV)/built $(VENV)/mmdet $(VENV)/examples
 	OMP_NUM_THREADS=1 python -m pytest -n auto --hypothesis-profile=few --cases few -m "not slow and not full"
 
-test-all: $(VENV)/built $(VENV)/mmdet
+test-all: $(VENV)/built $(VENV)/mmdet $(VENV)/examples
 	OMP_NUM_THREADS=1 python -m pytest -n auto --cases pairs -m "not full"
 
-test-full: $(VENV)/built $(VENV)/mmdet
+test-full: $(VENV)/built $(VENV)/mmdet $(VENV)/examples
 	OMP_NUM_THREADS=1 python -m pytest -n auto --hypothesis-profile=long
 	python -m tests.sanitize --full
 	python -m tests.faults
@@ -147,6 +148,10 @@ $(VENV)/installed: requirements.txt requirements-test.txt
 # Without dependencies: the file says why, and names them.
 $(VENV)/mmdet: $(VENV)/installed requirements-mmdet.txt
 	python -m pip install --quiet --no-deps -r requirements-mmdet.txt
+	touch $@
+
+$(VENV)/examples: $(VENV)/installed requirements-examples.txt
+	python -m pip install --quiet --no-deps -r requirements-examples.txt
 	touch $@
 
 # Editable: changes of Python files need no new build, and changes of csrc rebuild what they touch.

@@ -12,6 +12,12 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+# Of each list's entries, what must be there; an annotation that lacks something is left out.
+NEEDED: dict[str, set[str]] = {
+    "images": {"id", "file_name", "width", "height"},
+    "annotations": set(),
+    "categories": {"id", "name"},
+}
 SAID = {"annotation": "id", "image": "image_id", "category": "category_id", "box": "bbox"}
 
 
@@ -62,9 +68,13 @@ def read_json(file: Path) -> dict[str, list[dict[str, Any]]]:
         raise ValueError(f"{file.parent} must have {needed}, got no {file.name}") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} must be JSON, got: {error}") from None
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise ValueError(f'{file} must have a list "{key}", as COCO\'s format has')
+    for key, needed in NEEDED.items():
+        entries = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise ValueError(f'{file} must have a list "{key}" of objects, as COCO\'s format has')
+        for entry in entries:
+            if missing := needed - entry.keys():
+                raise ValueError(f'{file}: each of its "{key}" must have {sorted(needed)}, one lacks {sorted(missing)}: {entry}')
     return content  # type: ignore[no-any-return]
 
 

@@ -98,6 +98,7 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(network.std)[:, None, None])
         self.pyramid = FeaturePyramidNetwork(list(network.channels), channels, LastLevelMaxPool())
         self.given: list[Tensor] | None = None
+        self.train()  # which a frozen network does not
 
     def train(self, mode: bool = True) -> "Backbone":
         super().train(mode)

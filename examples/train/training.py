@@ -73,7 +73,7 @@ class Trainer:
     def __init__(self, run: Run, data: Data, folder: Path, processes: Processes, device: torch.device, kept: int) -> None:
         self.run, self.data, self.folder, self.processes, self.device = run, data, folder, processes, device
         each = run.batch // run.processes
-        self.iterations = max(1, len(data.training) // run.batch)  # of an epoch
+        self.iterations = len(data.training) // run.batch  # of an epoch
         self.mine = slice(processes.rank * each, (processes.rank + 1) * each)  # of a batch
         torch.manual_seed(run.seed)
         backbone = Backbone(run.backbone, run.weights == "imagenet", run.freeze, channels_of(run.detector))
@@ -199,6 +199,8 @@ def train(
     """
     if run.batch % run.processes:
         raise ValueError(f"--batch must be a multiple of the number of processes, {run.processes}, got {run.batch}")
+    if run.batch > len(data.training):
+        raise ValueError(f"--batch must be at most the number of training images, {len(data.training)}, got {run.batch}")
     folder.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(run, data, folder, processes, device, kept)
     done = trainer.resume()
