@@ -64,8 +64,8 @@ def read_json(file: Path) -> dict[str, list[dict[str, Any]]]:
     try:
         content = json.loads(file.read_text())
     except FileNotFoundError:
-        needed = "images/, instances_train.json and instances_val.json"
-        raise ValueError(f"{file.parent} must have {needed}, got no {file.name}") from None
+        wanted = "images/, instances_train.json and instances_val.json"
+        raise ValueError(f"{file.parent} must have {wanted}, got no {file.name}") from None
     except json.JSONDecodeError as error:
         raise ValueError(f"{file} must be JSON, got: {error}") from None
     for key, needed in NEEDED.items():
