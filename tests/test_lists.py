@@ -218,10 +218,11 @@ def test_no_logits_of_images_give_connected_zeros(losses, loss, shape):
 
 def test_class_indices_of_one_class(losses):
     """0 is the class, 1 the background."""
-    logits = [losses.put(torch.tensor(scores)) for scores in ([0.5, -1.0], [0.25])]
-    targets = [losses.put(torch.tensor(labels)) for labels in ([1, 0], [1])]
+    logits = [losses.put(torch.tensor(scores)) for scores in ([0.5, -1.0, 3.0], [0.25, 2.0])]
+    targets = [losses.put(torch.tensor(labels)) for labels in ([1, 0, -1], [1, -1])]
     want = losses.ap_loss(logits, targets)
-    assert torch.equal(losses.ap_loss([score[:, None] for score in logits], [1 - label for label in targets]), want)
+    indices = [torch.where(label < 0, -1, 1 - label) for label in targets]
+    assert torch.equal(losses.ap_loss([score[:, None] for score in logits], indices), want)
 
 
 def test_scores_without_dimensions(losses):
