@@ -245,11 +245,11 @@ def error_driven_loss(
         agreed = error_driven_arguments(scope, first, extras, **options)
         images, with_positives = agreed_images(channel, agreed, image_index, labelled, told, values)
         options["background"] = background if labelled.layout.classes else None
-        each = [
-            error_driven_loss(*call, error_fn, extras=own, num_positives=count, **options)
-            for call, own, count in _each_image(labelled, extras, images)
-        ]
-        losses = torch.stack(each or [error_driven_loss(logits, targets, error_fn, extras=extras, **options)])
+        # Without logits there are no rows to divide.
+        calls = _each_image(labelled, extras, images) if images.sizes else [((logits, targets), extras, 0)]
+        losses = torch.stack(
+            [error_driven_loss(*call, error_fn, extras=own, num_positives=count, **options) for call, own, count in calls]
+        )
         if images.poison is not None:
             losses = losses * images.poison
         if channel is not None:

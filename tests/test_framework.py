@@ -126,11 +126,17 @@ def test_images_that_do_not_fit_are_named(losses):
     ):
         with pytest.raises(ValueError, match=words):
             losses.error_driven_loss(logits, targets, ap, **options)
-    nothing = losses.put(torch.zeros(0)).requires_grad_()
-    losses.error_driven_loss(
-        nothing, losses.put(torch.zeros(0, dtype=torch.int64)), ap, **scoped | {"image_index": image[:0]}
-    ).backward()
-    assert nothing.grad.shape == (0,)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (4, 0), (0, 4, 3), (2, 0, 3), (2, 4, 0)])
+def test_no_logits_of_images_give_a_connected_zero(losses, shape):
+    logits = losses.put(torch.zeros(shape)).requires_grad_()
+    targets = losses.put(torch.zeros(shape[: max(1, len(shape) - 1)], dtype=torch.int64))
+    alone = losses.error_driven_loss(logits, targets, ap, scope="image", image_index=targets)
+    listed = losses.error_driven_loss([logits, logits], [targets, targets], ap, scope="image")
+    (alone + listed).backward()
+    assert alone.item() == listed.item() == 0
+    assert logits.grad.shape == shape
 
 
 @pytest.mark.parametrize("delta", [0.0, 0.5, 1.0])
